@@ -1,0 +1,9 @@
+//! Image documents: digests, references, platforms, configs, manifests.
+//!
+//! Pure data: bytes in, bytes out. Must not open files or sockets.
+
+pub mod config;
+pub mod digest;
+pub mod manifest;
+pub mod platform;
+pub mod reference;

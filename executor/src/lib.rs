@@ -1,0 +1,10 @@
+//! The builder of sandcrab: from a Dockerfile to an image.
+//!
+//! A library, so that its parts can be tested alone; the programs are `sandcrab` and `executor`.
+//! Only `cli` and `progress` print, and only `cli` and `config` read the environment.
+
+#![forbid(unsafe_code)]
+
+pub mod diagnostics;
+pub mod error;
+pub mod image;
