@@ -8,3 +8,6 @@
 pub mod diagnostics;
 pub mod error;
 pub mod image;
+pub mod plan;
+pub mod progress;
+pub mod store;

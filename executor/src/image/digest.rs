@@ -152,6 +152,11 @@ impl<W: Write> HashingWriter<W> {
         }
     }
 
+    /// Returns the number of bytes written so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Returns the writer, the digest of what was written, and the number of bytes.
     pub fn finish(self) -> (W, Digest, u64) {
         (

@@ -1,0 +1,139 @@
+//! Steps: one instruction, fully expanded, with the config that holds after it.
+//!
+//! Pure data between the planner, which makes it, and the build, which executes it.
+
+use std::ops::Range;
+
+use crate::image::config::ContainerConfig;
+use crate::image::digest::Digest;
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+
+/// Position of a stage in the Dockerfile, from 0.
+pub type StageIndex = usize;
+
+/// What a stage starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// `FROM scratch`.
+    Scratch,
+    /// An earlier stage.
+    Stage(StageIndex),
+    /// An image from a registry or from the store.
+    Image(Reference),
+}
+
+/// One step of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Where the instruction is in the Dockerfile (for an ONBUILD trigger: the FROM line).
+    pub span: Range<usize>,
+    /// The instruction as the progress display shows it, on one line: `RUN make install`.
+    pub name: String,
+    /// The history entry's `created_by`.
+    pub created_by: String,
+    /// MAINTAINER in force after the step.
+    pub author: Option<String>,
+    /// The container config after the step.
+    pub config: ContainerConfig,
+    /// What to do.
+    pub op: Op,
+}
+
+/// What a step does to the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Nothing; the config changed (`empty_layer`).
+    Config,
+    /// WORKDIR: make this absolute, clean directory, owned by `user` when it is new.
+    Workdir {
+        /// The directory.
+        path: String,
+        /// USER in force; empty for root.
+        user: String,
+    },
+    /// RUN.
+    Run(Run),
+    /// COPY or ADD.
+    Copy(Copy),
+}
+
+/// A RUN step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The argument vector: exec form, or shell form behind SHELL.
+    pub argv: Vec<String>,
+    /// The environment, `NAME=value`: ENV and ARG in force. What only the host's proxy settings
+    /// give is in `proxy`.
+    pub env: Vec<String>,
+    /// Predefined proxy arguments that were not declared: passed on, but not part of the key.
+    pub proxy: Vec<String>,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// USER, verbatim; empty for root.
+    pub user: String,
+    /// `--network=` of the instruction, when given.
+    pub network: Option<Network>,
+}
+
+/// Which network a RUN step has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// Only a loopback interface of its own.
+    None,
+}
+
+/// Where COPY takes files from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyFrom {
+    /// The build context.
+    Context,
+    /// Another stage's result.
+    Stage(StageIndex),
+    /// An image.
+    Image(Reference),
+}
+
+/// A COPY or ADD step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// Where from.
+    pub from: CopyFrom,
+    /// Source patterns in order, as written after expansion.
+    pub sources: Vec<String>,
+    /// Byte range in the Dockerfile of each source.
+    pub source_spans: Vec<Range<usize>>,
+    /// Destination, absolute; ends in `/` when it was written as a directory.
+    pub dest: String,
+    /// `--chown=`, verbatim after expansion.
+    pub chown: Option<String>,
+    /// `--chmod=`, octal.
+    pub chmod: Option<u32>,
+    /// ADD: URLs are fetched and archives unpacked.
+    pub add: bool,
+    /// `--checksum=` of ADD.
+    pub checksum: Option<Digest>,
+}
+
+/// A stage that is needed, in an order in which each comes after those it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageHead {
+    /// Its position in the Dockerfile.
+    pub index: StageIndex,
+    /// `AS` name, lower-cased.
+    pub name: Option<String>,
+    /// What it starts from.
+    pub base: Base,
+    /// `--platform`, or the target's.
+    pub platform: Platform,
+    /// Where its FROM is in the Dockerfile.
+    pub span: Range<usize>,
+    /// `FROM debian:12 AS build`, on one line, for the progress display.
+    pub display: String,
+    /// Stages it needs: its base and its COPY --from.
+    pub needs: Vec<StageIndex>,
+    /// Images that its COPY --from need.
+    pub images: Vec<Reference>,
+}

@@ -1,0 +1,209 @@
+//! Blobs: immutable byte strings named by their digest.
+//!
+//! Responsible for writing them so that a name is never seen before its whole content is on disk
+//! (written aside, hashed on the way, synced, renamed), and for opening them. Must not know what
+//! the bytes mean. Invariant: a file under `blobs/sha256/` has the content that its name says.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::image::digest::{Digest, HashingWriter};
+
+/// The store's blobs.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    dir: PathBuf,
+    tmp: PathBuf,
+}
+
+/// A blob that is being written; dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    out: HashingWriter<NamedTempFile>,
+    blobs: Blobs,
+}
+
+impl Blobs {
+    /// Takes the directory of the blobs and the one for unfinished files; both exist and are on
+    /// one file system.
+    pub fn new(dir: PathBuf, tmp: PathBuf) -> Self {
+        Self { dir, tmp }
+    }
+
+    /// Returns where a blob is or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.hex())
+    }
+
+    /// Returns a blob's size in bytes, or `None` when it is not here.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.path(digest).metadata().ok().map(|m| m.len())
+    }
+
+    /// Opens a blob.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when it is not here.
+    pub fn open(&self, digest: &Digest) -> Result<File> {
+        File::open(self.path(digest)).map_err(|e| {
+            let missing = e.kind() == io::ErrorKind::NotFound;
+            let error = Error::new(format!("open blob {digest}")).source(e);
+            if missing {
+                error.kind(Kind::NotFound)
+            } else {
+                error
+            }
+        })
+    }
+
+    /// Reads a small blob (a manifest or a config) whole and checks its digest.
+    ///
+    /// # Errors
+    /// When it is missing, larger than `limit` bytes, or not what its name says.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(digest)?
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .op_path("read blob", self.path(digest))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::new(format!(
+                "blob {digest} is larger than {limit} bytes"
+            )));
+        }
+        if Digest::of(&bytes) != *digest {
+            return Err(Error::new(format!("blob {digest} is corrupt in the store"))
+                .path(self.path(digest))
+                .hint("remove the file and build again"));
+        }
+        Ok(bytes)
+    }
+
+    /// Starts a blob.
+    pub fn writer(&self) -> Result<BlobWriter> {
+        let file = tempfile::Builder::new()
+            .prefix("blob-")
+            .tempfile_in(&self.tmp)
+            .op_path("create blob in", &self.tmp)?;
+        Ok(BlobWriter {
+            out: HashingWriter::new(file),
+            blobs: self.clone(),
+        })
+    }
+
+    /// Stores a small blob.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.size(&digest) == Some(bytes.len() as u64) {
+            return Ok(digest);
+        }
+        let mut writer = self.writer()?;
+        writer.write_all(bytes).op("write blob")?;
+        Ok(writer.commit(Some(&digest))?.0)
+    }
+
+    /// Moves a finished file into place under a digest that the caller has computed while it
+    /// wrote the file; syncs it first. The file is on the store's file system.
+    pub fn adopt(&self, file: &File, path: &Path, digest: &Digest) -> Result<()> {
+        file.sync_all().op_path("sync blob", path)?;
+        std::fs::rename(path, self.path(digest)).op_path("store blob", self.path(digest))?;
+        self.sync_dir()
+    }
+
+    fn sync_dir(&self) -> Result<()> {
+        File::open(&self.dir)
+            .and_then(|d| d.sync_all())
+            .op_path("sync", &self.dir)
+    }
+}
+
+impl BlobWriter {
+    /// Returns the number of bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.out.count()
+    }
+
+    /// Tells whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Finishes the blob: syncs it and renames it into place. Returns its digest and its size in
+    /// bytes.
+    ///
+    /// # Errors
+    /// When the content's digest is not `expected`; nothing is stored then.
+    pub fn commit(self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
+        let (file, digest, size) = self.out.finish();
+        if let Some(expected) = expected
+            && *expected != digest
+        {
+            return Err(Error::new(format!(
+                "digest mismatch: expected {expected}, got {digest} ({size} bytes)"
+            )));
+        }
+        file.as_file().sync_all().op("sync blob")?;
+        let target = self.blobs.path(&digest);
+        file.persist(&target)
+            .map_err(|e| e.error)
+            .op_path("store blob", &target)?;
+        self.blobs.sync_dir()?;
+        Ok((digest, size))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.out.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (blobs, tmp) = (dir.path().join("blobs"), dir.path().join("tmp"));
+        std::fs::create_dir(&blobs).expect("mkdir");
+        std::fs::create_dir(&tmp).expect("mkdir");
+        let blobs = Blobs::new(blobs, tmp);
+        (dir, blobs)
+    }
+
+    #[test]
+    fn stores_and_reads() {
+        let (_dir, blobs) = blobs();
+        let digest = blobs.put(b"hello").expect("put");
+        assert_eq!(digest, Digest::of(b"hello"));
+        assert_eq!(blobs.read(&digest, 5).expect("read"), b"hello");
+        assert!(blobs.read(&digest, 4).is_err());
+    }
+
+    #[test]
+    fn a_mismatch_leaves_nothing() {
+        let (dir, blobs) = blobs();
+        let mut writer = blobs.writer().expect("writer");
+        writer.write_all(b"x").expect("write");
+        assert!(writer.commit(Some(&Digest::of(b"y"))).is_err());
+        let left = |d: &str| std::fs::read_dir(dir.path().join(d)).expect("list").count();
+        assert_eq!((left("blobs"), left("tmp")), (0, 0));
+    }
+
+    #[test]
+    fn a_changed_blob_is_noticed() {
+        let (_dir, blobs) = blobs();
+        let digest = blobs.put(b"hello").expect("put");
+        std::fs::write(blobs.path(&digest), b"other").expect("write");
+        let error = blobs.read(&digest, 100).expect_err("corrupt");
+        assert!(error.to_string().contains("corrupt"));
+    }
+}
