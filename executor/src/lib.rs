@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cancel;
 pub mod diagnostics;
 pub mod error;
 pub mod image;
