@@ -12,12 +12,14 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
+use crate::store::needs_session;
 
 /// The store's blobs.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     dir: PathBuf,
-    tmp: PathBuf,
+    /// Where unfinished blobs go; `None` when these are for reading only.
+    tmp: Option<PathBuf>,
 }
 
 /// A blob that is being written; dropped, it leaves nothing.
@@ -31,7 +33,15 @@ impl Blobs {
     /// Takes the directory of the blobs and the one for unfinished files; both exist and are on
     /// one file system.
     pub fn new(dir: PathBuf, tmp: PathBuf) -> Self {
-        Self { dir, tmp }
+        Self {
+            dir,
+            tmp: Some(tmp),
+        }
+    }
+
+    /// Takes the directory of the blobs, for reading.
+    pub fn read_only(dir: PathBuf) -> Self {
+        Self { dir, tmp: None }
     }
 
     /// Returns where a blob is or would be.
@@ -78,17 +88,21 @@ impl Blobs {
         if Digest::of(&bytes) != *digest {
             return Err(Error::new(format!("blob {digest} is corrupt in the store"))
                 .path(self.path(digest))
-                .hint("remove the file and build again"));
+                .hint("remove the file; it is made or pulled again when it is needed"));
         }
         Ok(bytes)
     }
 
     /// Starts a blob.
     pub fn writer(&self) -> Result<BlobWriter> {
+        let tmp = self
+            .tmp
+            .as_ref()
+            .ok_or_else(|| needs_session("write blob"))?;
         let file = tempfile::Builder::new()
             .prefix("blob-")
-            .tempfile_in(&self.tmp)
-            .op_path("create blob in", &self.tmp)?;
+            .tempfile_in(tmp)
+            .op_path("create blob in", tmp)?;
         Ok(BlobWriter {
             out: HashingWriter::new(file),
             blobs: self.clone(),
