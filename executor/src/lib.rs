@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod cancel;
 pub mod diagnostics;
 pub mod error;

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use super::environment::Environment;
 use super::outputs::{self, Destination, Form, Output};
-use super::{IsolationChoice, RegistryArgs, terminal};
+use super::{IsolationChoice, RegistryArgs, streams};
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -304,7 +304,7 @@ impl Args {
         let chosen = self.progress.map_or(Mode::Auto, Mode::from);
         let progress = match (self.quiet, chosen) {
             (true, Mode::Auto) => Mode::Quiet,
-            (_, chosen) => terminal::settle(from_environment.unwrap_or(chosen), environment),
+            (_, chosen) => streams::settle(from_environment.unwrap_or(chosen), environment),
         };
         Ok(Request {
             context,
