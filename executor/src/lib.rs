@@ -10,6 +10,8 @@ pub mod cancel;
 pub mod diagnostics;
 pub mod error;
 pub mod image;
+pub mod layer;
+pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod store;
