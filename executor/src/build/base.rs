@@ -108,7 +108,7 @@ impl<'a> Images<'a> {
         if self.policy == PullPolicy::Always && !is_local_only(reference) {
             return Ok(None);
         }
-        let image = match self.session.store().images().find(reference) {
+        let image = match self.session.store().images().by_reference(reference) {
             Ok(Some(image)) => image,
             Ok(None) if self.policy == PullPolicy::Never => {
                 return Err(Error::new(format!("image `{reference}` is not in the store"))

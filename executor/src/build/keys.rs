@@ -10,17 +10,9 @@ use crate::image::platform::Platform;
 use crate::plan::step::{Copy, Network, Run};
 
 fn start(kind: &str, parent: Option<ChainId>) -> KeyBuilder {
-    let key = KeyBuilder::new("step").field("kind", kind.as_bytes());
-    match parent {
-        Some(chain) => key.field("parent", chain.0.as_bytes()),
-        None => key,
-    }
-}
-
-fn list(key: KeyBuilder, name: &str, items: &[String]) -> KeyBuilder {
-    items
-        .iter()
-        .fold(key, |key, item| key.field(name, item.as_bytes()))
+    let mut key = KeyBuilder::new(kind);
+    key.option("parent", parent.map(|chain| *chain.0.as_bytes()));
+    key
 }
 
 /// Returns the key of a RUN step. Proxy settings that only the host gives are not part of it.
@@ -30,42 +22,76 @@ pub(super) fn run(
     run: &Run,
     network: Network,
 ) -> Digest {
-    let key = start("run", parent).field("platform", platform.to_string().as_bytes());
-    let key = list(key, "argv", &run.argv);
-    let key = list(key, "env", &run.env);
-    let network: &[u8] = match network {
-        Network::Host => b"host",
-        Network::None => b"none",
+    let network = match network {
+        Network::Host => "host",
+        Network::None => "none",
     };
-    key.field("cwd", run.cwd.as_bytes())
-        .field("user", run.user.as_bytes())
-        .field("network", network)
-        .finish()
+    let mut key = start("run", parent);
+    key.field("platform", platform.to_string())
+        .list("argv", &run.argv)
+        .list("env", &run.env)
+        .field("cwd", &run.cwd)
+        .field("user", &run.user)
+        .field("network", network);
+    key.finish()
 }
 
 /// Returns the key of a WORKDIR step.
 pub(super) fn workdir(parent: Option<ChainId>, path: &str, user: &str) -> Digest {
-    start("workdir", parent)
-        .field("path", path.as_bytes())
-        .field("user", user.as_bytes())
-        .finish()
-}
-
-/// Returns the key of a COPY or ADD step whose files have the digest `content`.
-pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: Digest) -> Digest {
-    let mut key = start(if copy.add { "add" } else { "copy" }, parent)
-        .field("content", content.as_bytes())
-        .field("dest", copy.dest.as_bytes());
-    if let Some(chown) = &copy.chown {
-        key = key.field("chown", chown.as_bytes());
-    }
-    if let Some(chmod) = copy.chmod {
-        key = key.field("chmod", &chmod.to_be_bytes());
-    }
+    let mut key = start("workdir", parent);
+    key.field("path", path).field("user", user);
     key.finish()
 }
 
-/// Returns the content digest of what is copied from another tree: the tree and the patterns.
-pub(super) fn tree_content(chain: Option<ChainId>, sources: &[String]) -> Digest {
-    list(start("tree", chain), "source", sources).finish()
+/// Returns the key of a COPY or ADD step whose files have the digest `content`.
+pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: &Digest) -> Digest {
+    let mut key = start(if copy.add { "add" } else { "copy" }, parent);
+    key.digest("content", content)
+        .list("source", &copy.sources)
+        .field("dest", &copy.dest)
+        .option("chown", copy.chown.as_ref())
+        .option("chmod", copy.chmod.map(u32::to_be_bytes));
+    key.finish()
+}
+
+/// Returns the digest that stands for another tree as a source.
+pub(super) fn tree_content(chain: Option<ChainId>) -> Digest {
+    start("tree", chain).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Run {
+        Run {
+            argv: vec!["true".into()],
+            env: vec!["A=b".into()],
+            proxy: Vec::new(),
+            cwd: "/".into(),
+            user: String::new(),
+            network: None,
+        }
+    }
+
+    #[test]
+    fn everything_counts_but_the_proxy() {
+        let platform = Platform::host();
+        let key = |r: &Run, n| run(None, &platform, r, n);
+        let base = key(&step(), Network::Host);
+        let variants = [
+            Run { argv: vec!["false".into()], ..step() },
+            Run { env: Vec::new(), ..step() },
+            Run { cwd: "/tmp".into(), ..step() },
+            Run { user: "x".into(), ..step() },
+        ];
+        for variant in variants {
+            assert_ne!(key(&variant, Network::Host), base, "{variant:?}");
+        }
+        assert_ne!(key(&step(), Network::None), base);
+        let below = ChainId(Digest::of(b"x"));
+        assert_ne!(run(Some(below), &platform, &step(), Network::Host), base);
+        let proxied = Run { proxy: vec!["http_proxy=x".into()], ..step() };
+        assert_eq!(key(&proxied, Network::Host), base);
+    }
 }

@@ -15,10 +15,10 @@ use super::sources::{Prepared, Sources};
 use super::state::{Layer, State};
 use super::trees::Trees;
 use super::worker::Worker;
-use crate::cache::CacheRecord;
+use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
-use crate::image::digest::DiffId;
+use crate::image::digest::{ChainId, Digest, DiffId};
 use crate::plan::stages::Plan;
 use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, StageIndex, Step};
 use crate::plan::steps;
@@ -122,7 +122,7 @@ struct Stage<'a> {
 
 /// A step that is ready to run: its key, and the files it copies.
 struct Ready {
-    key: crate::image::digest::Digest,
+    key: Digest,
     prepared: Option<Prepared>,
 }
 
@@ -163,8 +163,11 @@ impl Stage<'_> {
         };
         if let Some(record) = self.recall(&ready.key) {
             self.shared.progress.start(name).cached();
-            return Ok(record.layer.map(|(diff_id, size)| {
-                (Layer::uncompressed(diff_id, size), record.created)
+            return Ok(record.diff_id.map(|diff_id| {
+                (
+                    Layer::uncompressed(diff_id, record.size),
+                    record.created.clone(),
+                )
             }));
         }
         let place = self.shared.places.take();
@@ -175,12 +178,19 @@ impl Stage<'_> {
         match result {
             Ok(layer) => {
                 let created = self.shared.settings.now.clone();
+                let diff_id = layer.as_ref().map(|l| l.diff_id);
                 let record = CacheRecord {
-                    layer: layer.as_ref().map(|l| (l.diff_id, l.blob.size)),
+                    diff_id,
+                    size: layer.as_ref().map_or(0, |l| l.blob.size),
+                    chain: match diff_id {
+                        Some(diff_id) => Some(ChainId::child(state.chain(), diff_id)),
+                        None => state.chain(),
+                    },
                     created: created.clone(),
+                    name: step.name.clone(),
                 };
                 if ready.prepared.as_ref().is_none_or(Prepared::is_unchanged) {
-                    self.shared.session.cache().put(&ready.key, &record)?;
+                    self.shared.session.cache().steps().put(&ready.key, &record)?;
                 } else {
                     vertex.warn("the context changed while it was being copied; the step is not cached");
                 }
@@ -198,15 +208,11 @@ impl Stage<'_> {
         }
     }
 
-    fn recall(&self, key: &crate::image::digest::Digest) -> Option<CacheRecord> {
+    fn recall(&self, key: &Digest) -> Option<CacheRecord> {
         if self.shared.settings.no_cache {
             return None;
         }
-        let record = self.shared.session.cache().get(key)?;
-        let here = record.layer.is_none_or(|(diff_id, size)| {
-            self.shared.session.blobs().size(&diff_id.0) == Some(size)
-        });
-        here.then_some(record)
+        self.shared.session.cache().steps().get(key)
     }
 
     /// Computes a step's key; for COPY this reads what is copied.
@@ -225,7 +231,7 @@ impl Stage<'_> {
             Op::Copy(copy) => {
                 let prepared = self.prepare_copy(copy)?;
                 Ok(Ready {
-                    key: keys::copy(parent, copy, prepared.digest()),
+                    key: keys::copy(parent, copy, &prepared.digest()),
                     prepared: Some(prepared),
                 })
             }
@@ -262,11 +268,11 @@ impl Stage<'_> {
         let shared = self.shared;
         let lowers = shared.trees.lowers(&state.layers, &self.head.display)?;
         let snapshots = shared.session.store().snapshots();
-        let staging = snapshots.stage(shared.session)?;
-        let out = shared.session.layer_file()?;
+        let staging = snapshots.staging(shared.session)?;
+        let out = shared.session.blobs().file()?;
         let tree = Staged {
             lowers,
-            staging: staging.path().to_path_buf(),
+            staging: staging.dir().to_path_buf(),
         };
         let reply = match &step.op {
             Op::Run(run) => {
@@ -302,9 +308,15 @@ impl Stage<'_> {
             Reply::Layer(None) => Ok(None),
             Reply::Layer(Some(made)) => {
                 let diff_id = DiffId(made.digest);
-                shared.session.adopt(out, &made.digest, made.size)?;
-                let chain = crate::image::digest::ChainId::child(state.chain(), diff_id);
-                snapshots.commit(staging, shared.worker.identity(), chain)?;
+                shared.session.blobs().adopt(out, &made.digest)?;
+                let chain = ChainId::child(state.chain(), diff_id);
+                snapshots.commit(
+                    shared.session,
+                    staging,
+                    shared.worker.identity(),
+                    chain,
+                    made.size,
+                )?;
                 Ok(Some(Layer::uncompressed(diff_id, made.size)))
             }
             Reply::Exited(code) => Err(step_failed(step, code)),

@@ -80,11 +80,11 @@ impl<'a> Trees<'a> {
         let vertex = self.progress.start(format!("[internal] unpack {name} {short}"));
         let result = (|| {
             let snapshots = self.session.store().snapshots();
-            let staging = snapshots.stage(self.session)?;
+            let staging = snapshots.staging(self.session)?;
             let task = Task::Unpack(UnpackTask {
                 tree: Staged {
                     lowers: lowers.to_vec(),
-                    staging: staging.path().to_path_buf(),
+                    staging: staging.dir().to_path_buf(),
                 },
                 blob: self.session.blobs().path(&layer.blob.digest),
                 max_bytes: self.max_bytes,
@@ -98,7 +98,13 @@ impl<'a> Trees<'a> {
                     layer.blob.digest, unpacked.diff_id, layer.diff_id
                 )));
             }
-            snapshots.commit(staging, self.worker.identity(), chain)
+            snapshots.commit(
+                self.session,
+                staging,
+                self.worker.identity(),
+                chain,
+                unpacked.size,
+            )
         })();
         match result {
             Ok(dir) => {

@@ -59,6 +59,11 @@ pub struct Found {
 }
 
 impl Staging {
+    /// Returns the session's directory that holds both.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Returns the directory for the layer's files.
     pub fn fs(&self) -> PathBuf {
         self.dir.join("fs")
