@@ -11,6 +11,7 @@ pub mod diagnostics;
 pub mod error;
 pub mod image;
 pub mod layer;
+pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod store;
