@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
+pub mod context;
 pub mod diagnostics;
 pub mod error;
 pub mod image;

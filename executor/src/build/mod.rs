@@ -1,0 +1,4 @@
+//! The build: executes the steps of a plan.
+
+pub mod copy;
+pub mod users;
