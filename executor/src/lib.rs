@@ -10,6 +10,7 @@ pub mod context;
 pub mod diagnostics;
 pub mod error;
 pub mod image;
+pub mod layer;
 pub mod plan;
 pub mod progress;
 pub mod store;
