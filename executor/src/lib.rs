@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod cache;
 pub mod cancel;
+pub mod context;
 pub mod diagnostics;
 pub mod error;
 pub mod image;
