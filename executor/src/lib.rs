@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnostics;
+pub mod dockerfile;
 pub mod error;
 pub mod image;
 pub mod plan;
