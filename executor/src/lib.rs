@@ -10,6 +10,7 @@ pub mod cache;
 pub mod cancel;
 pub mod context;
 pub mod diagnostics;
+pub mod dockerfile;
 pub mod error;
 pub mod image;
 pub mod layer;
