@@ -10,4 +10,5 @@ pub mod error;
 pub mod image;
 pub mod plan;
 pub mod progress;
+pub mod registry;
 pub mod store;
