@@ -79,7 +79,10 @@ impl Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Scheme {
     Basic,
-    Bearer { realm: String, service: Option<String> },
+    Bearer {
+        realm: String,
+        service: Option<String>,
+    },
 }
 
 #[derive(Clone)]
@@ -148,7 +151,11 @@ impl Authenticator {
                 let repository = access.repository.clone();
                 tokio::task::spawn_blocking(move || keychain.lookup(&registry, &repository))
                     .await
-                    .map_err(|e| Error::new("look up credentials").source(e).kind(Kind::Internal))?
+                    .map_err(|e| {
+                        Error::new("look up credentials")
+                            .source(e)
+                            .kind(Kind::Internal)
+                    })?
             }
         }
     }
@@ -196,7 +203,9 @@ impl Authenticator {
         let scheme = {
             let mut state = self.state();
             // Revoked or expired early.
-            state.tokens.retain(|_, token| Some(&token.value) != refused);
+            state
+                .tokens
+                .retain(|_, token| Some(&token.value) != refused);
             state.scheme.clone()
         };
         let Some(scheme) = scheme else {
@@ -231,9 +240,7 @@ impl Authenticator {
                     return Ok(Some(token.value));
                 }
                 let service = service.as_deref();
-                let token = self
-                    .fetch(realm, service, &scopes, &found, channel)
-                    .await?;
+                let token = self.fetch(realm, service, &scopes, &found, channel).await?;
                 let value = token.value.clone();
                 self.state().tokens.insert(scopes, token);
                 Ok(Some(value))
@@ -316,7 +323,9 @@ impl Authenticator {
             });
         }
         let unusable = || Error::new(format!("the token service of `{registry}` sent no token"));
-        let body = read_body(&mut response, TOKEN_LIMIT).await?.ok_or_else(unusable)?;
+        let body = read_body(&mut response, TOKEN_LIMIT)
+            .await?
+            .ok_or_else(unusable)?;
         let reply: TokenReply = serde_json::from_slice(&body).map_err(|_| unusable())?;
         let token = [reply.token, reply.access_token]
             .into_iter()

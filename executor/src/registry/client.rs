@@ -295,10 +295,7 @@ fn choose<'a>(index: &'a Index, platform: &Platform, shown: &str) -> Result<&'a 
     } else {
         format!("it has {}", there.join(", "))
     };
-    Err(
-        Error::new(format!("`{shown}` has no image for {platform}; {there}"))
-            .kind(Kind::NotFound),
-    )
+    Err(Error::new(format!("`{shown}` has no image for {platform}; {there}")).kind(Kind::NotFound))
 }
 
 fn parse_config(manifest: &Manifest, bytes: &[u8], shown: &str) -> Result<ImageConfig> {

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Body, Method, Request, Response, StatusCode};
 use url::Url;
 
@@ -54,11 +56,7 @@ impl Call {
         }
     }
 
-    pub(crate) fn header(
-        mut self,
-        name: reqwest::header::HeaderName,
-        value: HeaderValue,
-    ) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
@@ -200,6 +198,10 @@ impl Endpoint {
             *request.headers_mut() = call.headers.clone();
             if !call.body.is_empty() {
                 *request.body_mut() = Some(Body::from(call.body.clone()));
+            } else if !matches!(call.method, Method::GET | Method::HEAD) {
+                // Some servers answer 411 to a POST that says nothing about its length.
+                let none = HeaderValue::from_static("0");
+                request.headers_mut().insert(CONTENT_LENGTH, none);
             }
             if let Some(authorization) = authorization.filter(|_| self.is_own(&url)) {
                 request
@@ -215,9 +217,9 @@ impl Endpoint {
             {
                 return Ok(response);
             }
-            let next = self.locate(&url, response.headers()).ok_or_else(|| {
-                Error::new(format!("`{}` redirects to nowhere", authority(&url)))
-            })?;
+            let next = self
+                .locate(&url, response.headers())
+                .ok_or_else(|| Error::new(format!("`{}` redirects to nowhere", authority(&url))))?;
             if url.scheme() == "https" && next.scheme() == "http" {
                 return Err(Error::new(format!(
                     "`{}` redirects from HTTPS to plain HTTP on `{}`",

@@ -70,9 +70,7 @@ pub(crate) async fn refusal(mut response: Response, op: String, asker: &Asker<'_
         return Failure::transient(error);
     }
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Failure::Final(denied(error, asker))
-        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Final(denied(error, asker)),
         StatusCode::NOT_FOUND => Failure::Final(error.kind(Kind::NotFound)),
         StatusCode::TOO_MANY_REQUESTS => Failure::Transient {
             error: if asker.origin.is_none() && quoted.contains("rate limit") {
@@ -180,7 +178,10 @@ mod tests {
                 r#"{"errors":[{"code":"DENIED"},{"message":"quota"}]}"#,
                 "DENIED; quota",
             ),
-            (r#"{"details":"incorrect username or password"}"#, "incorrect username or password"),
+            (
+                r#"{"details":"incorrect username or password"}"#,
+                "incorrect username or password",
+            ),
             ("<html>Bad Gateway</html>", ""),
             ("404 page not\x1b[31m found\n", "404 page not [31m found"),
             ("", ""),

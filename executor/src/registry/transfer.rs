@@ -229,7 +229,11 @@ impl Repository<'_> {
         let mut meter = Meter::new(self.vertex, &layer.digest, layer.size);
         self.download(layer, &sink, &mut meter).await?;
         sink.finish().await.map_err(|e| {
-            e.during(format!("get layer {} of `{}`", layer.digest, self.full_name()))
+            e.during(format!(
+                "get layer {} of `{}`",
+                layer.digest,
+                self.full_name()
+            ))
         })?;
         meter.complete();
         Ok(())
@@ -249,12 +253,7 @@ impl Repository<'_> {
     }
 
     /// Feeds a whole blob to the sink, over as many connections as it takes.
-    async fn download(
-        &self,
-        layer: &Descriptor,
-        sink: &Sink,
-        meter: &mut Meter<'_>,
-    ) -> Result<()> {
+    async fn download(&self, layer: &Descriptor, sink: &Sink, meter: &mut Meter<'_>) -> Result<()> {
         let mut backoff = Backoff::new(self.policy);
         let mut done = 0;
         loop {

@@ -213,8 +213,11 @@ fn explain(url: &Url, error: &reqwest::Error) -> Failure {
     if error.is_connect() {
         if text.contains("failed to lookup address") {
             let again = text.contains("emporary");
-            let error = Error::new(format!("unknown host `{}`", url.host_str().unwrap_or_default()))
-                .source(text.rsplit(": ").next().unwrap_or_default().to_owned());
+            let error = Error::new(format!(
+                "unknown host `{}`",
+                url.host_str().unwrap_or_default()
+            ))
+            .source(text.rsplit(": ").next().unwrap_or_default().to_owned());
             return if again {
                 Failure::transient(error)
             } else {
@@ -222,22 +225,16 @@ fn explain(url: &Url, error: &reqwest::Error) -> Failure {
             };
         }
         if text.contains("certificate") || text.contains("UnknownIssuer") {
-            return Failure::Final(
-                connect(&peer)
-                    .source(format!("TLS: {text}"))
-                    .hint(format!(
-                        "name the certificate authority's file in SSL_CERT_FILE, or accept any \
+            return Failure::Final(connect(&peer).source(format!("TLS: {text}")).hint(format!(
+                "name the certificate authority's file in SSL_CERT_FILE, or accept any \
                          certificate with --insecure-registry {peer}"
-                    )),
-            );
+            )));
         }
         if text.contains("InvalidContentType") || text.contains("corrupt message") {
             return Failure::Final(
                 connect(&peer)
                     .source("it does not speak TLS")
-                    .hint(format!(
-                        "allow plain HTTP with --insecure-registry {peer}"
-                    )),
+                    .hint(format!("allow plain HTTP with --insecure-registry {peer}")),
             );
         }
         return Failure::transient(connect(&peer).source(text));

@@ -16,9 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use reqwest::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE,
-};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Body, Method, Response, StatusCode};
 use tokio::sync::mpsc;
 use url::Url;
@@ -465,10 +463,7 @@ impl Repository<'_> {
             }
         };
         // Our own side's trouble looks like a broken connection from the other end.
-        let trouble = broken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let trouble = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
         match trouble {
             Some(e) => Err(Error::new("read blob to push").source(e).into()),
             None => answer,

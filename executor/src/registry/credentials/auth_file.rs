@@ -72,7 +72,11 @@ impl AuthDocument {
     }
 
     /// Returns the credential filed for the longest of `host/ns/repo`, `host/ns`, …, `host`.
-    pub(super) fn credential(&self, registry: &str, repository: &str) -> Result<Option<Credential>> {
+    pub(super) fn credential(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>> {
         let Some(auths) = &self.auths else {
             return Ok(None);
         };
@@ -108,8 +112,10 @@ impl Entry {
             return Ok(Some(Credential::RegistryToken(Secret::new(token))));
         }
         let malformed = || {
-            Error::new(format!("the `auth` of `{key}` is not base64 of `user:password`"))
-                .hint("log in again")
+            Error::new(format!(
+                "the `auth` of `{key}` is not base64 of `user:password`"
+            ))
+            .hint("log in again")
         };
         let (username, password) = match given(&self.auth) {
             Some(auth) => {
@@ -145,7 +151,12 @@ pub(super) fn unreadable(error: &serde_json::Error) -> Error {
 pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
             return Ok(None);
         }
         Err(e) => return Err(e),
@@ -247,7 +258,13 @@ pub fn save(
             }
         })
         .or_insert_with(|| json!({}));
-    for stale in ["auth", "username", "password", "identitytoken", "registrytoken"] {
+    for stale in [
+        "auth",
+        "username",
+        "password",
+        "identitytoken",
+        "registrytoken",
+    ] {
         entry.as_object_mut().map(|e| e.remove(stale));
     }
     if let Some(name) = helper {
@@ -400,7 +417,11 @@ mod tests {
             "http://docker.io",
         ] {
             let document = format!(r#"{{"auths":{{"{key}":{{"username":"a","password":"b"}}}}}}"#);
-            assert_eq!(find(&document, "docker.io", "library/debian"), "a:b", "{key}");
+            assert_eq!(
+                find(&document, "docker.io", "library/debian"),
+                "a:b",
+                "{key}"
+            );
         }
         let port = r#"{"auths":{"https://h:5000/v2":{"auth":"YTpi"}}}"#;
         assert_eq!(find(port, "h:5000", "x"), "a:b");
@@ -424,7 +445,8 @@ mod tests {
 
     #[test]
     fn errors_do_not_quote() {
-        let document = AuthDocument::parse(br#"{"auths":{"h":{"auth":"hunter2!"}}}"#).expect("json");
+        let document =
+            AuthDocument::parse(br#"{"auths":{"h":{"auth":"hunter2!"}}}"#).expect("json");
         let error = document.credential("h", "x").expect_err("not base64");
         assert!(!error.chain().contains("hunter2"), "{}", error.chain());
         let error = AuthDocument::parse(br#"{"auths":"hunter2"}"#)
@@ -456,10 +478,19 @@ mod tests {
         let mode = path.metadata().expect("stat").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        assert_eq!(erase(&path, "docker.io", None).expect("erase"), Erased::Credential);
-        assert_eq!(erase(&path, "docker.io", None).expect("erase"), Erased::Nothing);
+        assert_eq!(
+            erase(&path, "docker.io", None).expect("erase"),
+            Erased::Credential
+        );
+        assert_eq!(
+            erase(&path, "docker.io", None).expect("erase"),
+            Erased::Nothing
+        );
         let text = std::fs::read_to_string(&path).expect("read");
-        assert!(text.contains("HttpHeaders") && text.contains("\"q\""), "{text}");
+        assert!(
+            text.contains("HttpHeaders") && text.contains("\"q\""),
+            "{text}"
+        );
     }
 
     #[test]
@@ -470,7 +501,11 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).expect("symlink");
         save(&link, "h", "me", &Secret::new("pw"), None).expect("save");
         assert!(link.is_symlink());
-        assert!(std::fs::read_to_string(&real).expect("read").contains("auth"));
+        assert!(
+            std::fs::read_to_string(&real)
+                .expect("read")
+                .contains("auth")
+        );
     }
 
     #[test]

@@ -123,8 +123,15 @@ impl Output {
             .map(|out| String::from_utf8_lossy(out).trim().to_owned())
             .find(|text| !text.is_empty())
             .unwrap_or_else(|| self.status.to_string());
-        let line: String = text.lines().next().unwrap_or_default().chars().take(300).collect();
-        Error::new(format!("`docker-credential-{name} {verb}`")).source(line.escape_debug().to_string())
+        let line: String = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(300)
+            .collect();
+        Error::new(format!("`docker-credential-{name} {verb}`"))
+            .source(line.escape_debug().to_string())
     }
 }
 
@@ -199,7 +206,9 @@ fn wait(child: &mut Child, program: &str) -> Result<ExitStatus> {
                 )));
             }
             Err(e) => {
-                return Err(Error::new(format!("wait for credential helper `{program}`")).source(e));
+                return Err(
+                    Error::new(format!("wait for credential helper `{program}`")).source(e),
+                );
             }
         }
     }

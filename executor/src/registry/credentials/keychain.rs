@@ -241,10 +241,14 @@ esac
         let state = dir.path().join("state");
         let document = r#"{"auths":{"h":{"auth":"YTpi"}},"credsStore":"test"}"#;
         std::fs::write(&state, r#"{"ServerURL":"h","Username":"u","Secret":"s"}"#).expect("write");
-        let found = keychain(dir.path(), &[document]).lookup("h", "x").expect("lookup");
+        let found = keychain(dir.path(), &[document])
+            .lookup("h", "x")
+            .expect("lookup");
         assert_eq!(shown(&found), ("u:s".into(), "`docker-credential-test`"));
         std::fs::write(&state, r#"{"Username":"<token>","Secret":"t"}"#).expect("write");
-        let found = keychain(dir.path(), &[document]).lookup("h", "x").expect("lookup");
+        let found = keychain(dir.path(), &[document])
+            .lookup("h", "x")
+            .expect("lookup");
         assert_eq!(shown(&found).0, "token:t");
     }
 
