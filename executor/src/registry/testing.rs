@@ -157,7 +157,7 @@ fn serve(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<Seen>>) -> std:
         request.headers.push(header);
     }
     let reply = script(&request);
-    let wanted = reply.refuse_after.unwrap_or(request.length());
+    let wanted = reply.refuse_after.unwrap_or_else(|| request.length());
     reader.take(wanted as u64).read_to_end(&mut request.body)?;
     let head_only = request.method == "HEAD";
     log.lock().expect("lock").push(request);
