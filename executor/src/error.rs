@@ -108,6 +108,13 @@ impl Error {
         self
     }
 
+    /// Adds a finding about the Dockerfile.
+    #[must_use]
+    pub fn diagnostic(mut self, diagnostic: crate::diagnostics::Diagnostic) -> Self {
+        self.inner.diagnostics.push(diagnostic);
+        self
+    }
+
     /// Wraps this error in a further operation; kind and hints move outwards.
     #[must_use]
     pub fn during(mut self, op: impl Into<Cow<'static, str>>) -> Self {

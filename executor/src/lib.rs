@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
+pub mod cancel;
 pub mod diagnostics;
 pub mod error;
 pub mod image;

@@ -1,0 +1,159 @@
+//! The edge: errors become text for the user and exit codes for the shell.
+//!
+//! Responsible for how an error looks and which code it is. Must not decide anything else.
+//! Invariant: everything that is printed here goes to standard error.
+
+use std::fmt::Write as _;
+
+use crate::error::{Error, Kind};
+
+/// Exit code for a broken assumption of our own (sysexits.h, `EX_SOFTWARE`).
+pub(super) const INTERNAL: u8 = 70;
+
+/// Exit code for a wrong command line.
+pub(super) const USAGE: u8 = 2;
+
+/// Where a bug is reported.
+const REPORT: &str = "this is a bug in sandcrab: please report it with the command and this output";
+
+/// A Dockerfile as it was given, for findings that point into it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What to call it.
+    pub name: String,
+    /// Its bytes.
+    pub text: Vec<u8>,
+}
+
+/// An error on its way out, with what is needed to show it.
+#[derive(Debug)]
+pub struct Failure {
+    /// The error.
+    pub error: Error,
+    /// What its findings point into.
+    pub source: Option<Source>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            source: None,
+        }
+    }
+}
+
+/// Returns the exit code of an error's kind.
+pub(super) fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Build | Kind::NotFound | Kind::Denied => 1,
+        Kind::Usage => USAGE,
+        // 125 and above mean something else to a shell and to docker's users.
+        Kind::Step(code) => match u8::try_from(code) {
+            Ok(code @ 1..=124) => code,
+            _ => 1,
+        },
+        Kind::Interrupted(signal) => u8::try_from(signal).map_or(1, |s| s.saturating_add(128)),
+        Kind::Internal => INTERNAL,
+    }
+}
+
+/// Returns what is printed for an error, with a line end.
+pub(super) fn describe(failure: &Failure, colour: bool) -> String {
+    let Failure { error, source } = failure;
+    let (red, cyan, bold, reset) = if colour {
+        ("\x1b[1;31m", "\x1b[1;36m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "", "")
+    };
+    let mut text = String::new();
+    if let Some(source) = source {
+        text.push_str(&findings(error, source));
+    } else {
+        for finding in error.diagnostics() {
+            line(&mut text, &format!("{red}error{reset}: {}", finding.message));
+            if let Some(hint) = &finding.hint {
+                line(&mut text, &format!("{cyan}hint{reset}: {hint}"));
+            }
+        }
+    }
+    line(
+        &mut text,
+        &format!("{red}error{reset}{bold}:{reset} {}", safe(&error.chain())),
+    );
+    for hint in error.hints() {
+        line(&mut text, &format!("{cyan}hint{reset}: {}", safe(hint)));
+    }
+    if error.get_kind() == Kind::Internal {
+        line(&mut text, &format!("{cyan}hint{reset}: {REPORT}"));
+    }
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// Draws the findings of an error, each with its line of the Dockerfile.
+fn findings(error: &Error, source: &Source) -> String {
+    let mut text = String::new();
+    for finding in error.diagnostics() {
+        let start = finding.span.start.min(source.text.len());
+        let number = 1 + source.text[..start].iter().filter(|b| **b == b'\n').count();
+        // Writing to a string can't go wrong.
+        let _ = writeln!(text, "{}:{number}: {}", source.name, finding.message);
+    }
+    text
+}
+
+/// Removes control characters: an error may quote what a registry or an archive said.
+fn safe(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_become_codes() {
+        for (kind, wanted) in [
+            (Kind::Build, 1),
+            (Kind::NotFound, 1),
+            (Kind::Denied, 1),
+            (Kind::Usage, 2),
+            (Kind::Step(0), 1),
+            (Kind::Step(7), 7),
+            (Kind::Step(124), 124),
+            (Kind::Step(125), 1),
+            (Kind::Step(-1), 1),
+            (Kind::Step(1000), 1),
+            (Kind::Interrupted(2), 130),
+            (Kind::Interrupted(15), 143),
+            (Kind::Internal, 70),
+        ] {
+            assert_eq!(code(kind), wanted, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_chain_and_the_hints_are_shown() {
+        let error = Error::new("open")
+            .path("/x")
+            .source(std::io::Error::from_raw_os_error(2))
+            .hint("look elsewhere")
+            .during("read context");
+        assert_eq!(
+            describe(&error.into(), false),
+            "error: read context: open `/x`: no such file or directory\nhint: look elsewhere\n"
+        );
+        let bug = Error::new("odd\x1b[2J").kind(Kind::Internal);
+        let text = describe(&bug.into(), false);
+        assert!(text.starts_with("error: odd[2J\nhint: this is a bug"));
+        let red = describe(&Error::new("x").into(), true);
+        assert!(red.contains("\x1b[1;31merror\x1b[0m"));
+    }
+}
