@@ -7,6 +7,8 @@
 
 pub mod cache;
 pub mod cancel;
+pub mod cli;
+pub mod config;
 pub mod diagnostics;
 pub mod error;
 pub mod image;
