@@ -12,6 +12,8 @@ pub mod config;
 pub mod diagnostics;
 pub mod error;
 pub mod image;
+pub mod layer;
+pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod registry;

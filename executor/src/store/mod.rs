@@ -18,6 +18,8 @@
 
 pub mod blobs;
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod images;
 mod index;
 pub mod lock;
