@@ -8,6 +8,8 @@
 pub mod build;
 pub mod cache;
 pub mod cancel;
+pub mod cli;
+pub mod config;
 pub mod context;
 pub mod diagnostics;
 pub mod dockerfile;
@@ -17,4 +19,5 @@ pub mod layer;
 pub mod output;
 pub mod plan;
 pub mod progress;
+pub mod registry;
 pub mod store;

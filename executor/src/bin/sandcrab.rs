@@ -1,1 +1,7 @@
-fn main() {}
+//! `sandcrab`: the builder and image tool.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    executor::cli::main()
+}

@@ -64,7 +64,12 @@ pub(super) struct Args {
     pull: String,
 
     /// Name the image; can be given several times
-    #[arg(short, long = "tag", value_name = "NAME[:TAG]", help_heading = "Result")]
+    #[arg(
+        short,
+        long = "tag",
+        value_name = "NAME[:TAG]",
+        help_heading = "Result"
+    )]
     tags: Vec<String>,
 
     /// Add a label to the image
@@ -284,8 +289,11 @@ impl Args {
             Some(path) => DockerfileSource::Path(path),
         };
         if context == ContextSource::Stdin && dockerfile == DockerfileSource::Stdin {
-            return Err(usage("context and Dockerfile can't both come from standard input")
-                .hint("a bare Dockerfile on standard input needs no -f: `sandcrab build - < FILE`"));
+            return Err(
+                usage("context and Dockerfile can't both come from standard input").hint(
+                    "a bare Dockerfile on standard input needs no -f: `sandcrab build - < FILE`",
+                ),
+            );
         }
         let tags = self
             .tags
@@ -331,7 +339,14 @@ fn usage(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 fn context_source(text: &str) -> Result<ContextSource> {
-    const REMOTE: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    const REMOTE: [&str; 6] = [
+        "http://",
+        "https://",
+        "git://",
+        "ssh://",
+        "git@",
+        "github.com/",
+    ];
     if text == "-" {
         return Ok(ContextSource::Stdin);
     }
@@ -350,7 +365,9 @@ fn context_source(text: &str) -> Result<ContextSource> {
 fn parse_tag(text: &str) -> Result<Reference> {
     let reference: Reference = text.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     if reference.digest.is_some() {
-        return Err(usage(format!("a name for the result can't have a digest: `{text}`")));
+        return Err(usage(format!(
+            "a name for the result can't have a digest: `{text}`"
+        )));
     }
     Ok(reference)
 }
@@ -376,8 +393,10 @@ fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Ou
 fn goes_to_stdout(form: &Form) -> bool {
     matches!(
         form,
-        Form::Oci { to: Destination::Stdout, .. }
-            | Form::Docker(Destination::Stdout)
+        Form::Oci {
+            to: Destination::Stdout,
+            ..
+        } | Form::Docker(Destination::Stdout)
             | Form::Tar(Destination::Stdout)
     )
 }
@@ -406,9 +425,9 @@ pub(super) fn from_environment(name: &str, environment: &Environment) -> Result<
     environment
         .verbatim(name)
         .map(|value| {
-            value.into_string().map_err(|_| {
-                usage(format!("environment variable `{name}` is not valid UTF-8"))
-            })
+            value
+                .into_string()
+                .map_err(|_| usage(format!("environment variable `{name}` is not valid UTF-8")))
         })
         .transpose()
 }
@@ -430,13 +449,17 @@ fn platform(given: Option<&str>) -> Result<Platform> {
     let host = Platform::host();
     let Some(text) = given else { return Ok(host) };
     if text.contains(',') {
-        return Err(usage("building for several platforms at once is not supported yet")
-            .hint("build once per platform"));
+        return Err(
+            usage("building for several platforms at once is not supported yet")
+                .hint("build once per platform"),
+        );
     }
     let platform: Platform = text.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     if !platform.accepts(&host) {
-        return Err(usage(format!("building for {platform} is not supported yet"))
-            .hint(format!("this machine is {host}")));
+        return Err(
+            usage(format!("building for {platform} is not supported yet"))
+                .hint(format!("this machine is {host}")),
+        );
     }
     Ok(platform)
 }
@@ -454,8 +477,8 @@ pub(super) fn pull_policy(text: &str) -> Result<PullPolicy> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::parse;
     use super::super::Command;
+    use super::super::tests::parse;
     use super::*;
 
     fn request(args: &[&str], variables: &[(&str, &str)]) -> Result<Request> {
@@ -469,38 +492,77 @@ mod tests {
     #[test]
     fn the_least_and_the_most() {
         let least = request(&["."], &[]).expect("request");
-        assert_eq!(least, Request {
-            context: ContextSource::Directory(".".into()),
-            dockerfile: DockerfileSource::Default,
-            target: None,
-            build_args: Vec::new(),
-            platform: Platform::host(),
-            pull: PullPolicy::Missing,
-            tags: Vec::new(),
-            labels: Vec::new(),
-            outputs: Vec::new(),
-            iidfile: None,
-            metadata_file: None,
-            no_cache: false,
-            network: Network::Host,
-            progress: Mode::Auto,
-            quiet: false,
-        });
+        assert_eq!(
+            least,
+            Request {
+                context: ContextSource::Directory(".".into()),
+                dockerfile: DockerfileSource::Default,
+                target: None,
+                build_args: Vec::new(),
+                platform: Platform::host(),
+                pull: PullPolicy::Missing,
+                tags: Vec::new(),
+                labels: Vec::new(),
+                outputs: Vec::new(),
+                iidfile: None,
+                metadata_file: None,
+                no_cache: false,
+                network: Network::Host,
+                progress: Mode::Auto,
+                quiet: false,
+            }
+        );
         let most = request(
             &[
-                "-f", "d/Dockerfile", "-t", "a", "--tag", "b:1", "--target=x", "--build-arg",
-                "A=1", "--build-arg", "B", "--build-arg", "C", "--build-arg=A=2", "--label",
-                "l=v=w", "--label", "m", "--no-cache", "--network=none", "-o",
-                "type=oci,dest=x.tar", "--push", "--load", "--iidfile", "i", "--metadata-file",
-                "m", "--progress=rawjson", "--pull", "--jobs", "3", "--isolation", "single", "-",
+                "-f",
+                "d/Dockerfile",
+                "-t",
+                "a",
+                "--tag",
+                "b:1",
+                "--target=x",
+                "--build-arg",
+                "A=1",
+                "--build-arg",
+                "B",
+                "--build-arg",
+                "C",
+                "--build-arg=A=2",
+                "--label",
+                "l=v=w",
+                "--label",
+                "m",
+                "--no-cache",
+                "--network=none",
+                "-o",
+                "type=oci,dest=x.tar",
+                "--push",
+                "--load",
+                "--iidfile",
+                "i",
+                "--metadata-file",
+                "m",
+                "--progress=rawjson",
+                "--pull",
+                "--jobs",
+                "3",
+                "--isolation",
+                "single",
+                "-",
             ],
             &[("B", "from environment")],
         )
         .expect("request");
-        assert_eq!(most.dockerfile, DockerfileSource::Path("d/Dockerfile".into()));
+        assert_eq!(
+            most.dockerfile,
+            DockerfileSource::Path("d/Dockerfile".into())
+        );
         assert_eq!(most.context, ContextSource::Stdin);
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(most.build_args, [pair("B", "from environment"), pair("A", "2")]);
+        assert_eq!(
+            most.build_args,
+            [pair("B", "from environment"), pair("A", "2")]
+        );
         assert_eq!(most.labels, [pair("l", "v=w"), pair("m", "")]);
         assert_eq!(most.network, Network::None);
         assert_eq!(most.pull, PullPolicy::Always);
@@ -513,18 +575,42 @@ mod tests {
     #[test]
     fn contradictions_are_found() {
         for (args, wanted) in [
-            (&["-f", "-", "-"][..], "context and Dockerfile can't both come from standard input"),
+            (
+                &["-f", "-", "-"][..],
+                "context and Dockerfile can't both come from standard input",
+            ),
             (&["--push", "."], "an image without a name can't be pushed"),
             (&["-t", "UPPER", "."], "invalid image reference `UPPER`"),
-            (&["-t", "a@sha256:0000000000000000000000000000000000000000000000000000000000000000", "."],
-                "a name for the result can't have a digest"),
-            (&["-o", "-", "-o", "type=oci,dest=-", "."], "only one output can go to standard output"),
-            (&["-q", "-o", "-", "."], "--quiet prints the id where the output should go"),
+            (
+                &[
+                    "-t",
+                    "a@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                    ".",
+                ],
+                "a name for the result can't have a digest",
+            ),
+            (
+                &["-o", "-", "-o", "type=oci,dest=-", "."],
+                "only one output can go to standard output",
+            ),
+            (
+                &["-q", "-o", "-", "."],
+                "--quiet prints the id where the output should go",
+            ),
             (&["--build-arg", "=x", "."], "build argument without a name"),
-            (&["--platform", "linux/amd64,linux/arm64", "."], "building for several platforms"),
-            (&["--platform", "linux/s390x", "."], "building for linux/s390x is not supported yet"),
+            (
+                &["--platform", "linux/amd64,linux/arm64", "."],
+                "building for several platforms",
+            ),
+            (
+                &["--platform", "linux/s390x", "."],
+                "building for linux/s390x is not supported yet",
+            ),
             (&["--pull=sometimes", "."], "--pull can't be `sometimes`"),
-            (&["https://example.com/x.git"], "a context from a URL is not supported yet"),
+            (
+                &["https://example.com/x.git"],
+                "a context from a URL is not supported yet",
+            ),
             (&[""], "the context is empty"),
         ] {
             let error = request(args, &[]).expect_err(wanted);
@@ -536,10 +622,26 @@ mod tests {
     #[test]
     fn the_progress_mode_has_an_order() {
         for (args, variables, wanted) in [
-            (&["."][..], &[("BUILDKIT_PROGRESS", "plain")][..], Mode::Plain),
-            (&["."], &[("BUILDKIT_PROGRESS", "plain"), ("SANDCRAB_PROGRESS", "tty")], Mode::Tty),
-            (&["--progress=tty", "."], &[("SANDCRAB_PROGRESS", "plain")], Mode::Tty),
-            (&["--progress=auto", "."], &[("SANDCRAB_PROGRESS", "plain")], Mode::Plain),
+            (
+                &["."][..],
+                &[("BUILDKIT_PROGRESS", "plain")][..],
+                Mode::Plain,
+            ),
+            (
+                &["."],
+                &[("BUILDKIT_PROGRESS", "plain"), ("SANDCRAB_PROGRESS", "tty")],
+                Mode::Tty,
+            ),
+            (
+                &["--progress=tty", "."],
+                &[("SANDCRAB_PROGRESS", "plain")],
+                Mode::Tty,
+            ),
+            (
+                &["--progress=auto", "."],
+                &[("SANDCRAB_PROGRESS", "plain")],
+                Mode::Plain,
+            ),
             (&["."], &[("CI", "true")], Mode::Plain),
             (&["-q", "."], &[("SANDCRAB_PROGRESS", "plain")], Mode::Quiet),
             (&["-q", "--progress=plain", "."], &[], Mode::Plain),

@@ -59,7 +59,9 @@ pub(super) fn code(kind: Kind) -> u8 {
 }
 
 /// Returns what is printed for an error, with a line end.
-pub(super) fn describe(failure: &Failure, colour: bool) -> String {
+///
+/// With `debug`, each cause has a line of its own.
+pub(super) fn describe(failure: &Failure, colour: bool, debug: bool) -> String {
     let Failure { error, source } = failure;
     let (red, cyan, bold, reset) = if colour {
         ("\x1b[1;31m", "\x1b[1;36m", "\x1b[1m", "\x1b[0m")
@@ -71,21 +73,35 @@ pub(super) fn describe(failure: &Failure, colour: bool) -> String {
         text.push_str(&findings(error, source));
     } else {
         for finding in error.diagnostics() {
-            line(&mut text, &format!("{red}error{reset}: {}", finding.message));
+            line(
+                &mut text,
+                &format!("{red}error{reset}: {}", finding.message),
+            );
             if let Some(hint) = &finding.hint {
                 line(&mut text, &format!("{cyan}hint{reset}: {hint}"));
             }
         }
     }
+    let all = if debug { causes(error) } else { error.chain() };
     line(
         &mut text,
-        &format!("{red}error{reset}{bold}:{reset} {}", safe(&error.chain())),
+        &format!("{red}error{reset}{bold}:{reset} {}", safe(&all)),
     );
     for hint in error.hints() {
         line(&mut text, &format!("{cyan}hint{reset}: {}", safe(hint)));
     }
     if error.get_kind() == Kind::Internal {
         line(&mut text, &format!("{cyan}hint{reset}: {REPORT}"));
+    }
+    text
+}
+
+fn causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(&format!("\n  caused by: {cause}"));
+        next = cause.source();
     }
     text
 }
@@ -147,13 +163,18 @@ mod tests {
             .hint("look elsewhere")
             .during("read context");
         assert_eq!(
-            describe(&error.into(), false),
+            describe(&error.into(), false, false),
             "error: read context: open `/x`: no such file or directory\nhint: look elsewhere\n"
         );
+        let nested = Error::new("a").source(Error::new("b").path("/c"));
+        assert_eq!(
+            describe(&nested.into(), false, true),
+            "error: a\n  caused by: b `/c`\n"
+        );
         let bug = Error::new("odd\x1b[2J").kind(Kind::Internal);
-        let text = describe(&bug.into(), false);
+        let text = describe(&bug.into(), false, false);
         assert!(text.starts_with("error: odd[2J\nhint: this is a bug"));
-        let red = describe(&Error::new("x").into(), true);
+        let red = describe(&Error::new("x").into(), true, false);
         assert!(red.contains("\x1b[1;31merror\x1b[0m"));
     }
 }

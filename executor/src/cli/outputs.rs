@@ -103,7 +103,9 @@ pub(super) fn parse(text: &str) -> Result<Output> {
             let tar = fields.tar.take().unwrap_or(true);
             match to(&mut fields)? {
                 Destination::Stdout if !tar => {
-                    return Err(usage("an OCI layout in a directory can't go to standard output"));
+                    return Err(usage(
+                        "an OCI layout in a directory can't go to standard output",
+                    ));
                 }
                 to => Form::Oci { to, tar },
             }
@@ -133,7 +135,9 @@ pub(super) fn parse(text: &str) -> Result<Output> {
         level: fields.level.take(),
     };
     if let Some(left) = fields.left(&output, is_image) {
-        return Err(usage(format!("output of type {kind} has no option `{left}`")));
+        return Err(usage(format!(
+            "output of type {kind} has no option `{left}`"
+        )));
     }
     check_level(&output)?;
     Ok(output)
@@ -210,11 +214,12 @@ impl Fields {
                 }
                 "compression-level" => fields.level = Some(value.parse().map_err(|_| bad())?),
                 other => {
-                    return Err(usage(format!("output option `{other}` is not supported yet"))
-                        .hint(
+                    return Err(
+                        usage(format!("output option `{other}` is not supported yet")).hint(
                             "options are type, dest, name, push, tar, compression and \
                              compression-level",
-                        ));
+                        ),
+                    );
                 }
             }
         }
@@ -263,7 +268,9 @@ fn split(text: &str) -> Result<Vec<String>> {
         }
     }
     if quoted {
-        return Err(usage(format!("output `{text}` has a quote that is never closed")));
+        return Err(usage(format!(
+            "output `{text}` has a quote that is never closed"
+        )));
     }
     Ok(fields)
 }
@@ -328,15 +335,42 @@ mod tests {
             ("type=oci", "output of type oci needs a destination"),
             ("type=zip,dest=x", "unknown output type `zip`"),
             ("type=oci,dest", "output option `dest` has no value"),
-            ("type=tar,dest=x,name=y", "output of type tar has no option `name`"),
-            ("type=registry,dest=x", "output of type registry has no option `dest`"),
-            ("type=docker,dest=x,tar=false", "output of type docker has no option `tar`"),
-            ("type=oci,dest=-,tar=false", "an OCI layout in a directory can't go to standard output"),
-            ("type=oci,dest=x,tar=maybe", "output option `tar` can't be `maybe`"),
-            ("type=oci,dest=x,compression=lzma", "output option `compression` can't be `lzma`"),
-            ("type=oci,dest=x,rewrite-timestamp=true", "output option `rewrite-timestamp` is not supported yet"),
-            ("type=oci,dest=x,compression-level=12", "compression-level for gzip is 0 to 9, not 12"),
-            ("type=oci,\"dest=x", "output `type=oci,\"dest=x` has a quote that is never closed"),
+            (
+                "type=tar,dest=x,name=y",
+                "output of type tar has no option `name`",
+            ),
+            (
+                "type=registry,dest=x",
+                "output of type registry has no option `dest`",
+            ),
+            (
+                "type=docker,dest=x,tar=false",
+                "output of type docker has no option `tar`",
+            ),
+            (
+                "type=oci,dest=-,tar=false",
+                "an OCI layout in a directory can't go to standard output",
+            ),
+            (
+                "type=oci,dest=x,tar=maybe",
+                "output option `tar` can't be `maybe`",
+            ),
+            (
+                "type=oci,dest=x,compression=lzma",
+                "output option `compression` can't be `lzma`",
+            ),
+            (
+                "type=oci,dest=x,rewrite-timestamp=true",
+                "output option `rewrite-timestamp` is not supported yet",
+            ),
+            (
+                "type=oci,dest=x,compression-level=12",
+                "compression-level for gzip is 0 to 9, not 12",
+            ),
+            (
+                "type=oci,\"dest=x",
+                "output `type=oci,\"dest=x` has a quote that is never closed",
+            ),
         ] {
             assert_eq!(parse(text).expect_err(text).to_string(), wanted);
         }
