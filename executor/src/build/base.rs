@@ -76,7 +76,7 @@ impl<'a> Images<'a> {
         &self,
         reference: &Reference,
         platform: &Platform,
-        span: Range<usize>,
+        span: &Range<usize>,
     ) -> Result<Loaded> {
         let slot = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +138,7 @@ impl<'a> Images<'a> {
         reference: &Reference,
         platform: &Platform,
         name: String,
-        span: Range<usize>,
+        span: &Range<usize>,
     ) -> Result<Loaded> {
         let vertex = self.progress.start(name);
         let result = (|| {
@@ -196,7 +196,7 @@ fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>> 
     Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
 }
 
-fn point(error: Error, span: Range<usize>) -> Error {
+fn point(error: Error, span: &Range<usize>) -> Error {
     if matches!(error.get_kind(), Kind::Interrupted(_)) {
         return error;
     }
@@ -205,7 +205,7 @@ fn point(error: Error, span: Range<usize>) -> Error {
         severity: Severity::Error,
         rule: None,
         message,
-        span,
+        span: span.clone(),
         hint: None,
     })
 }

@@ -58,50 +58,54 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub(super) struct Built {
     pub(super) state: State,
-    pub(super) scope: steps::Scope,
+    lowered: Arc<Lowered>,
 }
 
 /// Executes one stage.
 pub(super) fn build(
     shared: &Shared<'_>,
     head: &StageHead,
-    needed: &BTreeMap<StageIndex, Built>,
+    earlier: &Earlier<'_, Built>,
 ) -> Result<Built> {
-    let (mut state, parent_scope) = match &head.base {
-        Base::Scratch => (State::scratch(head.platform.clone()), None),
+    let (mut state, lowered) = match &head.base {
+        Base::Scratch => (
+            State::scratch(head.platform.clone()),
+            plan::lower(shared.plan, head.index, Origin::Scratch)?,
+        ),
         Base::Stage(index) => {
-            let built = needed.get(index).ok_or_else(|| missing(*index))?;
-            (built.state.clone(), Some(&built.scope))
+            let base = earlier.result(*index)?;
+            let lowered = plan::lower(shared.plan, head.index, Origin::Stage(&base.lowered))?;
+            (base.state, lowered)
         }
         Base::Image(reference) => {
-            let loaded = shared.images.load(reference, &head.platform, head.span.clone())?;
-            (State::based_on(loaded.config, loaded.layers), None)
+            let image = shared.images.load(reference, &head.platform, &head.span)?;
+            let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
+            (State::based_on(image.config, image.layers), lowered)
         }
     };
-    let lowered = steps::lower(shared.plan, head.index, &state.config, parent_scope)?;
-    state.config.config = lowered.initial;
     let stage = Stage {
         shared,
         head,
-        needed,
+        earlier,
         total: 1 + lowered.steps.iter().filter(|s| is_shown(s)).count(),
     };
+    shared.note(&lowered.warnings);
     stage.show_base();
     let mut number = 1;
     for step in &lowered.steps {
         shared.worker.cancel().check()?;
-        if is_shown(step) {
+        let made = if is_shown(step) {
             number += 1;
-        }
-        let made = match step.op {
-            Op::Config => None,
-            _ => stage.execute(step, number, &state)?,
+            stage.execute(step, number, &state)?
+        } else {
+            None
         };
         state.push(step, made);
     }
+    state.config.config = lowered.config.clone();
     Ok(Built {
         state,
-        scope: lowered.scope,
+        lowered: Arc::new(lowered),
     })
 }
 
@@ -109,14 +113,10 @@ fn is_shown(step: &Step) -> bool {
     !matches!(step.op, Op::Config)
 }
 
-fn missing(index: StageIndex) -> Error {
-    Error::new(format!("stage {index} was not built")).kind(Kind::Internal)
-}
-
 struct Stage<'a> {
     shared: &'a Shared<'a>,
     head: &'a StageHead,
-    needed: &'a BTreeMap<StageIndex, Built>,
+    earlier: &'a Earlier<'a, Built>,
     total: usize,
 }
 
@@ -229,7 +229,7 @@ impl Stage<'_> {
                 prepared: None,
             }),
             Op::Copy(copy) => {
-                let prepared = self.prepare_copy(copy)?;
+                let prepared = self.prepare_copy(copy, &step.span)?;
                 Ok(Ready {
                     key: keys::copy(parent, copy, &prepared.digest()),
                     prepared: Some(prepared),
@@ -239,17 +239,17 @@ impl Stage<'_> {
         }
     }
 
-    fn prepare_copy(&self, copy: &Copy) -> Result<Prepared> {
+    fn prepare_copy(&self, copy: &Copy, span: &Range<usize>) -> Result<Prepared> {
         match &copy.from {
             CopyFrom::Context => self.shared.sources.prepare(copy),
             CopyFrom::Stage(index) => {
-                let built = self.needed.get(index).ok_or_else(|| missing(*index))?;
-                Ok(Prepared::tree(built.state.layers.clone(), format!("stage {index}")))
+                let built = self.earlier.result(*index)?;
+                Ok(Prepared::tree(copy, built.state.layers, format!("stage {index}")))
             }
             CopyFrom::Image(reference) => {
-                let span = copy.source_spans.first().cloned().unwrap_or_default();
-                let image = self.shared.images.load(reference, &self.head.platform, span)?;
-                Ok(Prepared::tree(image.layers, reference.familiar()))
+                let platform = &self.head.platform;
+                let image = self.shared.images.load(reference, platform, span)?;
+                Ok(Prepared::tree(copy, image.layers, reference.familiar()))
             }
         }
     }
