@@ -105,9 +105,10 @@ pub fn run<T: Clone + Send>(
         board.post(stage.index, result.clone());
         result
     };
-    let last = stages.len().checked_sub(1).ok_or_else(|| {
-        Error::new("the build has no stages").kind(Kind::Internal)
-    })?;
+    let last = stages
+        .len()
+        .checked_sub(1)
+        .ok_or_else(|| Error::new("the build has no stages").kind(Kind::Internal))?;
     let result = std::thread::scope(|scope| {
         for position in 0..last {
             let run_one = &run_one;
@@ -186,7 +187,11 @@ mod tests {
     fn each_stage_sees_the_results_it_needs() {
         let stages = [stage(0, &[]), stage(1, &[]), stage(3, &[0, 1])];
         let sum = run(&stages, &Cancel::new(), |stage, earlier| {
-            let needed: usize = stage.needs.iter().map(|s| earlier.result(*s).expect("built")).sum();
+            let needed: usize = stage
+                .needs
+                .iter()
+                .map(|s| earlier.result(*s).expect("built"))
+                .sum();
             Ok(stage.index + 10 + needed)
         });
         assert_eq!(sum.expect("built"), 13 + 10 + 11);
@@ -213,7 +218,11 @@ mod tests {
     fn a_later_stage_is_not_waited_for() {
         let stages = [stage(0, &[]), stage(1, &[])];
         let result = run(&stages, &Cancel::new(), |stage, earlier| {
-            if stage.index == 0 { earlier.result(1) } else { Ok(()) }
+            if stage.index == 0 {
+                earlier.result(1)
+            } else {
+                Ok(())
+            }
         });
         assert_eq!(result.expect_err("an error").get_kind(), Kind::Internal);
     }
