@@ -7,7 +7,12 @@
 mod build;
 mod environment;
 mod exit;
+mod login;
+mod logout;
 mod outputs;
+mod pull;
+mod push;
+mod registries;
 mod run;
 mod signals;
 mod streams;
