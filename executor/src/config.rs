@@ -6,8 +6,10 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::registry::credentials::CredentialSources;
+
 /// What holds for a whole command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The store's directory.
     pub root: PathBuf,
@@ -15,9 +17,9 @@ pub struct Settings {
     pub temp_dir: PathBuf,
     /// How many steps run at the same time.
     pub jobs: NonZeroUsize,
-    /// `--authfile`: the only file with credentials, when given.
-    pub authfile: Option<PathBuf>,
-    /// Registries that are talked to without TLS, or without checking their certificate.
+    /// Where credentials for registries are.
+    pub credentials: CredentialSources,
+    /// Registries (`host` or `host:port`) that may have any certificate or none.
     pub insecure_registries: Vec<String>,
     /// Proxy settings of the caller, which a build step gets too.
     pub proxies: Vec<(String, String)>,

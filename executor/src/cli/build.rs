@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::environment::Environment;
-use super::outputs::{self, Destination, Form, Output};
 use super::{IsolationChoice, RegistryArgs, streams};
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::output::options::{self, Dest, Form, Output, Target};
 use crate::plan::step::Network;
 use crate::progress::Mode;
 
@@ -301,7 +301,7 @@ impl Args {
             .map(|tag| parse_tag(tag))
             .collect::<Result<Vec<_>>>()?;
         let outputs = outputs_of(&self.outputs, self.push, &tags)?;
-        if self.quiet && outputs.iter().any(|o| goes_to_stdout(&o.form)) {
+        if self.quiet && outputs.iter().any(|o| goes_to_stdout(&o.target)) {
             return Err(usage("--quiet prints the id where the output should go")
                 .hint("write the output to a file, or leave --quiet out"));
         }
@@ -375,29 +375,42 @@ fn parse_tag(text: &str) -> Result<Reference> {
 fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Output>> {
     let mut outputs = texts
         .iter()
-        .map(|text| outputs::parse(text).map_err(|e| e.kind(Kind::Usage)))
+        .map(|text| options::parse(text))
         .collect::<Result<Vec<_>>>()?;
-    if push && !outputs.iter().any(|o| o.form == Form::Registry) {
-        outputs.push(outputs::parse("type=registry")?);
+    if push {
+        let mut images = outputs
+            .iter_mut()
+            .filter(|o| matches!(o.target, Target::Image { .. }))
+            .peekable();
+        if images.peek().is_none() {
+            drop(images);
+            outputs.push(Output {
+                target: Target::Image { push: true },
+                names: Vec::new(),
+                form: Form::default(),
+            });
+        } else {
+            images.for_each(|image| image.target = Target::Image { push: true });
+        }
     }
-    let nameless = |o: &Output| o.form == Form::Registry && o.names.is_empty();
+    let nameless = |o: &Output| o.target == Target::Image { push: true } && o.names.is_empty();
     if tags.is_empty() && outputs.iter().any(nameless) {
         return Err(usage("an image without a name can't be pushed").hint("name it with -t NAME"));
     }
-    if outputs.iter().filter(|o| goes_to_stdout(&o.form)).count() > 1 {
+    if outputs.iter().filter(|o| goes_to_stdout(&o.target)).count() > 1 {
         return Err(usage("only one output can go to standard output"));
     }
     Ok(outputs)
 }
 
-fn goes_to_stdout(form: &Form) -> bool {
+fn goes_to_stdout(target: &Target) -> bool {
     matches!(
-        form,
-        Form::Oci {
-            to: Destination::Stdout,
-            ..
-        } | Form::Docker(Destination::Stdout)
-            | Form::Tar(Destination::Stdout)
+        target,
+        Target::Tar(Dest::Stdout)
+            | Target::Archive {
+                dest: Dest::Stdout,
+                ..
+            }
     )
 }
 
@@ -568,7 +581,7 @@ mod tests {
         assert_eq!(most.pull, PullPolicy::Always);
         assert_eq!(most.progress, Mode::RawJson);
         assert_eq!(most.outputs.len(), 2);
-        assert_eq!(most.outputs[1].form, Form::Registry);
+        assert_eq!(most.outputs[1].target, Target::Image { push: true });
         assert_eq!(most.tags.len(), 2);
     }
 

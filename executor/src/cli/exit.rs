@@ -3,8 +3,8 @@
 //! Responsible for how an error looks and which code it is. Must not decide anything else.
 //! Invariant: everything that is printed here goes to standard error.
 
-use std::fmt::Write as _;
-
+use super::streams;
+use crate::diagnostics;
 use crate::error::{Error, Kind};
 
 /// Exit code for a broken assumption of our own (sysexits.h, `EX_SOFTWARE`).
@@ -17,7 +17,7 @@ pub(super) const USAGE: u8 = 2;
 const REPORT: &str = "this is a bug in sandcrab: please report it with the command and this output";
 
 /// A Dockerfile as it was given, for findings that point into it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Source {
     /// What to call it.
     pub name: String,
@@ -69,19 +69,15 @@ pub(super) fn describe(failure: &Failure, colour: bool, debug: bool) -> String {
         ("", "", "", "")
     };
     let mut text = String::new();
-    if let Some(source) = source {
-        text.push_str(&findings(error, source));
-    } else {
-        for finding in error.diagnostics() {
-            line(
-                &mut text,
-                &format!("{red}error{reset}: {}", finding.message),
-            );
-            if let Some(hint) = &finding.hint {
-                line(&mut text, &format!("{cyan}hint{reset}: {hint}"));
-            }
-        }
-    }
+    let nowhere = Source::default();
+    let source = source.as_ref().unwrap_or(&nowhere);
+    text.push_str(&diagnostics::render(
+        error.diagnostics(),
+        &source.name,
+        &source.text,
+        colour,
+        streams::columns(),
+    ));
     let all = if debug { causes(error) } else { error.chain() };
     line(
         &mut text,
@@ -109,18 +105,6 @@ fn causes(error: &Error) -> String {
 fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
-}
-
-/// Draws the findings of an error, each with its line of the Dockerfile.
-fn findings(error: &Error, source: &Source) -> String {
-    let mut text = String::new();
-    for finding in error.diagnostics() {
-        let start = finding.span.start.min(source.text.len());
-        let number = 1 + source.text[..start].iter().filter(|b| **b == b'\n').count();
-        // Writing to a string can't go wrong.
-        let _ = writeln!(text, "{}:{number}: {}", source.name, finding.message);
-    }
-    text
 }
 
 /// Removes control characters: an error may quote what a registry or an archive said.
@@ -153,6 +137,24 @@ mod tests {
         ] {
             assert_eq!(code(kind), wanted, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn findings_come_first() {
+        let finding = diagnostics::Diagnostic::error(5..8, "unknown instruction `RUM`");
+        let failure = Failure {
+            error: Error::with_diagnostics("Dockerfile has errors", vec![finding]),
+            source: Some(Source {
+                name: "Dockerfile".into(),
+                text: b"ARG\n\nRUM x\n".to_vec(),
+            }),
+        };
+        let text = describe(&failure, false, false);
+        assert!(
+            text.starts_with("error: unknown instruction `RUM`\n --> Dockerfile:3:1\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\nerror: Dockerfile has errors\n"), "{text}");
     }
 
     #[test]

@@ -9,7 +9,6 @@ mod environment;
 mod exit;
 mod login;
 mod logout;
-mod outputs;
 mod pull;
 mod push;
 mod registries;
@@ -30,6 +29,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
+use crate::registry::credentials::CredentialSources;
 use environment::Environment;
 use exit::Failure;
 
@@ -107,7 +107,7 @@ struct RegistryArgs {
     #[arg(long, value_name = "FILE", help_heading = "Registries")]
     authfile: Option<PathBuf>,
 
-    /// Talk to this registry without encryption; can be given several times
+    /// Accept any certificate, or none, from this registry; can be given several times
     #[arg(
         long = "insecure-registry",
         value_name = "HOST[:PORT]",
@@ -195,7 +195,11 @@ impl Global {
             root: environment.store_root(self.root.as_deref())?,
             temp_dir: environment.temp_dir(),
             jobs,
-            authfile: registry.and_then(|r| r.authfile.clone()),
+            credentials: CredentialSources::from_variables(
+                registry.and_then(|r| r.authfile.clone()),
+                environment.uid(),
+                |name| environment.get(name),
+            ),
             insecure_registries: registry
                 .map(|r| r.insecure_registries.clone())
                 .unwrap_or_default(),

@@ -36,6 +36,14 @@ pub(super) fn size() -> Option<(u16, u16)> {
     Some((size.ws_col, size.ws_row))
 }
 
+/// Returns how wide text on standard error may be.
+pub(super) fn columns() -> usize {
+    match size() {
+        Some((columns @ 40.., _)) => columns.into(),
+        _ => 100,
+    }
+}
+
 /// Writes data to standard output.
 ///
 /// # Errors
