@@ -17,10 +17,10 @@ use super::state::Layer;
 use crate::cache::stat::{FileStat, StatCache};
 use crate::context::Context;
 use crate::context::digest::{FileDigests, FileKey, SelectRequest};
-use crate::context::http::{self, FetchOptions};
+use crate::context::http::{self, FetchOptions, Fetched};
 use crate::context::ignore::IgnoreFile;
 use crate::context::location;
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::step::Copy;
 use crate::progress::event::Sender;
@@ -153,7 +153,7 @@ impl<'a> Sources<'a> {
             digest: fetched.key(),
             stamp: None,
             ignore: None,
-            sources: vec![fetched.source(&copy.dest)?],
+            sources: vec![file_pattern(&fetched, url, &copy.dest)?],
             unpack: false,
         })
     }
@@ -230,6 +230,23 @@ impl Part {
             chmod: copy.chmod,
         }
     }
+}
+
+/// Returns the pattern for a download's file, whose name the destination may have to lend.
+fn file_pattern(fetched: &Fetched, url: &str, dest: &str) -> Result<String> {
+    if fetched.name.is_none() && dest.ends_with('/') {
+        return Err(Error::new(format!("`{url}` gives its file no name"))
+            .hint("name the file in ADD's destination"));
+    }
+    let name = fetched.path.file_name().unwrap_or_default().to_string_lossy();
+    let mut pattern = String::with_capacity(name.len());
+    for c in name.chars() {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    Ok(pattern)
 }
 
 impl FileDigests for Known {
