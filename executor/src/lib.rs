@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod cancel;
+pub mod cli;
 pub mod diagnostics;
 pub mod error;
 pub mod image;

@@ -22,6 +22,7 @@ pub mod blobs;
 pub(crate) mod fixture;
 pub mod gc;
 pub mod images;
+pub mod import;
 mod index;
 pub mod lock;
 pub mod record;
