@@ -76,7 +76,7 @@ impl<'a> Images<'a> {
         &self,
         reference: &Reference,
         platform: &Platform,
-        span: Range<usize>,
+        span: &Range<usize>,
     ) -> Result<Loaded> {
         let slot = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,9 +111,11 @@ impl<'a> Images<'a> {
         let image = match self.session.store().images().by_reference(reference) {
             Ok(Some(image)) => image,
             Ok(None) if self.policy == PullPolicy::Never => {
-                return Err(Error::new(format!("image `{reference}` is not in the store"))
-                    .kind(Kind::NotFound)
-                    .hint("leave out `--pull=never` to fetch it"));
+                return Err(
+                    Error::new(format!("image `{reference}` is not in the store"))
+                        .kind(Kind::NotFound)
+                        .hint("leave out `--pull=never` to fetch it"),
+                );
             }
             Ok(None) => return Ok(None),
             Err(error) => return Err(error),
@@ -138,16 +140,32 @@ impl<'a> Images<'a> {
         reference: &Reference,
         platform: &Platform,
         name: String,
-        span: Range<usize>,
+        span: &Range<usize>,
     ) -> Result<Loaded> {
         let vertex = self.progress.start(name);
-        let result = (|| {
-            let pulled =
-                self.registry
-                    .pull(reference, platform, &self.session.blobs(), &vertex)?;
+        let result = (|| -> Result<Loaded> {
+            let pulled = self
+                .registry
+                .pull(reference, platform, &self.session.blobs(), &vertex)?;
+            let digest = pulled.descriptor.digest;
             let images = self.session.store().images();
-            images.set_name(reference, &pulled.digest)?;
-            loaded(images.read(&pulled.digest)?)
+            let names: &[Reference] = match reference.tag {
+                Some(_) => std::slice::from_ref(reference),
+                None => &[],
+            };
+            images.add(&digest, names)?;
+            images.add_origin(
+                &digest,
+                &Reference {
+                    digest: Some(pulled.index.unwrap_or(digest)),
+                    ..reference.clone()
+                },
+            )?;
+            Ok(Loaded {
+                layers: pair_layers(&pulled.manifest, &pulled.config)?,
+                config: pulled.config,
+                digest,
+            })
         })();
         match result {
             Ok(loaded) => {
@@ -196,7 +214,7 @@ fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>> 
     Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
 }
 
-fn point(error: Error, span: Range<usize>) -> Error {
+fn point(error: Error, span: &Range<usize>) -> Error {
     if matches!(error.get_kind(), Kind::Interrupted(_)) {
         return error;
     }
@@ -205,7 +223,7 @@ fn point(error: Error, span: Range<usize>) -> Error {
         severity: Severity::Error,
         rule: None,
         message,
-        span,
+        span: span.clone(),
         hint: None,
     })
 }

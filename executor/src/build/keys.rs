@@ -80,10 +80,22 @@ mod tests {
         let key = |r: &Run, n| run(None, &platform, r, n);
         let base = key(&step(), Network::Host);
         let variants = [
-            Run { argv: vec!["false".into()], ..step() },
-            Run { env: Vec::new(), ..step() },
-            Run { cwd: "/tmp".into(), ..step() },
-            Run { user: "x".into(), ..step() },
+            Run {
+                argv: vec!["false".into()],
+                ..step()
+            },
+            Run {
+                env: Vec::new(),
+                ..step()
+            },
+            Run {
+                cwd: "/tmp".into(),
+                ..step()
+            },
+            Run {
+                user: "x".into(),
+                ..step()
+            },
         ];
         for variant in variants {
             assert_ne!(key(&variant, Network::Host), base, "{variant:?}");
@@ -91,7 +103,10 @@ mod tests {
         assert_ne!(key(&step(), Network::None), base);
         let below = ChainId(Digest::of(b"x"));
         assert_ne!(run(Some(below), &platform, &step(), Network::Host), base);
-        let proxied = Run { proxy: vec!["http_proxy=x".into()], ..step() };
+        let proxied = Run {
+            proxy: vec!["http_proxy=x".into()],
+            ..step()
+        };
         assert_eq!(key(&proxied, Network::Host), base);
     }
 }

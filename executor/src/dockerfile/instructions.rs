@@ -10,7 +10,7 @@ use super::flags::{self, Findings, Flags};
 use super::json::{self, Form};
 use super::suggest;
 use super::text::Text;
-use super::values::{self, SourceKind};
+use super::values;
 use super::words::split_words;
 use crate::diagnostics::Diagnostic;
 use crate::image::config::Healthcheck;
@@ -21,7 +21,7 @@ pub(super) enum Parsed {
     /// FROM.
     Stage(Box<Stage>),
     /// Anything else.
-    Instruction(Instruction),
+    Instruction(Box<Instruction>),
 }
 
 /// The white space that separates words, as BuildKit has it.
@@ -63,13 +63,13 @@ pub(super) fn read(text: &Text, escape: char, found: &mut Findings) -> Option<Pa
         return reader.from(text).map(|s| Parsed::Stage(Box::new(s)));
     }
     let kind = reader.kind()?;
-    Some(Parsed::Instruction(Instruction {
+    Some(Parsed::Instruction(Box::new(Instruction {
         span: text.span(),
         keyword_span: reader.name.span(),
         keyword,
         text: text.as_str().to_owned(),
         kind,
-    }))
+    })))
 }
 
 struct Reader<'a> {
@@ -539,7 +539,7 @@ impl Reader<'_> {
         }
         for source in &args.sources {
             if self.is_literal(source) {
-                check_source(self.keyword, source.as_str())
+                values::check_source(self.keyword, source.as_str())
                     .unwrap_or_else(|message| self.error(source, message));
             }
         }
@@ -548,16 +548,6 @@ impl Reader<'_> {
         } else {
             Kind::Copy(args)
         })
-    }
-}
-
-/// Checks that COPY or ADD can take a source from where it is; the error says why not.
-pub(crate) fn check_source(keyword: Keyword, source: &str) -> Result<(), String> {
-    match (keyword, values::source_kind(source)) {
-        (_, SourceKind::Local) | (Keyword::Add, SourceKind::Http) => Ok(()),
-        (Keyword::Add, _) => Err("ADD of a git repository is not supported yet".into()),
-        (_, SourceKind::Http) => Err("the source of COPY can't be a URL: use ADD".into()),
-        (_, SourceKind::Git) => Err("the source of COPY can't be a git repository".into()),
     }
 }
 

@@ -75,7 +75,7 @@ pub fn parse_trigger(text: &str, span: Range<usize>) -> Result<Instruction, Vec<
     let mut errors = found.errors;
     errors.append(&mut found.unsupported);
     match parsed {
-        Some(Parsed::Instruction(instruction)) if errors.is_empty() => Ok(instruction),
+        Some(Parsed::Instruction(instruction)) if errors.is_empty() => Ok(*instruction),
         _ if errors.is_empty() => Err(vec![Diagnostic::error(
             span.clone(),
             "an ONBUILD trigger of the base can't be FROM",
@@ -162,7 +162,7 @@ impl Parser {
         let is_from = instructions::keyword(&line.text) == Some(Keyword::From);
         match instructions::read(&line.text, self.escape, &mut self.found) {
             Some(Parsed::Stage(stage)) => self.stages.push(*stage),
-            Some(Parsed::Instruction(instruction)) => self.instruction(instruction),
+            Some(Parsed::Instruction(instruction)) => self.instruction(*instruction),
             None => {}
         }
         self.started |= is_from;

@@ -3,6 +3,8 @@
 //! Responsible for checking them, both when they are written out and after expansion. Errors are
 //! plain text, as the place is the caller's to know.
 
+use super::ast::Keyword;
+
 /// The shortest duration of HEALTHCHECK other than 0, in nanoseconds.
 const SHORTEST: i128 = 1_000_000;
 
@@ -231,6 +233,16 @@ pub fn source_kind(text: &str) -> SourceKind {
         SourceKind::Git
     } else {
         SourceKind::Local
+    }
+}
+
+/// Checks that COPY or ADD can take a source from where it is; the error says why not.
+pub fn check_source(keyword: Keyword, source: &str) -> Result<(), String> {
+    match (keyword, source_kind(source)) {
+        (_, SourceKind::Local) | (Keyword::Add, SourceKind::Http) => Ok(()),
+        (Keyword::Add, _) => Err("ADD of a git repository is not supported yet".into()),
+        (_, SourceKind::Http) => Err("the source of COPY can't be a URL: use ADD".into()),
+        (_, SourceKind::Git) => Err("the source of COPY can't be a git repository".into()),
     }
 }
 

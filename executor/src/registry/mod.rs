@@ -7,7 +7,6 @@
 //! sends.
 
 mod auth;
-mod cancel;
 mod challenge;
 mod client;
 pub mod credentials;
@@ -15,7 +14,7 @@ mod endpoint;
 mod reply;
 mod retry;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -29,8 +28,8 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
-pub use cancel::Cancel;
 pub use retry::RetryPolicy;
 pub use upload::{Artifact, BlobSource, OpenAt};
 
@@ -41,6 +40,7 @@ use self::endpoint::{Call, Endpoint};
 use self::retry::{Backoff, Failure};
 use self::transfer::Traffic;
 use self::transport::Transport;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
@@ -63,7 +63,7 @@ pub struct RegistryOptions {
     pub parallel: u32,
     /// The largest manifest, index or config that is read, in bytes.
     pub document_limit: u64,
-    /// Ends all calls when set.
+    /// Ends all calls when raised.
     pub cancel: Cancel,
 }
 
@@ -97,6 +97,20 @@ pub struct Resolved {
     pub config: ImageConfig,
     /// The config as the registry has it; its digest is the image's id.
     pub config_bytes: Vec<u8>,
+}
+
+impl Resolved {
+    /// Returns the references by which the registry will always know this image: by its own
+    /// digest, and by that of the index it was chosen from.
+    pub fn origins(&self) -> Vec<Reference> {
+        let pinned = |digest| Reference {
+            tag: None,
+            digest: Some(digest),
+            ..self.reference.clone()
+        };
+        let digests = std::iter::once(self.descriptor.digest).chain(self.index);
+        digests.map(pinned).collect()
+    }
 }
 
 /// All registries; usable from several threads.
@@ -323,15 +337,21 @@ impl Registry {
 
     /// Drives a call to its end or to the cancellation, after which no file is left open.
     fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let cancel = &self.options.cancel;
+        cancel.check()?;
         let runtime = self.runtime()?;
+        let raised = Arc::new(Notify::new());
+        let teller = Arc::clone(&raised);
+        let _registration = cancel.on_raise(move || teller.notify_one());
         runtime.block_on(async {
-            let outcome = tokio::select! {
+            tokio::select! {
                 biased;
-                error = self.options.cancel.cancelled() => Err(error),
+                () = raised.notified() => {}
                 outcome = work => return outcome,
-            };
+            }
             self.traffic.settle().await;
-            outcome
+            let raised = Err(Error::new("interrupted"));
+            cancel.check().and(raised)
         })
     }
 

@@ -182,17 +182,28 @@ fn serve(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<Seen>>) -> std:
     stream.shutdown(std::net::Shutdown::Both)
 }
 
+/// `user:secret`, as htpasswd -B writes it.
+const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
 /// A docker-registry process, until the test ends.
-pub(super) struct DockerRegistry {
-    pub(super) address: String,
+pub(crate) struct DockerRegistry {
+    pub(crate) address: String,
     child: Child,
     _dir: tempfile::TempDir,
 }
 
 impl DockerRegistry {
+    /// Starts one that wants the password `secret` of `user`.
+    pub(crate) fn with_password() -> Option<Self> {
+        let auth = "auth:\n  htpasswd:\n    realm: test\n    path: HERE/htpasswd\n";
+        Self::start(auth, |dir| {
+            std::fs::write(dir.join("htpasswd"), HTPASSWD).expect("write");
+        })
+    }
+
     /// Starts one; `extra` is more of its configuration, for files in the directory that
     /// `prepare` fills. `None` when the program is not installed.
-    pub(super) fn start(extra: &str, prepare: impl Fn(&Path)) -> Option<Self> {
+    pub(crate) fn start(extra: &str, prepare: impl Fn(&Path)) -> Option<Self> {
         let installed = Command::new("docker-registry")
             .arg("--version")
             .stdout(Stdio::null())

@@ -9,8 +9,8 @@ use runtime::path::Root;
 use super::tree::{self, LayerReply, Staged};
 use super::{Descriptors, Scene};
 use crate::build::copy::{self, CopyRequest};
-use crate::build::users;
 use crate::error::Result;
+use crate::image::digest::Digest;
 
 /// Copy files and take the layer. Descriptors: the layer's file, then the source directory when
 /// `source` is [`Source::Directory`].
@@ -20,8 +20,6 @@ pub struct CopyTask {
     pub tree: Staged,
     /// Where the files are.
     pub source: Source,
-    /// `--chown=`, verbatim; resolved in the destination tree.
-    pub chown: Option<String>,
     /// What to copy, and how.
     pub request: CopyRequest,
 }
@@ -35,17 +33,30 @@ pub enum Source {
     Snapshots(Vec<PathBuf>),
 }
 
-pub(super) fn copy(scene: Scene, task: CopyTask, fds: &mut Descriptors) -> Result<LayerReply> {
+/// Files were copied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CopyReply {
+    /// The layer.
+    pub layer: LayerReply,
+    /// Identity of the files that were read, to compare with the selection's.
+    pub stamp: Digest,
+    /// What could not be kept, for people.
+    pub notes: Vec<String>,
+}
+
+pub(super) fn copy(scene: Scene, task: CopyTask, fds: &mut Descriptors) -> Result<CopyReply> {
     let out = fds.take()?;
     let source = match &task.source {
         Source::Directory => Root::new(fds.take()?),
         Source::Snapshots(lowers) => tree::open_readonly(lowers)?,
     };
     let tree = task.tree.open(scene, &[])?;
-    let mut request = task.request;
-    if let Some(spec) = &task.chown {
-        request.owner = Some(users::resolve_owner(&tree.merged, spec)?);
-    }
-    copy::copy(&source, &tree.merged, &request, scene.ids)?;
-    tree.write_layer(scene, out)
+    let ids = scene.ids;
+    let stats = copy::copy(&source, &tree.merged, &task.request, ids, scene.identity)?;
+    drop(source);
+    Ok(CopyReply {
+        layer: tree.write_layer(scene, out)?,
+        stamp: stats.stamp,
+        notes: stats.warnings,
+    })
 }

@@ -149,6 +149,21 @@ impl Keychain {
     }
 }
 
+/// Tells which source has a credential for a registry, if any: a path, a program or a variable in
+/// backticks.
+///
+/// # Errors
+/// When a source is damaged or a helper does not work.
+pub fn find_origin(sources: &CredentialSources, registry: &str) -> Result<Option<String>> {
+    let mut sources = sources.clone();
+    // A file that was never written has nothing.
+    for file in &mut sources.files {
+        file.required = false;
+    }
+    let found = Keychain::new(sources).lookup(registry, "")?;
+    Ok(found.credential.as_ref().map(|_| found.origin.clone()))
+}
+
 impl std::fmt::Debug for Keychain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keychain")

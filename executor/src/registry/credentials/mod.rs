@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use auth_file::{Erased, Saved, erase, save};
+pub use keychain::find_origin;
 pub(crate) use keychain::{Found, Keychain};
 
 /// A text that must not be shown.
@@ -24,6 +25,11 @@ impl Secret {
     /// Takes a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// Tells whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns the secret; the caller must not show it.

@@ -363,6 +363,13 @@ fn an_index_gives_the_platform_that_is_wanted() {
     };
     let resolved = resolve("linux/amd64").expect("resolve");
     assert_eq!(resolved.index, Some(Digest::of(index.as_bytes())));
+    let origins: Vec<String> = resolved.origins().iter().map(ToString::to_string).collect();
+    let name = format!("{}/a/b", mock.address);
+    let (own, of_index) = (resolved.descriptor.digest, Digest::of(index.as_bytes()));
+    assert_eq!(
+        origins,
+        [format!("{name}@{own}"), format!("{name}@{of_index}")]
+    );
     // Index, manifest and config; no layer yet.
     assert_eq!(bench.left(), (3, 0));
     registry()
@@ -481,7 +488,7 @@ fn a_cancelled_pull_leaves_nothing_behind() {
     let options = options();
     let cancel = options.cancel.clone();
     let mock = serve(&image, move |_, _| {
-        cancel.cancel(2);
+        cancel.raise(crate::cancel::Cause::Signal(2));
         // Never the whole of it, and the rest is a second away.
         std::thread::sleep(Duration::from_secs(1));
         Reply::new(200).body(&bytes).cut(10)

@@ -6,9 +6,6 @@ use super::super::testing::DockerRegistry;
 use super::*;
 use crate::error::Kind;
 
-/// `user:secret`, as htpasswd -B writes it.
-const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
-
 fn round_trip(registry: &Registry, address: &str) {
     let image = Image::new(&noise(3_000_000));
     let bench = Bench::new();
@@ -128,11 +125,7 @@ fn cutting_proxy(target: String, limit: u64) -> String {
 
 #[test]
 fn basic_authentication() {
-    let auth = "auth:\n  htpasswd:\n    realm: test\n    path: HERE/htpasswd\n";
-    let prepare = |dir: &std::path::Path| {
-        std::fs::write(dir.join("htpasswd"), HTPASSWD).expect("write");
-    };
-    let Some(peer) = DockerRegistry::start(auth, prepare) else {
+    let Some(peer) = DockerRegistry::with_password() else {
         return;
     };
     round_trip(&registry_with(&peer.address, "user:secret"), &peer.address);
