@@ -6,8 +6,6 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::registry::credentials::CredentialSources;
-
 /// What holds for a whole command.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -17,8 +15,8 @@ pub struct Settings {
     pub temp_dir: PathBuf,
     /// How many steps run at the same time.
     pub jobs: NonZeroUsize,
-    /// Where credentials for registries are.
-    pub credentials: CredentialSources,
+    /// `--authfile`: the only file with credentials, when given.
+    pub authfile: Option<PathBuf>,
     /// Registries (`host` or `host:port`) that may have any certificate or none.
     pub insecure_registries: Vec<String>,
     /// Proxy settings of the caller, which a build step gets too.

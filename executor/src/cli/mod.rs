@@ -29,7 +29,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
-use crate::registry::credentials::CredentialSources;
 use environment::Environment;
 use exit::Failure;
 
@@ -195,11 +194,7 @@ impl Global {
             root: environment.store_root(self.root.as_deref())?,
             temp_dir: environment.temp_dir(),
             jobs,
-            credentials: CredentialSources::from_variables(
-                registry.and_then(|r| r.authfile.clone()),
-                environment.uid(),
-                |name| environment.get(name),
-            ),
+            authfile: registry.and_then(|r| r.authfile.clone()),
             insecure_registries: registry
                 .map(|r| r.insecure_registries.clone())
                 .unwrap_or_default(),
