@@ -103,6 +103,20 @@ pub fn compare(a: &Image, b: &Image, options: &Options) -> Result<Comparison> {
     })
 }
 
+/// Expects that two images agree.
+///
+/// # Panics
+/// When they don't, with every difference; and when one of them can't be read.
+#[track_caller]
+pub fn assert_same(a: &Image, b: &Image, options: &Options) {
+    let found = compare(a, b, options).unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(
+        found.differences.is_empty(),
+        "the images differ:\n{}",
+        found.differences.join("\n")
+    );
+}
+
 /// Compares two trees; one line for each difference.
 pub fn compare_trees(a: &Tree, b: &Tree, options: &Options) -> Vec<String> {
     let (groups_a, groups_b) = (link_groups(a), link_groups(b));

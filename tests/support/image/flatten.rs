@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
-use super::read::{Image, hex, normal};
+use super::read::{Image, normal};
+use crate::hash;
 
 /// What kind of file a node is, with what only that kind has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +91,38 @@ pub fn flatten(image: &Image) -> Result<Tree> {
     Ok(tree)
 }
 
+/// Expects a regular file with these contents.
+///
+/// # Panics
+/// When there is something else, or nothing.
+#[track_caller]
+pub fn assert_file(tree: &Tree, path: &str, contents: impl AsRef<[u8]>) {
+    let contents = contents.as_ref();
+    let wanted = NodeKind::File {
+        size: contents.len() as u64,
+        sha256: hash::sha256(contents),
+    };
+    let found = tree.get(Path::new(path)).map(|node| &node.kind);
+    assert_eq!(
+        found,
+        Some(&wanted),
+        "`{path}` should hold {:?}",
+        String::from_utf8_lossy(contents)
+    );
+}
+
+/// Returns what is at a path.
+///
+/// # Panics
+/// When nothing is.
+#[track_caller]
+pub fn node<'a>(tree: &'a Tree, path: &str) -> &'a Node {
+    tree.get(Path::new(path)).unwrap_or_else(|| {
+        let near: Vec<_> = tree.keys().filter(|at| !at.starts_with("bin")).collect();
+        panic!("nothing at `{path}`; there are {near:?}")
+    })
+}
+
 enum Entry {
     Node(Node),
     HardLink(PathBuf),
@@ -143,12 +175,8 @@ fn read_entry<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> Result<Ent
         },
         tar::EntryType::Fifo => NodeKind::Fifo,
         tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-            let mut sink = HashSink(Sha256::new());
-            let size = io::copy(entry, &mut sink)?;
-            NodeKind::File {
-                size,
-                sha256: hex(&sink.0.finalize()),
-            }
+            let (size, sha256) = hash::sha256_reader(entry)?;
+            NodeKind::File { size, sha256 }
         }
         other => bail!("an entry of type {other:?}"),
     };
@@ -226,19 +254,6 @@ fn remove_below(tree: &mut Tree, directory: &Path) {
         .collect();
     for path in below {
         tree.remove(&path);
-    }
-}
-
-struct HashSink(Sha256);
-
-impl Write for HashSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -7,6 +7,6 @@ pub mod compare;
 pub mod flatten;
 pub mod read;
 
-pub use compare::{Options, compare};
-pub use flatten::{Node, NodeKind, Tree, flatten};
+pub use compare::{Options, assert_same, compare};
+pub use flatten::{Node, NodeKind, Tree, assert_file, flatten, node};
 pub use read::Image;

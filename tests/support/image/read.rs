@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::hash::hex;
+
 /// An image that can be read more than once.
 #[derive(Debug)]
 pub struct Image {
@@ -96,6 +98,27 @@ impl Image {
         self.layers.len()
     }
 
+    /// Returns the digest of the config document's bytes: the image's id. Only an OCI manifest
+    /// tells it.
+    pub fn id(&self) -> Option<&str> {
+        self.manifest.pointer("/config/digest")?.as_str()
+    }
+
+    /// Returns the names in layer `index`, as they stand in the archive.
+    ///
+    /// # Panics
+    /// When the layer can't be read.
+    pub fn layer_names(&self, index: usize) -> Vec<String> {
+        self.layer(index, |tar| {
+            let mut names = Vec::new();
+            for entry in tar::Archive::new(tar).entries()? {
+                names.push(String::from_utf8_lossy(&entry?.path_bytes()).into_owned());
+            }
+            Ok(names)
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// Gives the uncompressed tar of layer `index` to `read`, and checks its digest afterwards.
     ///
     /// # Errors
@@ -162,11 +185,6 @@ fn array<'a>(document: &'a Value, pointer: &str) -> Result<&'a Vec<Value>> {
         .pointer(pointer)
         .and_then(Value::as_array)
         .with_context(|| format!("no list at `{pointer}`"))
-}
-
-/// Returns bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The files of an image: in a directory, or as ranges of a tar.
