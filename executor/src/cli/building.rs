@@ -52,7 +52,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let mut desk = Desk::start(settings, isolation)?;
     let worker = desk.worker()?;
     let session = desk.store()?.session()?;
-    let registry = registries::client(&desk.settings, &desk.cancel);
+    let registry = registries::client(&desk.settings, environment, &desk.cancel);
     let mut source = None;
     let result = desk.show(request.progress, environment, |progress| {
         let building = Building {

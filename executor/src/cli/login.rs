@@ -65,7 +65,7 @@ pub(super) fn run(
     cancel: &Cancel,
 ) -> Result<String> {
     let registry = registries::canonical(args.server.as_deref());
-    let sources = &settings.credentials;
+    let sources = registries::sources(settings, environment);
     let target: PathBuf = sources.target.clone().ok_or_else(|| {
         Error::new("no place for credentials: there is no home directory")
             .kind(Kind::Usage)
@@ -73,7 +73,7 @@ pub(super) fn run(
     })?;
     let warn_about_option = args.password.is_some();
     let (username, password) = credential(args, &registry)?;
-    let client = registries::client(settings, cancel);
+    let client = registries::client(settings, environment, cancel);
     client.check_login(
         &registry,
         Credential::Password {

@@ -3,6 +3,7 @@
 //! Responsible for erasing where `login` saves, and for telling when the registry's credential is
 //! still found elsewhere. Must not talk to the registry: its tokens end by themselves.
 
+use super::environment::Environment;
 use super::registries;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -24,9 +25,13 @@ pub(super) struct Args {
 ///
 /// # Errors
 /// When the file or the helper program can't be used.
-pub(super) fn run(args: &Args, settings: &Settings) -> Result<String> {
+pub(super) fn run(args: &Args, settings: &Settings, environment: &Environment) -> Result<String> {
     let registry = registries::canonical(args.server.as_deref());
-    let sources = &settings.credentials;
+    let mut settings = settings.clone();
+    if args.authfile.is_some() {
+        settings.authfile.clone_from(&args.authfile);
+    }
+    let sources = registries::sources(&settings, environment);
     let target = sources.target.clone().ok_or_else(|| {
         Error::new("no credentials: there is no home directory").kind(Kind::Usage)
     })?;
@@ -34,7 +39,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<String> {
         Erased::Credential => format!("logged out from {registry}\n"),
         Erased::Nothing => format!("not logged in to {registry}\n"),
     };
-    if let Some(origin) = find_origin(sources, &registry)? {
+    if let Some(origin) = find_origin(&sources, &registry)? {
         told.push_str(&format!(
             "warning: {origin} still has credentials for {registry}\n"
         ));

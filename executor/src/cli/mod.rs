@@ -5,20 +5,38 @@
 //! only; everything else goes to standard error.
 
 mod build;
+mod building;
+mod desk;
+mod df;
+mod dispatch;
+mod doctor;
 mod environment;
 mod exit;
+mod history;
+mod images;
+mod inspect;
+mod load;
 mod login;
 mod logout;
+mod prune;
 mod pull;
 mod push;
 mod registries;
+mod rmi;
 mod run;
+mod running;
+mod save;
 mod signals;
 mod streams;
+mod table;
+mod tag;
+mod template;
+mod terminal;
+mod units;
 mod unsupported;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,9 +46,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::image::platform::Platform;
 use environment::Environment;
-use exit::Failure;
 
 const ABOUT: &str = "Build container images from Dockerfiles, without root and without a daemon.";
 
@@ -95,6 +111,34 @@ enum Command {
     Build(Box<build::Args>),
     /// Run a command in an image
     Run(Box<run::Args>),
+    /// List images
+    Images(images::Args),
+    /// Show everything about images, as JSON
+    Inspect(inspect::Args),
+    /// Show the steps that made an image
+    History(history::Args),
+    /// Give an image another name
+    Tag(tag::Args),
+    /// Remove names, and images with their last name
+    Rmi(rmi::Args),
+    /// Load images from an archive
+    Load(load::Args),
+    /// Save images to an archive
+    Save(save::Args),
+    /// Fetch images from registries
+    Pull(pull::Args),
+    /// Publish an image in registries
+    Push(push::Args),
+    /// Log in to a registry
+    Login(login::Args),
+    /// Log out from a registry
+    Logout(logout::Args),
+    /// Show what the store takes up
+    Df(df::Args),
+    /// Remove what nobody needs
+    Prune(prune::Args),
+    /// Tell what this machine and user can do, and what to change for more
+    Doctor(doctor::Args),
     /// Show version and platform
     Version,
 }
@@ -134,7 +178,7 @@ pub fn main() -> ExitCode {
     outcome.unwrap_or_else(|_| {
         // The panic's message is printed already.
         let error = Error::new("unexpected end").kind(Kind::Internal);
-        complain(&exit::describe(&error.into(), false, false));
+        streams::complain(&exit::describe(&error.into(), false, false));
         ExitCode::from(exit::INTERNAL)
     })
 }
@@ -150,33 +194,18 @@ fn execute(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
         Err(Refusal::Unsupported(error)) => {
-            complain(&exit::describe(&error.into(), colour, false));
+            streams::complain(&exit::describe(&error.into(), colour, false));
             return ExitCode::from(exit::USAGE);
         }
     };
     let debug = cli.global.debug;
-    match dispatch(cli, &environment) {
+    match dispatch::dispatch(cli, &environment) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            complain(&exit::describe(&failure, colour, debug));
+            streams::complain(&exit::describe(&failure, colour, debug));
             ExitCode::from(exit::code(failure.error.get_kind()))
         }
     }
-}
-
-/// Does what the command line asks for and returns the exit code.
-fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
-    match cli.command {
-        Command::Build(_) | Command::Run(_) => {
-            return Err(Error::new("this command is not connected in this revision").into());
-        }
-        Command::Version => {
-            let version = env!("CARGO_PKG_VERSION");
-            let text = format!("sandcrab {version} ({})\n", Platform::host());
-            streams::write_data(text.as_bytes())?;
-        }
-    }
-    Ok(0)
 }
 
 impl Global {
@@ -202,11 +231,6 @@ impl Global {
             source_date_epoch: environment.source_date_epoch()?,
         })
     }
-}
-
-/// Prints for people. A closed standard error is no reason for another exit code.
-fn complain(text: &str) {
-    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 /// Why a command line was not taken.

@@ -3,14 +3,22 @@
 //! Responsible for what the commands that talk to registries have in common. Must not talk to
 //! one. Invariant: credentials are named here and read by the client, when a registry wants some.
 
+use super::environment::Environment;
 use crate::cancel::Cancel;
 use crate::config::Settings;
+use crate::registry::credentials::CredentialSources;
 use crate::registry::{Registry, RegistryOptions};
 
+/// Returns where credentials are.
+pub(super) fn sources(settings: &Settings, environment: &Environment) -> CredentialSources {
+    let authfile = settings.authfile.clone();
+    CredentialSources::from_variables(authfile, environment.uid(), |name| environment.get(name))
+}
+
 /// Makes the client of a command.
-pub(super) fn client(settings: &Settings, cancel: &Cancel) -> Registry {
+pub(super) fn client(settings: &Settings, environment: &Environment, cancel: &Cancel) -> Registry {
     Registry::new(RegistryOptions {
-        credentials: settings.credentials.clone(),
+        credentials: sources(settings, environment),
         insecure: settings.insecure_registries.clone(),
         cancel: cancel.clone(),
         ..RegistryOptions::default()
