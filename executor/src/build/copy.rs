@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::users;
 use crate::context::digest::Stamp;
-use crate::context::ignore::Matcher;
+use crate::context::ignore::{IgnoreFile, Matcher};
 use crate::context::walk::{Match, Node, Step, Tree};
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::Digest;
@@ -56,15 +56,6 @@ pub struct CopyRequest {
     pub owners: Owners,
     /// `--chmod=`: permissions of everything but made parents and links; at most 0o7777.
     pub chmod: Option<u32>,
-}
-
-/// An ignore file, to be parsed again in the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IgnoreFile {
-    /// Name in messages.
-    pub name: String,
-    /// Contents.
-    pub text: Vec<u8>,
 }
 
 /// Who copies belong to.
@@ -126,7 +117,7 @@ pub fn copy(
 impl CopyRequest {
     pub(super) fn ignore_rules(&self) -> Result<Matcher> {
         match &self.ignore {
-            Some(file) => Matcher::parse(&file.name, &file.text),
+            Some(file) => file.rules(),
             None => Ok(Matcher::none()),
         }
     }
