@@ -1,4 +1,5 @@
 //! The build: executes the steps of a plan.
 
+pub mod add;
 pub mod copy;
 pub mod users;
