@@ -79,7 +79,7 @@ impl Destination {
         }
     }
 
-    fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         match &self.inner {
             Inner::Direct(file) => file,
             Inner::Aside(file, _) => file.as_file(),
