@@ -138,7 +138,7 @@ impl<'a> Exporter<'a> {
                 copy(file, target, &aside, &stat)
                     .and_then(|()| Ok(rustix::fs::renameat(target, &aside, target, name)?))
                     .map_err(|e| {
-                        drop(rustix::fs::unlinkat(target, &aside, AtFlags::empty()));
+                        rustix::fs::unlinkat(target, &aside, AtFlags::empty()).ok();
                         self.writing(path, e)
                     })?;
             }
