@@ -79,6 +79,7 @@ impl Destination {
         }
     }
 
+    /// Returns the open file, for a job to write to.
     pub fn file(&self) -> &File {
         match &self.inner {
             Inner::Direct(file) => file,

@@ -1,6 +1,6 @@
 //! The flattened root file system as files of the caller.
 //!
-//! Responsible for `type=local`: contents, modes, times, links. Runs in a job, which may read
+//! Responsible for `type=local`: contents, modes, times, links; no extended attributes. Runs in a job, which may read
 //! everything in the tree and whose own files are the caller's. Must not follow links of the tree
 //! or of the destination. Invariant: each file appears whole; a new or empty destination has all
 //! of them or none. Set-id bits are dropped, since they would speak for the caller.
@@ -138,7 +138,7 @@ impl<'a> Exporter<'a> {
                 copy(file, target, &aside, &stat)
                     .and_then(|()| Ok(rustix::fs::renameat(target, &aside, target, name)?))
                     .map_err(|e| {
-                        drop(rustix::fs::unlinkat(target, &aside, AtFlags::empty()));
+                        rustix::fs::unlinkat(target, &aside, AtFlags::empty()).ok();
                         self.writing(path, e)
                     })?;
             }
