@@ -6,6 +6,8 @@
 //! (Linux 5.6). Invariant: no descriptor made here lies outside the root, whatever the tree's
 //! symbolic links say and however it changes meanwhile.
 
+pub mod remove;
+
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;

@@ -76,7 +76,7 @@ impl<'a> Images<'a> {
         &self,
         reference: &Reference,
         platform: &Platform,
-        span: Range<usize>,
+        span: &Range<usize>,
     ) -> Result<Loaded> {
         let slot = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,6 +103,11 @@ impl<'a> Images<'a> {
         Ok(loaded)
     }
 
+    /// Takes an image that was found in the store otherwise.
+    pub fn take(&self, image: Image) -> Result<Loaded> {
+        loaded(image)
+    }
+
     /// Looks in the store.
     fn find(&self, reference: &Reference, platform: &Platform) -> Result<Option<Loaded>> {
         if self.policy == PullPolicy::Always && !is_local_only(reference) {
@@ -111,9 +116,11 @@ impl<'a> Images<'a> {
         let image = match self.session.store().images().by_reference(reference) {
             Ok(Some(image)) => image,
             Ok(None) if self.policy == PullPolicy::Never => {
-                return Err(Error::new(format!("image `{reference}` is not in the store"))
-                    .kind(Kind::NotFound)
-                    .hint("leave out `--pull=never` to fetch it"));
+                return Err(
+                    Error::new(format!("image `{reference}` is not in the store"))
+                        .kind(Kind::NotFound)
+                        .hint("leave out `--pull=never` to fetch it"),
+                );
             }
             Ok(None) => return Ok(None),
             Err(error) => return Err(error),
@@ -138,16 +145,32 @@ impl<'a> Images<'a> {
         reference: &Reference,
         platform: &Platform,
         name: String,
-        span: Range<usize>,
+        span: &Range<usize>,
     ) -> Result<Loaded> {
         let vertex = self.progress.start(name);
-        let result = (|| {
-            let pulled =
-                self.registry
-                    .pull(reference, platform, &self.session.blobs(), &vertex)?;
+        let result = (|| -> Result<Loaded> {
+            let pulled = self
+                .registry
+                .pull(reference, platform, &self.session.blobs(), &vertex)?;
+            let digest = pulled.descriptor.digest;
             let images = self.session.store().images();
-            images.set_name(reference, &pulled.digest)?;
-            loaded(images.read(&pulled.digest)?)
+            let names: &[Reference] = match reference.tag {
+                Some(_) => std::slice::from_ref(reference),
+                None => &[],
+            };
+            images.add(&digest, names)?;
+            images.add_origin(
+                &digest,
+                &Reference {
+                    digest: Some(pulled.index.unwrap_or(digest)),
+                    ..reference.clone()
+                },
+            )?;
+            Ok(Loaded {
+                layers: pair_layers(&pulled.manifest, &pulled.config)?,
+                config: pulled.config,
+                digest,
+            })
         })();
         match result {
             Ok(loaded) => {
@@ -196,7 +219,7 @@ fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>> 
     Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
 }
 
-fn point(error: Error, span: Range<usize>) -> Error {
+fn point(error: Error, span: &Range<usize>) -> Error {
     if matches!(error.get_kind(), Kind::Interrupted(_)) {
         return error;
     }
@@ -205,7 +228,7 @@ fn point(error: Error, span: Range<usize>) -> Error {
         severity: Severity::Error,
         rule: None,
         message,
-        span,
+        span: span.clone(),
         hint: None,
     })
 }

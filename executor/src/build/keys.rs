@@ -43,10 +43,10 @@ pub(super) fn workdir(parent: Option<ChainId>, path: &str, user: &str) -> Digest
     key.finish()
 }
 
-/// Returns the key of a COPY or ADD step whose files have the digest `content`.
-pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: &Digest) -> Digest {
+/// Returns the key of a COPY or ADD step whose files have the digests `content`.
+pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: &[Digest]) -> Digest {
     let mut key = start(if copy.add { "add" } else { "copy" }, parent);
-    key.digest("content", content)
+    key.list("content", content.iter().map(|d| *d.as_bytes()))
         .list("source", &copy.sources)
         .field("dest", &copy.dest)
         .option("chown", copy.chown.as_ref())
@@ -80,10 +80,22 @@ mod tests {
         let key = |r: &Run, n| run(None, &platform, r, n);
         let base = key(&step(), Network::Host);
         let variants = [
-            Run { argv: vec!["false".into()], ..step() },
-            Run { env: Vec::new(), ..step() },
-            Run { cwd: "/tmp".into(), ..step() },
-            Run { user: "x".into(), ..step() },
+            Run {
+                argv: vec!["false".into()],
+                ..step()
+            },
+            Run {
+                env: Vec::new(),
+                ..step()
+            },
+            Run {
+                cwd: "/tmp".into(),
+                ..step()
+            },
+            Run {
+                user: "x".into(),
+                ..step()
+            },
         ];
         for variant in variants {
             assert_ne!(key(&variant, Network::Host), base, "{variant:?}");
@@ -91,7 +103,10 @@ mod tests {
         assert_ne!(key(&step(), Network::None), base);
         let below = ChainId(Digest::of(b"x"));
         assert_ne!(run(Some(below), &platform, &step(), Network::Host), base);
-        let proxied = Run { proxy: vec!["http_proxy=x".into()], ..step() };
+        let proxied = Run {
+            proxy: vec!["http_proxy=x".into()],
+            ..step()
+        };
         assert_eq!(key(&proxied, Network::Host), base);
     }
 }

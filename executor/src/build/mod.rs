@@ -18,17 +18,20 @@ pub mod trees;
 pub mod users;
 pub mod worker;
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::build::base::Images;
 use crate::build::schedule::Places;
 use crate::build::sources::Sources;
 use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
+use crate::diagnostics::Diagnostic;
 use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Manifest, media_type};
 use crate::image::reference::Reference;
-use crate::plan::stages::Plan;
+use crate::plan::Plan;
 use crate::progress::event::Sender;
 use crate::store::lock::Session;
 
@@ -59,10 +62,20 @@ pub struct Build<'a> {
     pub labels: &'a [(String, String)],
 }
 
+/// A finished build.
+#[derive(Debug)]
+pub struct Finished {
+    /// The image.
+    pub state: State,
+    /// What deserves attention in the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
+}
+
 impl Build<'_> {
     /// Builds the target stage.
-    pub fn run(&self) -> Result<State> {
+    pub fn run(&self) -> Result<Finished> {
         let places = Places::new(self.jobs);
+        let warnings = Mutex::new(self.plan.warnings.clone());
         let shared = stage::Shared {
             plan: self.plan,
             session: self.session,
@@ -73,13 +86,19 @@ impl Build<'_> {
             sources: self.sources,
             places: &places,
             settings: self.settings,
+            warnings: &warnings,
         };
-        let built = schedule::run(self.plan.heads(), self.worker.cancel(), |head, needed| {
-            stage::build(&shared, head, needed)
+        let built = schedule::run(&self.plan.heads, self.worker.cancel(), |head, earlier| {
+            stage::build(&shared, head, earlier)
         })?;
         let mut state = built.state;
         state.finish(self.labels);
-        Ok(state)
+        Ok(Finished {
+            state,
+            warnings: warnings
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        })
     }
 }
 

@@ -4,26 +4,32 @@
 //! jobs isolate or how results are written out. Invariant: a cache record is written after its
 //! blob and its snapshot are in the store, so a record never promises what is not there.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::base::Images;
-use super::jobs::{Command, CopyTask, FileMount, Reply, RunTask, Source, Staged, Task, WorkdirTask};
+use super::jobs::{
+    Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task, WorkdirTask,
+};
 use super::keys;
-use super::schedule::Places;
-use super::sources::{Prepared, Sources};
+use super::schedule::{Earlier, Places};
+use super::sources::{Place, Prepared, Sources};
 use super::state::{Layer, State};
 use super::trees::Trees;
 use super::worker::Worker;
 use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
-use crate::error::{Error, Kind, Result};
-use crate::image::digest::{ChainId, Digest, DiffId};
-use crate::plan::stages::Plan;
-use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, StageIndex, Step};
-use crate::plan::steps;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::image::digest::{ChainId, DiffId, Digest};
+use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, Step};
+use crate::plan::{self, Lowered, Origin, Plan};
 use crate::progress::event::{Sender, Vertex};
 use crate::store::lock::Session;
+use crate::store::snapshots::Staging;
+
+use tempfile::NamedTempFile;
 
 /// What all stages of a build share.
 #[derive(Debug)]
@@ -37,6 +43,26 @@ pub(super) struct Shared<'a> {
     pub(super) sources: &'a Sources<'a>,
     pub(super) places: &'a Places,
     pub(super) settings: &'a Settings,
+    pub(super) warnings: &'a Mutex<Vec<Diagnostic>>,
+}
+
+impl Shared<'_> {
+    /// Makes a directory for what exists during one step only.
+    fn scratch(&self) -> Result<PathBuf> {
+        let dir = self.session.scratch().fresh("step");
+        std::fs::create_dir(&dir).op_path("create", &dir)?;
+        Ok(dir)
+    }
+
+    /// Keeps findings that stop nothing; each is shown once.
+    fn note(&self, warnings: &[Diagnostic]) {
+        let mut kept = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in warnings {
+            if !kept.contains(warning) {
+                kept.push(warning.clone());
+            }
+        }
+    }
 }
 
 /// What a build's steps are executed with.
@@ -58,50 +84,54 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub(super) struct Built {
     pub(super) state: State,
-    pub(super) scope: steps::Scope,
+    lowered: Arc<Lowered>,
 }
 
 /// Executes one stage.
 pub(super) fn build(
     shared: &Shared<'_>,
     head: &StageHead,
-    needed: &BTreeMap<StageIndex, Built>,
+    earlier: &Earlier<'_, Built>,
 ) -> Result<Built> {
-    let (mut state, parent_scope) = match &head.base {
-        Base::Scratch => (State::scratch(head.platform.clone()), None),
+    let (mut state, lowered) = match &head.base {
+        Base::Scratch => (
+            State::scratch(head.platform.clone()),
+            plan::lower(shared.plan, head.index, Origin::Scratch)?,
+        ),
         Base::Stage(index) => {
-            let built = needed.get(index).ok_or_else(|| missing(*index))?;
-            (built.state.clone(), Some(&built.scope))
+            let base = earlier.result(*index)?;
+            let lowered = plan::lower(shared.plan, head.index, Origin::Stage(&base.lowered))?;
+            (base.state, lowered)
         }
         Base::Image(reference) => {
-            let loaded = shared.images.load(reference, &head.platform, head.span.clone())?;
-            (State::based_on(loaded.config, loaded.layers), None)
+            let image = shared.images.load(reference, &head.platform, &head.span)?;
+            let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
+            (State::based_on(image.config, image.layers), lowered)
         }
     };
-    let lowered = steps::lower(shared.plan, head.index, &state.config, parent_scope)?;
-    state.config.config = lowered.initial;
     let stage = Stage {
         shared,
         head,
-        needed,
+        earlier,
         total: 1 + lowered.steps.iter().filter(|s| is_shown(s)).count(),
     };
+    shared.note(&lowered.warnings);
     stage.show_base();
     let mut number = 1;
     for step in &lowered.steps {
         shared.worker.cancel().check()?;
-        if is_shown(step) {
+        let made = if is_shown(step) {
             number += 1;
-        }
-        let made = match step.op {
-            Op::Config => None,
-            _ => stage.execute(step, number, &state)?,
+            stage.execute(step, number, &state)?
+        } else {
+            None
         };
         state.push(step, made);
     }
+    state.config.config = lowered.config.clone();
     Ok(Built {
         state,
-        scope: lowered.scope,
+        lowered: Arc::new(lowered),
     })
 }
 
@@ -109,14 +139,10 @@ fn is_shown(step: &Step) -> bool {
     !matches!(step.op, Op::Config)
 }
 
-fn missing(index: StageIndex) -> Error {
-    Error::new(format!("stage {index} was not built")).kind(Kind::Internal)
-}
-
 struct Stage<'a> {
     shared: &'a Shared<'a>,
     head: &'a StageHead,
-    needed: &'a BTreeMap<StageIndex, Built>,
+    earlier: &'a Earlier<'a, Built>,
     total: usize,
 }
 
@@ -130,7 +156,7 @@ impl Stage<'_> {
     fn label(&self, number: usize) -> String {
         let total = self.total;
         let width = total.to_string().len();
-        match (&self.head.name, self.shared.plan.is_multi_stage()) {
+        match (&self.head.name, self.shared.plan.stage_count() > 1) {
             (_, false) => format!("[{number:>width$}/{total}]"),
             (Some(name), true) => format!("[{name} {number:>width$}/{total}]"),
             (None, true) => format!("[stage-{} {number:>width$}/{total}]", self.head.index),
@@ -190,9 +216,15 @@ impl Stage<'_> {
                     name: step.name.clone(),
                 };
                 if ready.prepared.as_ref().is_none_or(Prepared::is_unchanged) {
-                    self.shared.session.cache().steps().put(&ready.key, &record)?;
+                    self.shared
+                        .session
+                        .cache()
+                        .steps()
+                        .put(&ready.key, &record)?;
                 } else {
-                    vertex.warn("the context changed while it was being copied; the step is not cached");
+                    vertex.warn(
+                        "the context changed while it was being copied; the step is not cached",
+                    );
                 }
                 vertex.done();
                 Ok(layer.map(|l| (l, created)))
@@ -229,9 +261,9 @@ impl Stage<'_> {
                 prepared: None,
             }),
             Op::Copy(copy) => {
-                let prepared = self.prepare_copy(copy)?;
+                let prepared = self.prepare_copy(copy, &step.span)?;
                 Ok(Ready {
-                    key: keys::copy(parent, copy, &prepared.digest()),
+                    key: keys::copy(parent, copy, &prepared.digests()),
                     prepared: Some(prepared),
                 })
             }
@@ -239,17 +271,17 @@ impl Stage<'_> {
         }
     }
 
-    fn prepare_copy(&self, copy: &Copy) -> Result<Prepared> {
+    fn prepare_copy(&self, copy: &Copy, span: &Range<usize>) -> Result<Prepared> {
         match &copy.from {
             CopyFrom::Context => self.shared.sources.prepare(copy),
             CopyFrom::Stage(index) => {
-                let built = self.needed.get(index).ok_or_else(|| missing(*index))?;
-                Ok(Prepared::tree(built.state.layers.clone(), format!("stage {index}")))
+                let built = self.earlier.result(*index)?;
+                Ok(Prepared::tree(copy, built.state.layers, format!("stage {index}")))
             }
             CopyFrom::Image(reference) => {
-                let span = copy.source_spans.first().cloned().unwrap_or_default();
-                let image = self.shared.images.load(reference, &self.head.platform, span)?;
-                Ok(Prepared::tree(image.layers, reference.familiar()))
+                let platform = &self.head.platform;
+                let image = self.shared.images.load(reference, platform, span)?;
+                Ok(Prepared::tree(copy, image.layers, reference.familiar()))
             }
         }
     }
@@ -278,7 +310,7 @@ impl Stage<'_> {
             Op::Run(run) => {
                 let task = Task::Run(Box::new(RunTask {
                     tree,
-                    skeleton: shared.trees.skeleton()?,
+                    scratch: shared.scratch()?,
                     command: Command {
                         argv: run.argv.clone(),
                         env: run.env.iter().chain(&run.proxy).cloned().collect(),
@@ -306,22 +338,46 @@ impl Stage<'_> {
         };
         match reply {
             Reply::Layer(None) => Ok(None),
-            Reply::Layer(Some(made)) => {
-                let diff_id = DiffId(made.digest);
-                shared.session.blobs().adopt(out, &made.digest)?;
-                let chain = ChainId::child(state.chain(), diff_id);
-                snapshots.commit(
-                    shared.session,
-                    staging,
-                    shared.worker.identity(),
-                    chain,
-                    made.size,
-                )?;
-                Ok(Some(Layer::uncompressed(diff_id, made.size)))
+            Reply::Copied(copied) => {
+                if let Some(prepared) = &ready.prepared {
+                    prepared.check(&copied.stamps);
+                }
+                for note in &copied.notes {
+                    vertex.warn(note.clone());
+                }
+                self.keep(state, copied.layer, staging, out, vertex)
+                    .map(Some)
             }
+            Reply::Layer(Some(made)) => self.keep(state, made, staging, out, vertex).map(Some),
             Reply::Exited(code) => Err(step_failed(step, code)),
             _ => Err(Error::new("unexpected reply to a step").kind(Kind::Internal)),
         }
+    }
+
+    /// Puts a step's layer into the store: its archive, and its tree as a snapshot.
+    fn keep(
+        &self,
+        state: &State,
+        made: LayerReply,
+        staging: Staging,
+        out: NamedTempFile,
+        vertex: &Vertex,
+    ) -> Result<Layer> {
+        let shared = self.shared;
+        for note in &made.notes {
+            vertex.warn(note.clone());
+        }
+        let diff_id = DiffId(made.digest);
+        shared.session.blobs().adopt(out, &made.digest)?;
+        let chain = ChainId::child(state.chain(), diff_id);
+        shared.session.store().snapshots().commit(
+            shared.session,
+            staging,
+            shared.worker.identity(),
+            chain,
+            made.bytes,
+        )?;
+        Ok(Layer::uncompressed(diff_id, made.size))
     }
 
     fn run_copy(
@@ -337,21 +393,24 @@ impl Stage<'_> {
             .as_ref()
             .ok_or_else(|| Error::new("a copy was not prepared").kind(Kind::Internal))?;
         let mut fds = vec![out.as_fd()];
-        let source = match prepared.place() {
-            super::sources::Place::Directory(fd) => {
-                fds.push(fd);
-                Source::Directory
-            }
-            super::sources::Place::Layers(layers, name) => {
-                Source::Snapshots(shared.trees.lowers(layers, name)?)
-            }
-        };
-        let task = Task::Copy(Box::new(CopyTask {
-            tree,
-            source,
-            chown: copy.chown.clone(),
-            request: prepared.request(copy),
-        }));
+        let mut parts = Vec::new();
+        for part in prepared.parts() {
+            let source = match &part.place {
+                Place::Directory(fd) => {
+                    fds.push(fd.as_fd());
+                    Source::Directory
+                }
+                Place::Layers(layers, name) => {
+                    Source::Snapshots(shared.trees.lowers(layers, name)?)
+                }
+            };
+            parts.push(CopyPart {
+                source,
+                request: part.request(copy),
+                unpack: part.unpacks(),
+            });
+        }
+        let task = Task::Copy(Box::new(CopyTask { tree, parts }));
         shared.worker.submit(&task, &fds)
     }
 }

@@ -132,7 +132,12 @@ mod tests {
         assert_eq!(config.rootfs.diff_ids.len(), 1);
         let empty: Vec<bool> = config.history.iter().map(|h| h.empty_layer).collect();
         assert_eq!(empty, [true, false, true]);
-        assert!(config.history.iter().all(|h| h.created.as_deref() == Some(&date)));
+        assert!(
+            config
+                .history
+                .iter()
+                .all(|h| h.created.as_deref() == Some(&date))
+        );
         assert_eq!(config.config.labels["k"], "v");
     }
 }

@@ -77,7 +77,9 @@ impl<'a> Trees<'a> {
         name: &str,
     ) -> Result<PathBuf> {
         let short = &layer.blob.digest.hex()[..12];
-        let vertex = self.progress.start(format!("[internal] unpack {name} {short}"));
+        let vertex = self
+            .progress
+            .start(format!("[internal] unpack {name} {short}"));
         let result = (|| {
             let snapshots = self.session.store().snapshots();
             let staging = snapshots.staging(self.session)?;
@@ -92,6 +94,9 @@ impl<'a> Trees<'a> {
             let Reply::Unpacked(unpacked) = self.worker.submit(&task, &[])? else {
                 return Err(Error::new("unexpected reply to unpacking").kind(Kind::Internal));
             };
+            for note in &unpacked.notes {
+                vertex.warn(note.clone());
+            }
             if unpacked.diff_id != layer.diff_id.0 {
                 return Err(Error::new(format!(
                     "layer {} unpacks to {}, but the image's config says {}",
@@ -103,7 +108,7 @@ impl<'a> Trees<'a> {
                 staging,
                 self.worker.identity(),
                 chain,
-                unpacked.size,
+                unpacked.bytes,
             )
         })();
         match result {

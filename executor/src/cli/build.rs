@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::environment::Environment;
-use super::outputs::{self, Destination, Form, Output};
 use super::{IsolationChoice, RegistryArgs, streams};
+use crate::build::base::PullPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::output::options::{self, Dest, Form, Output, Target};
 use crate::plan::step::Network;
 use crate::progress::Mode;
 
@@ -64,7 +65,12 @@ pub(super) struct Args {
     pull: String,
 
     /// Name the image; can be given several times
-    #[arg(short, long = "tag", value_name = "NAME[:TAG]", help_heading = "Result")]
+    #[arg(
+        short,
+        long = "tag",
+        value_name = "NAME[:TAG]",
+        help_heading = "Result"
+    )]
     tags: Vec<String>,
 
     /// Add a label to the image
@@ -210,17 +216,6 @@ pub enum DockerfileSource {
     Stdin,
 }
 
-/// When a base image is looked up in its registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// At each build.
-    Always,
-    /// When the store has none.
-    Missing,
-    /// Not at all.
-    Never,
-}
-
 /// What is to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -284,8 +279,11 @@ impl Args {
             Some(path) => DockerfileSource::Path(path),
         };
         if context == ContextSource::Stdin && dockerfile == DockerfileSource::Stdin {
-            return Err(usage("context and Dockerfile can't both come from standard input")
-                .hint("a bare Dockerfile on standard input needs no -f: `sandcrab build - < FILE`"));
+            return Err(
+                usage("context and Dockerfile can't both come from standard input").hint(
+                    "a bare Dockerfile on standard input needs no -f: `sandcrab build - < FILE`",
+                ),
+            );
         }
         let tags = self
             .tags
@@ -293,7 +291,7 @@ impl Args {
             .map(|tag| parse_tag(tag))
             .collect::<Result<Vec<_>>>()?;
         let outputs = outputs_of(&self.outputs, self.push, &tags)?;
-        if self.quiet && outputs.iter().any(|o| goes_to_stdout(&o.form)) {
+        if self.quiet && outputs.iter().any(|o| goes_to_stdout(&o.target)) {
             return Err(usage("--quiet prints the id where the output should go")
                 .hint("write the output to a file, or leave --quiet out"));
         }
@@ -331,7 +329,14 @@ fn usage(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 fn context_source(text: &str) -> Result<ContextSource> {
-    const REMOTE: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    const REMOTE: [&str; 6] = [
+        "http://",
+        "https://",
+        "git://",
+        "ssh://",
+        "git@",
+        "github.com/",
+    ];
     if text == "-" {
         return Ok(ContextSource::Stdin);
     }
@@ -350,7 +355,9 @@ fn context_source(text: &str) -> Result<ContextSource> {
 fn parse_tag(text: &str) -> Result<Reference> {
     let reference: Reference = text.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     if reference.digest.is_some() {
-        return Err(usage(format!("a name for the result can't have a digest: `{text}`")));
+        return Err(usage(format!(
+            "a name for the result can't have a digest: `{text}`"
+        )));
     }
     Ok(reference)
 }
@@ -358,27 +365,42 @@ fn parse_tag(text: &str) -> Result<Reference> {
 fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Output>> {
     let mut outputs = texts
         .iter()
-        .map(|text| outputs::parse(text).map_err(|e| e.kind(Kind::Usage)))
+        .map(|text| options::parse(text))
         .collect::<Result<Vec<_>>>()?;
-    if push && !outputs.iter().any(|o| o.form == Form::Registry) {
-        outputs.push(outputs::parse("type=registry")?);
+    if push {
+        let mut images = outputs
+            .iter_mut()
+            .filter(|o| matches!(o.target, Target::Image { .. }))
+            .peekable();
+        if images.peek().is_none() {
+            drop(images);
+            outputs.push(Output {
+                target: Target::Image { push: true },
+                names: Vec::new(),
+                form: Form::default(),
+            });
+        } else {
+            images.for_each(|image| image.target = Target::Image { push: true });
+        }
     }
-    let nameless = |o: &Output| o.form == Form::Registry && o.names.is_empty();
+    let nameless = |o: &Output| o.target == Target::Image { push: true } && o.names.is_empty();
     if tags.is_empty() && outputs.iter().any(nameless) {
         return Err(usage("an image without a name can't be pushed").hint("name it with -t NAME"));
     }
-    if outputs.iter().filter(|o| goes_to_stdout(&o.form)).count() > 1 {
+    if outputs.iter().filter(|o| goes_to_stdout(&o.target)).count() > 1 {
         return Err(usage("only one output can go to standard output"));
     }
     Ok(outputs)
 }
 
-fn goes_to_stdout(form: &Form) -> bool {
+fn goes_to_stdout(target: &Target) -> bool {
     matches!(
-        form,
-        Form::Oci { to: Destination::Stdout, .. }
-            | Form::Docker(Destination::Stdout)
-            | Form::Tar(Destination::Stdout)
+        target,
+        Target::Tar(Dest::Stdout)
+            | Target::Archive {
+                dest: Dest::Stdout,
+                ..
+            }
     )
 }
 
@@ -406,9 +428,9 @@ pub(super) fn from_environment(name: &str, environment: &Environment) -> Result<
     environment
         .verbatim(name)
         .map(|value| {
-            value.into_string().map_err(|_| {
-                usage(format!("environment variable `{name}` is not valid UTF-8"))
-            })
+            value
+                .into_string()
+                .map_err(|_| usage(format!("environment variable `{name}` is not valid UTF-8")))
         })
         .transpose()
 }
@@ -430,13 +452,17 @@ fn platform(given: Option<&str>) -> Result<Platform> {
     let host = Platform::host();
     let Some(text) = given else { return Ok(host) };
     if text.contains(',') {
-        return Err(usage("building for several platforms at once is not supported yet")
-            .hint("build once per platform"));
+        return Err(
+            usage("building for several platforms at once is not supported yet")
+                .hint("build once per platform"),
+        );
     }
     let platform: Platform = text.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     if !platform.accepts(&host) {
-        return Err(usage(format!("building for {platform} is not supported yet"))
-            .hint(format!("this machine is {host}")));
+        return Err(
+            usage(format!("building for {platform} is not supported yet"))
+                .hint(format!("this machine is {host}")),
+        );
     }
     Ok(platform)
 }
@@ -454,8 +480,8 @@ pub(super) fn pull_policy(text: &str) -> Result<PullPolicy> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::parse;
     use super::super::Command;
+    use super::super::tests::parse;
     use super::*;
 
     fn request(args: &[&str], variables: &[(&str, &str)]) -> Result<Request> {
@@ -469,62 +495,125 @@ mod tests {
     #[test]
     fn the_least_and_the_most() {
         let least = request(&["."], &[]).expect("request");
-        assert_eq!(least, Request {
-            context: ContextSource::Directory(".".into()),
-            dockerfile: DockerfileSource::Default,
-            target: None,
-            build_args: Vec::new(),
-            platform: Platform::host(),
-            pull: PullPolicy::Missing,
-            tags: Vec::new(),
-            labels: Vec::new(),
-            outputs: Vec::new(),
-            iidfile: None,
-            metadata_file: None,
-            no_cache: false,
-            network: Network::Host,
-            progress: Mode::Auto,
-            quiet: false,
-        });
+        assert_eq!(
+            least,
+            Request {
+                context: ContextSource::Directory(".".into()),
+                dockerfile: DockerfileSource::Default,
+                target: None,
+                build_args: Vec::new(),
+                platform: Platform::host(),
+                pull: PullPolicy::Missing,
+                tags: Vec::new(),
+                labels: Vec::new(),
+                outputs: Vec::new(),
+                iidfile: None,
+                metadata_file: None,
+                no_cache: false,
+                network: Network::Host,
+                progress: Mode::Auto,
+                quiet: false,
+            }
+        );
         let most = request(
             &[
-                "-f", "d/Dockerfile", "-t", "a", "--tag", "b:1", "--target=x", "--build-arg",
-                "A=1", "--build-arg", "B", "--build-arg", "C", "--build-arg=A=2", "--label",
-                "l=v=w", "--label", "m", "--no-cache", "--network=none", "-o",
-                "type=oci,dest=x.tar", "--push", "--load", "--iidfile", "i", "--metadata-file",
-                "m", "--progress=rawjson", "--pull", "--jobs", "3", "--isolation", "single", "-",
+                "-f",
+                "d/Dockerfile",
+                "-t",
+                "a",
+                "--tag",
+                "b:1",
+                "--target=x",
+                "--build-arg",
+                "A=1",
+                "--build-arg",
+                "B",
+                "--build-arg",
+                "C",
+                "--build-arg=A=2",
+                "--label",
+                "l=v=w",
+                "--label",
+                "m",
+                "--no-cache",
+                "--network=none",
+                "-o",
+                "type=oci,dest=x.tar",
+                "--push",
+                "--load",
+                "--iidfile",
+                "i",
+                "--metadata-file",
+                "m",
+                "--progress=rawjson",
+                "--pull",
+                "--jobs",
+                "3",
+                "--isolation",
+                "single",
+                "-",
             ],
             &[("B", "from environment")],
         )
         .expect("request");
-        assert_eq!(most.dockerfile, DockerfileSource::Path("d/Dockerfile".into()));
+        assert_eq!(
+            most.dockerfile,
+            DockerfileSource::Path("d/Dockerfile".into())
+        );
         assert_eq!(most.context, ContextSource::Stdin);
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(most.build_args, [pair("B", "from environment"), pair("A", "2")]);
+        assert_eq!(
+            most.build_args,
+            [pair("B", "from environment"), pair("A", "2")]
+        );
         assert_eq!(most.labels, [pair("l", "v=w"), pair("m", "")]);
         assert_eq!(most.network, Network::None);
         assert_eq!(most.pull, PullPolicy::Always);
         assert_eq!(most.progress, Mode::RawJson);
         assert_eq!(most.outputs.len(), 2);
-        assert_eq!(most.outputs[1].form, Form::Registry);
+        assert_eq!(most.outputs[1].target, Target::Image { push: true });
         assert_eq!(most.tags.len(), 2);
     }
 
     #[test]
     fn contradictions_are_found() {
         for (args, wanted) in [
-            (&["-f", "-", "-"][..], "context and Dockerfile can't both come from standard input"),
+            (
+                &["-f", "-", "-"][..],
+                "context and Dockerfile can't both come from standard input",
+            ),
             (&["--push", "."], "an image without a name can't be pushed"),
             (&["-t", "UPPER", "."], "invalid image reference `UPPER`"),
-            (&["-t", "a@sha256:0000000000000000000000000000000000000000000000000000000000000000", "."],
-                "a name for the result can't have a digest"),
-            (&["-o", "-", "-o", "type=oci,dest=-", "."], "only one output can go to standard output"),
-            (&["-q", "-o", "-", "."], "--quiet prints the id where the output should go"),
+            (
+                &[
+                    "-t",
+                    "a@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                    ".",
+                ],
+                "a name for the result can't have a digest",
+            ),
+            (
+                &["-o", "-", "-o", "type=oci,dest=-", "."],
+                "only one output can go to standard output",
+            ),
+            (
+                &["-q", "-o", "-", "."],
+                "--quiet prints the id where the output should go",
+            ),
             (&["--build-arg", "=x", "."], "build argument without a name"),
-            (&["--platform", "linux/amd64,linux/arm64", "."], "building for several platforms"),
-            (&["--platform", "linux/s390x", "."], "building for linux/s390x is not supported yet"),
+            (
+                &["--platform", "linux/amd64,linux/arm64", "."],
+                "building for several platforms",
+            ),
+            (
+                &["--platform", "linux/s390x", "."],
+                "building for linux/s390x is not supported yet",
+            ),
             (&["--pull=sometimes", "."], "--pull can't be `sometimes`"),
-            (&["https://example.com/x.git"], "a context from a URL is not supported yet"),
+            (
+                &["https://example.com/x.git"],
+                "a context from a URL is not supported yet",
+            ),
             (&[""], "the context is empty"),
         ] {
             let error = request(args, &[]).expect_err(wanted);
@@ -536,10 +625,26 @@ mod tests {
     #[test]
     fn the_progress_mode_has_an_order() {
         for (args, variables, wanted) in [
-            (&["."][..], &[("BUILDKIT_PROGRESS", "plain")][..], Mode::Plain),
-            (&["."], &[("BUILDKIT_PROGRESS", "plain"), ("SANDCRAB_PROGRESS", "tty")], Mode::Tty),
-            (&["--progress=tty", "."], &[("SANDCRAB_PROGRESS", "plain")], Mode::Tty),
-            (&["--progress=auto", "."], &[("SANDCRAB_PROGRESS", "plain")], Mode::Plain),
+            (
+                &["."][..],
+                &[("BUILDKIT_PROGRESS", "plain")][..],
+                Mode::Plain,
+            ),
+            (
+                &["."],
+                &[("BUILDKIT_PROGRESS", "plain"), ("SANDCRAB_PROGRESS", "tty")],
+                Mode::Tty,
+            ),
+            (
+                &["--progress=tty", "."],
+                &[("SANDCRAB_PROGRESS", "plain")],
+                Mode::Tty,
+            ),
+            (
+                &["--progress=auto", "."],
+                &[("SANDCRAB_PROGRESS", "plain")],
+                Mode::Plain,
+            ),
             (&["."], &[("CI", "true")], Mode::Plain),
             (&["-q", "."], &[("SANDCRAB_PROGRESS", "plain")], Mode::Quiet),
             (&["-q", "--progress=plain", "."], &[], Mode::Plain),

@@ -37,7 +37,9 @@ impl Environment {
     pub fn read() -> Self {
         let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         let uid = rustix::process::getuid().as_raw();
-        if variables.get(OsStr::new("HOME")).is_none_or(|v| v.is_empty())
+        if variables
+            .get(OsStr::new("HOME"))
+            .is_none_or(|v| v.is_empty())
             && let Ok(passwd) = std::fs::read("/etc/passwd")
             && let Some(home) = home_of(&passwd, uid)
         {
@@ -93,7 +95,10 @@ impl Environment {
         flag.map(Path::to_path_buf)
             .or_else(|| self.get("SANDCRAB_ROOT").map(PathBuf::from))
             .or_else(|| self.directory("XDG_DATA_HOME").map(|d| d.join("sandcrab")))
-            .or_else(|| self.directory("HOME").map(|d| d.join(".local/share/sandcrab")))
+            .or_else(|| {
+                self.directory("HOME")
+                    .map(|d| d.join(".local/share/sandcrab"))
+            })
             .ok_or_else(|| {
                 Error::new("no place for the store: there is no home directory")
                     .kind(Kind::Usage)
@@ -147,18 +152,18 @@ impl Environment {
     /// it is our own variable.
     pub fn progress(&self) -> Result<Option<Mode>> {
         if let Some(value) = self.text("SANDCRAB_PROGRESS") {
-            return match super::parse_mode(&value) {
+            return match super::build::parse_mode(&value) {
                 Some(mode) => Ok(Some(mode)),
-                None => Err(
-                    Error::new(format!("unknown progress mode `{value}` in SANDCRAB_PROGRESS"))
-                        .kind(Kind::Usage)
-                        .hint("it is one of auto, tty, plain, quiet and rawjson"),
-                ),
+                None => Err(Error::new(format!(
+                    "unknown progress mode `{value}` in SANDCRAB_PROGRESS"
+                ))
+                .kind(Kind::Usage)
+                .hint("it is one of auto, tty, plain, quiet and rawjson")),
             };
         }
         Ok(self
             .text("BUILDKIT_PROGRESS")
-            .and_then(|value| super::parse_mode(&value)))
+            .and_then(|value| super::build::parse_mode(&value)))
     }
 
     /// Returns `SOURCE_DATE_EPOCH` in seconds (reproducible-builds.org's specification).
@@ -203,10 +208,22 @@ mod tests {
         let flag = Path::new("flag");
         for (variables, wanted) in [
             (&[("HOME", "/h")][..], Some("/h/.local/share/sandcrab")),
-            (&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")], Some("/d/sandcrab")),
-            (&[("HOME", "/h"), ("XDG_DATA_HOME", "d")], Some("/h/.local/share/sandcrab")),
-            (&[("XDG_DATA_HOME", "/d"), ("SANDCRAB_ROOT", "s")], Some("s")),
-            (&[("HOME", "/h"), ("SANDCRAB_ROOT", "")], Some("/h/.local/share/sandcrab")),
+            (
+                &[("HOME", "/h"), ("XDG_DATA_HOME", "/d")],
+                Some("/d/sandcrab"),
+            ),
+            (
+                &[("HOME", "/h"), ("XDG_DATA_HOME", "d")],
+                Some("/h/.local/share/sandcrab"),
+            ),
+            (
+                &[("XDG_DATA_HOME", "/d"), ("SANDCRAB_ROOT", "s")],
+                Some("s"),
+            ),
+            (
+                &[("HOME", "/h"), ("SANDCRAB_ROOT", "")],
+                Some("/h/.local/share/sandcrab"),
+            ),
             (&[], None),
         ] {
             let environment = Environment::of(variables);
@@ -215,7 +232,10 @@ mod tests {
                 wanted.map(PathBuf::from),
                 "{variables:?}"
             );
-            assert_eq!(environment.store_root(Some(flag)).ok().as_deref(), Some(flag));
+            assert_eq!(
+                environment.store_root(Some(flag)).ok().as_deref(),
+                Some(flag)
+            );
         }
     }
 
@@ -241,8 +261,14 @@ mod tests {
     fn progress_and_epoch() {
         let of = |name, value| Environment::of(&[(name, value)]);
         let mode = |e: Environment| e.progress().map_err(|e| e.get_kind());
-        assert_eq!(mode(of("SANDCRAB_PROGRESS", "plain")), Ok(Some(Mode::Plain)));
-        assert_eq!(mode(of("BUILDKIT_PROGRESS", "rawjson")), Ok(Some(Mode::RawJson)));
+        assert_eq!(
+            mode(of("SANDCRAB_PROGRESS", "plain")),
+            Ok(Some(Mode::Plain))
+        );
+        assert_eq!(
+            mode(of("BUILDKIT_PROGRESS", "rawjson")),
+            Ok(Some(Mode::RawJson))
+        );
         assert_eq!(mode(of("BUILDKIT_PROGRESS", "fancy")), Ok(None));
         assert_eq!(mode(of("SANDCRAB_PROGRESS", "fancy")), Err(Kind::Usage));
         let epoch = |v| of("SOURCE_DATE_EPOCH", v).source_date_epoch().ok();

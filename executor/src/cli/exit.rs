@@ -3,8 +3,8 @@
 //! Responsible for how an error looks and which code it is. Must not decide anything else.
 //! Invariant: everything that is printed here goes to standard error.
 
-use std::fmt::Write as _;
-
+use super::streams;
+use crate::diagnostics;
 use crate::error::{Error, Kind};
 
 /// Exit code for a broken assumption of our own (sysexits.h, `EX_SOFTWARE`).
@@ -17,7 +17,7 @@ pub(super) const USAGE: u8 = 2;
 const REPORT: &str = "this is a bug in sandcrab: please report it with the command and this output";
 
 /// A Dockerfile as it was given, for findings that point into it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Source {
     /// What to call it.
     pub name: String,
@@ -59,7 +59,9 @@ pub(super) fn code(kind: Kind) -> u8 {
 }
 
 /// Returns what is printed for an error, with a line end.
-pub(super) fn describe(failure: &Failure, colour: bool) -> String {
+///
+/// With `debug`, each cause has a line of its own.
+pub(super) fn describe(failure: &Failure, colour: bool, debug: bool) -> String {
     let Failure { error, source } = failure;
     let (red, cyan, bold, reset) = if colour {
         ("\x1b[1;31m", "\x1b[1;36m", "\x1b[1m", "\x1b[0m")
@@ -67,19 +69,19 @@ pub(super) fn describe(failure: &Failure, colour: bool) -> String {
         ("", "", "", "")
     };
     let mut text = String::new();
-    if let Some(source) = source {
-        text.push_str(&findings(error, source));
-    } else {
-        for finding in error.diagnostics() {
-            line(&mut text, &format!("{red}error{reset}: {}", finding.message));
-            if let Some(hint) = &finding.hint {
-                line(&mut text, &format!("{cyan}hint{reset}: {hint}"));
-            }
-        }
-    }
+    let nowhere = Source::default();
+    let source = source.as_ref().unwrap_or(&nowhere);
+    text.push_str(&diagnostics::render(
+        error.diagnostics(),
+        &source.name,
+        &source.text,
+        colour,
+        streams::columns(),
+    ));
+    let all = if debug { causes(error) } else { error.chain() };
     line(
         &mut text,
-        &format!("{red}error{reset}{bold}:{reset} {}", safe(&error.chain())),
+        &format!("{red}error{reset}{bold}:{reset} {}", safe(&all)),
     );
     for hint in error.hints() {
         line(&mut text, &format!("{cyan}hint{reset}: {}", safe(hint)));
@@ -90,21 +92,19 @@ pub(super) fn describe(failure: &Failure, colour: bool) -> String {
     text
 }
 
+fn causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(&format!("\n  caused by: {cause}"));
+        next = cause.source();
+    }
+    text
+}
+
 fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
-}
-
-/// Draws the findings of an error, each with its line of the Dockerfile.
-fn findings(error: &Error, source: &Source) -> String {
-    let mut text = String::new();
-    for finding in error.diagnostics() {
-        let start = finding.span.start.min(source.text.len());
-        let number = 1 + source.text[..start].iter().filter(|b| **b == b'\n').count();
-        // Writing to a string can't go wrong.
-        let _ = writeln!(text, "{}:{number}: {}", source.name, finding.message);
-    }
-    text
 }
 
 /// Removes control characters: an error may quote what a registry or an archive said.
@@ -140,6 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn findings_come_first() {
+        let finding = diagnostics::Diagnostic::error(5..8, "unknown instruction `RUM`");
+        let failure = Failure {
+            error: Error::with_diagnostics("Dockerfile has errors", vec![finding]),
+            source: Some(Source {
+                name: "Dockerfile".into(),
+                text: b"ARG\n\nRUM x\n".to_vec(),
+            }),
+        };
+        let text = describe(&failure, false, false);
+        assert!(
+            text.starts_with("error: unknown instruction `RUM`\n --> Dockerfile:3:1\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\nerror: Dockerfile has errors\n"), "{text}");
+    }
+
+    #[test]
     fn the_chain_and_the_hints_are_shown() {
         let error = Error::new("open")
             .path("/x")
@@ -147,13 +165,18 @@ mod tests {
             .hint("look elsewhere")
             .during("read context");
         assert_eq!(
-            describe(&error.into(), false),
+            describe(&error.into(), false, false),
             "error: read context: open `/x`: no such file or directory\nhint: look elsewhere\n"
         );
+        let nested = Error::new("a").source(Error::new("b").path("/c"));
+        assert_eq!(
+            describe(&nested.into(), false, true),
+            "error: a\n  caused by: b `/c`\n"
+        );
         let bug = Error::new("odd\x1b[2J").kind(Kind::Internal);
-        let text = describe(&bug.into(), false);
+        let text = describe(&bug.into(), false, false);
         assert!(text.starts_with("error: odd[2J\nhint: this is a bug"));
-        let red = describe(&Error::new("x").into(), true);
+        let red = describe(&Error::new("x").into(), true, false);
         assert!(red.contains("\x1b[1;31merror\x1b[0m"));
     }
 }

@@ -4,9 +4,10 @@
 //! start anything. Invariant: a [`Request`] is free of contradictions that can be seen without
 //! looking at the image.
 
-use super::build::{NetworkChoice, PullPolicy, from_environment, pull_policy};
+use super::build::{NetworkChoice, from_environment, pull_policy};
 use super::environment::Environment;
 use super::{IsolationChoice, RegistryArgs};
+use crate::build::base::PullPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::step::Network;
 
@@ -25,7 +26,11 @@ pub(super) struct Args {
     image: String,
 
     /// Command and its arguments, in place of the image's own
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     command: Vec<String>,
 
     /// Keep standard input open
@@ -57,7 +62,12 @@ pub(super) struct Args {
     network: NetworkChoice,
 
     /// When to fetch the image: always, missing or never
-    #[arg(long, value_name = "WHEN", default_value = "missing", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "missing",
+        hide_default_value = true
+    )]
     pull: String,
 
     /// User ids of the command; `sandcrab doctor` tells what there is to choose from
@@ -133,7 +143,9 @@ impl Args {
                 None => (text.as_str(), from_environment(text, environment)?),
             };
             if name.is_empty() {
-                return Err(usage(format!("environment variable without a name: `{text}`")));
+                return Err(usage(format!(
+                    "environment variable without a name: `{text}`"
+                )));
             }
             env.retain(|(known, _): &(String, String)| known != name);
             env.extend(value.map(|value| (name.to_owned(), value)));
@@ -170,7 +182,9 @@ mod tests {
     #[test]
     fn options_end_at_the_image() {
         let request = request(
-            &["--rm", "-i", "-e", "A=1", "-eB", "-e", "C", "img", "ls", "-l", "--rm"],
+            &[
+                "--rm", "-i", "-e", "A=1", "-eB", "-e", "C", "img", "ls", "-l", "--rm",
+            ],
             &[("B", "")],
         )
         .expect("request");

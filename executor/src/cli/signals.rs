@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn ignored_signals_are_read() {
-        let mask = ignored_signals("Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n");
+        let mask =
+            ignored_signals("Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n");
         assert!(is_in(mask, Signal::SIGHUP));
         assert!(is_in(mask, Signal::SIGPIPE));
         assert!(!is_in(mask, Signal::SIGINT));

@@ -36,6 +36,24 @@ pub(super) fn size() -> Option<(u16, u16)> {
     Some((size.ws_col, size.ws_row))
 }
 
+/// Returns how wide text on standard error may be.
+pub(super) fn columns() -> usize {
+    match size() {
+        Some((columns @ 40.., _)) => columns.into(),
+        _ => 100,
+    }
+}
+
+/// Prints for people. A closed standard error is no reason for another exit code.
+pub(super) fn complain(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
+}
+
+/// Tells whether text on standard error has colours.
+pub(super) fn colour(environment: &Environment) -> bool {
+    environment.colour(io::stderr().is_terminal())
+}
+
 /// Writes data to standard output.
 ///
 /// # Errors

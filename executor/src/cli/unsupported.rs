@@ -20,56 +20,280 @@ enum Answer {
 use Answer::{Instead, Needless, NotYet};
 
 const BUILD: &[(&[&str], Answer)] = &[
-    (&["--add-host", "--allow", "--annotation", "--attest", "--build-arg-file"], NotYet),
-    (&["--build-context", "--cache-from", "--cache-to", "--cache-ttl"], NotYet),
-    (&["--call", "--check", "--cap-add", "--cap-drop", "--cert-dir"], NotYet),
-    (&["--cgroup-parent", "--cpu-period", "--cpu-quota", "--cpu-shares"], NotYet),
-    (&["--cpuset-cpus", "--cpuset-mems", "--memory", "-m", "--memory-swap"], NotYet),
-    (&["--device", "--dns", "--dns-option", "--dns-search", "--env", "--from"], NotYet),
-    (&["--ignorefile", "--manifest", "--no-cache-filter", "--omit-history"], NotYet),
-    (&["--policy", "--provenance", "--retry", "--retry-delay", "--sbom"], NotYet),
-    (&["--secret", "--security-opt", "--shm-size", "--sign-by", "--squash"], NotYet),
-    (&["--ssh", "--timestamp", "--tls-verify", "--ulimit", "--volume", "-v"], NotYet),
-    (&["--rewrite-timestamp", "--userns", "--unsetenv", "--unsetlabel"], NotYet),
-    (&["--cache-copy-layers", "--cache-dir", "--cache-repo", "--reproducible"], NotYet),
-    (&["--ignore-path", "--registry-certificate", "--registry-mirror"], NotYet),
-    (&["--skip-tls-verify", "--skip-tls-verify-pull", "--skip-tls-verify-registry"], NotYet),
-    (&["--logfile"], Instead("redirect standard error: `2> FILE`")),
+    (
+        &[
+            "--add-host",
+            "--allow",
+            "--annotation",
+            "--attest",
+            "--build-arg-file",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--build-context",
+            "--cache-from",
+            "--cache-to",
+            "--cache-ttl",
+        ],
+        NotYet,
+    ),
+    (
+        &["--call", "--check", "--cap-add", "--cap-drop", "--cert-dir"],
+        NotYet,
+    ),
+    (
+        &[
+            "--cgroup-parent",
+            "--cpu-period",
+            "--cpu-quota",
+            "--cpu-shares",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--cpuset-cpus",
+            "--cpuset-mems",
+            "--memory",
+            "-m",
+            "--memory-swap",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--device",
+            "--dns",
+            "--dns-option",
+            "--dns-search",
+            "--env",
+            "--from",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--ignorefile",
+            "--manifest",
+            "--no-cache-filter",
+            "--omit-history",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--policy",
+            "--provenance",
+            "--retry",
+            "--retry-delay",
+            "--sbom",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--secret",
+            "--security-opt",
+            "--shm-size",
+            "--sign-by",
+            "--squash",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--ssh",
+            "--timestamp",
+            "--tls-verify",
+            "--ulimit",
+            "--volume",
+            "-v",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--rewrite-timestamp",
+            "--userns",
+            "--unsetenv",
+            "--unsetlabel",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--cache-copy-layers",
+            "--cache-dir",
+            "--cache-repo",
+            "--reproducible",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--ignore-path",
+            "--registry-certificate",
+            "--registry-mirror",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--skip-tls-verify",
+            "--skip-tls-verify-pull",
+            "--skip-tls-verify-registry",
+        ],
+        NotYet,
+    ),
+    (
+        &["--logfile"],
+        Instead("redirect standard error: `2> FILE`"),
+    ),
     (&["--builder"], Needless("there is no daemon to choose")),
     (&["--compress"], Needless("the context is read in place")),
-    (&["--rm", "--force-rm"], Needless("no container stays behind")),
+    (
+        &["--rm", "--force-rm"],
+        Needless("no container stays behind"),
+    ),
     (&["--layers"], Needless("every step is cached")),
-    (&["--cleanup", "--force", "--use-new-run"], Needless("builds leave nothing behind")),
-    (&["--snapshot-mode"], Needless("changes are found without looking at all files")),
-    (&["--cache"], Needless("the cache is on unless --no-cache is given")),
-    (&["--arch", "--os", "--variant", "--custom-platform"], Instead("use --platform OS/ARCH")),
+    (
+        &["--cleanup", "--force", "--use-new-run"],
+        Needless("builds leave nothing behind"),
+    ),
+    (
+        &["--snapshot-mode"],
+        Needless("changes are found without looking at all files"),
+    ),
+    (
+        &["--cache"],
+        Needless("the cache is on unless --no-cache is given"),
+    ),
+    (
+        &["--arch", "--os", "--variant", "--custom-platform"],
+        Instead("use --platform OS/ARCH"),
+    ),
     (&["--creds"], Instead("use `sandcrab login`")),
-    (&["--context"], Instead("name the context last, without an option")),
+    (
+        &["--context"],
+        Instead("name the context last, without an option"),
+    ),
     (&["--dockerfile"], Instead("use -f FILE")),
     (&["--destination", "-d"], Instead("use -t NAME --push")),
     (&["--no-push"], Instead("leave out --push")),
-    (&["--tar-path", "--tarPath"], Instead("use -o type=docker,dest=FILE")),
-    (&["--oci-layout-path"], Instead("use -o type=oci,tar=false,dest=DIR")),
+    (
+        &["--tar-path", "--tarPath"],
+        Instead("use -o type=docker,dest=FILE"),
+    ),
+    (
+        &["--oci-layout-path"],
+        Instead("use -o type=oci,tar=false,dest=DIR"),
+    ),
     (&["--digest-file"], Instead("use --metadata-file FILE")),
-    (&["--image-name-with-digest-file"], Instead("use --metadata-file FILE")),
-    (&["--format"], Instead("choose with -o type=oci or -o type=docker")),
-    (&["--compression"], Instead("use -o type=…,compression=gzip|zstd")),
-    (&["--compression-format"], Instead("use -o type=…,compression=gzip|zstd")),
-    (&["--compression-level"], Instead("use -o type=…,compression-level=N")),
-    (&["--insecure", "--insecure-pull"], Instead("use --insecure-registry HOST")),
+    (
+        &["--image-name-with-digest-file"],
+        Instead("use --metadata-file FILE"),
+    ),
+    (
+        &["--format"],
+        Instead("choose with -o type=oci or -o type=docker"),
+    ),
+    (
+        &["--compression"],
+        Instead("use -o type=…,compression=gzip|zstd"),
+    ),
+    (
+        &["--compression-format"],
+        Instead("use -o type=…,compression=gzip|zstd"),
+    ),
+    (
+        &["--compression-level"],
+        Instead("use -o type=…,compression-level=N"),
+    ),
+    (
+        &["--insecure", "--insecure-pull"],
+        Instead("use --insecure-registry HOST"),
+    ),
     (&["--verbosity"], Instead("use --progress or --quiet")),
 ];
 
 const RUN: &[(&[&str], Answer)] = &[
-    (&["--add-host", "--annotation", "--cap-add", "--cap-drop", "--cgroup-parent"], NotYet),
-    (&["--cidfile", "--cpus", "--detach", "-d", "--device", "--dns", "--env-file"], NotYet),
-    (&["--gpus", "--group-add", "--health-cmd", "--hostname", "-h", "--init"], NotYet),
-    (&["--label", "-l", "--memory", "-m", "--mount", "--name", "--pid", "--pod"], NotYet),
-    (&["--pids-limit", "--privileged", "--publish", "-p", "--publish-all", "-P"], NotYet),
-    (&["--read-only", "--restart", "--runtime", "--security-opt", "--shm-size"], NotYet),
-    (&["--stop-signal", "--sysctl", "--tmpfs", "--ulimit", "--userns"], NotYet),
+    (
+        &[
+            "--add-host",
+            "--annotation",
+            "--cap-add",
+            "--cap-drop",
+            "--cgroup-parent",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--cidfile",
+            "--cpus",
+            "--detach",
+            "-d",
+            "--device",
+            "--dns",
+            "--env-file",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--gpus",
+            "--group-add",
+            "--health-cmd",
+            "--hostname",
+            "-h",
+            "--init",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--label", "-l", "--memory", "-m", "--mount", "--name", "--pid", "--pod",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--pids-limit",
+            "--privileged",
+            "--publish",
+            "-p",
+            "--publish-all",
+            "-P",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--read-only",
+            "--restart",
+            "--runtime",
+            "--security-opt",
+            "--shm-size",
+        ],
+        NotYet,
+    ),
+    (
+        &[
+            "--stop-signal",
+            "--sysctl",
+            "--tmpfs",
+            "--ulimit",
+            "--userns",
+        ],
+        NotYet,
+    ),
     (&["--volume", "-v", "--volumes-from"], NotYet),
-    (&["--platform"], Needless("an image for this machine is taken")),
+    (
+        &["--platform"],
+        Needless("an image for this machine is taken"),
+    ),
 ];
 
 /// Returns the answer to an unknown `flag` of `command`, when there is a better one than usual.
@@ -86,7 +310,9 @@ pub(super) fn explain(command: &str, flag: &str) -> Option<Error> {
     Some(match answer {
         NotYet => error(format!("`{flag}` is not supported yet"))
             .hint(format!("`sandcrab {command} --help` lists what is")),
-        Needless(why) => error(format!("there is no `{flag}`")).hint(format!("leave it out: {why}")),
+        Needless(why) => {
+            error(format!("there is no `{flag}`")).hint(format!("leave it out: {why}"))
+        }
         Instead(what) => error(format!("there is no `{flag}`")).hint(*what),
     })
 }
@@ -106,7 +332,10 @@ mod tests {
                         || arg.get_short().is_some_and(|s| *flag == format!("-{s}"))
                 });
                 assert!(!known, "{name} has {flag}");
-                let times = table.iter().filter(|(flags, _)| flags.contains(flag)).count();
+                let times = table
+                    .iter()
+                    .filter(|(flags, _)| flags.contains(flag))
+                    .count();
                 assert_eq!(times, 1, "{flag} is listed more than once");
             }
         }

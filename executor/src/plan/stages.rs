@@ -46,6 +46,13 @@ pub struct Plan {
     pub(super) build_args: BTreeMap<String, String>,
 }
 
+impl Plan {
+    /// Returns how many stages the Dockerfile has, needed or not.
+    pub fn stage_count(&self) -> usize {
+        self.file.stages.len()
+    }
+}
+
 /// Finds what has to be built.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
@@ -138,6 +138,11 @@ impl Blobs {
             .map_err(|e| e.error)
             .op_path("store blob", &target)?;
         self.sync_dir()
+    }
+
+    /// Lists the files of all blobs, sorted.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        crate::cache::files(&self.dir)
     }
 
     fn sync_dir(&self) -> Result<()> {

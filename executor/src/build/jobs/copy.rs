@@ -8,44 +8,75 @@ use runtime::path::Root;
 
 use super::tree::{self, LayerReply, Staged};
 use super::{Descriptors, Scene};
+use crate::build::add;
 use crate::build::copy::{self, CopyRequest};
-use crate::build::users;
 use crate::error::Result;
+use crate::image::digest::Digest;
 
-/// Copy files and take the layer. Descriptors: the layer's file, then the source directory when
-/// `source` is [`Source::Directory`].
+/// Copy files and take the layer. Descriptors: the layer's file, then the directory of each part
+/// that has one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CopyTask {
     /// The snapshots below and the staging directory.
     pub tree: Staged,
-    /// Where the files are.
-    pub source: Source,
-    /// `--chown=`, verbatim; resolved in the destination tree.
-    pub chown: Option<String>,
-    /// What to copy, and how.
-    pub request: CopyRequest,
+    /// What to copy, in order.
+    pub parts: Vec<CopyPart>,
 }
 
-/// Where COPY's files are.
+/// Files to copy from one place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CopyPart {
+    /// Where the files are.
+    pub source: Source,
+    /// What to copy, and how.
+    pub request: CopyRequest,
+    /// Whether archives are unpacked.
+    pub unpack: bool,
+}
+
+/// Where files are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Source {
-    /// A directory of the caller's, given by descriptor.
+    /// Under a directory of the caller's, given by descriptor.
     Directory,
-    /// Another stage's or image's snapshots, topmost first.
+    /// In another stage's or image's snapshots, topmost first.
     Snapshots(Vec<PathBuf>),
 }
 
-pub(super) fn copy(scene: Scene, task: CopyTask, fds: &mut Descriptors) -> Result<LayerReply> {
+/// Files were copied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CopyReply {
+    /// The layer.
+    pub layer: LayerReply,
+    /// Identity of the files that were read, for each part, to compare with the selection's.
+    pub stamps: Vec<Digest>,
+    /// What could not be kept, for people.
+    pub notes: Vec<String>,
+}
+
+pub(super) fn copy(scene: Scene, task: &CopyTask, fds: &mut Descriptors) -> Result<CopyReply> {
     let out = fds.take()?;
-    let source = match &task.source {
-        Source::Directory => Root::new(fds.take()?),
-        Source::Snapshots(lowers) => tree::open_readonly(lowers)?,
-    };
     let tree = task.tree.open(scene, &[])?;
-    let mut request = task.request;
-    if let Some(spec) = &task.chown {
-        request.owner = Some(users::resolve_owner(&tree.merged, spec)?);
+    let (mut stamps, mut notes) = (Vec::new(), Vec::new());
+    for part in &task.parts {
+        let source = match &part.source {
+            Source::Directory => Root::new(fds.take()?),
+            Source::Snapshots(lowers) => tree::open_readonly(lowers)?,
+        };
+        let work = if part.unpack { add::add } else { copy::copy };
+        let stats = work(
+            &source,
+            &tree.merged,
+            &part.request,
+            scene.ids,
+            scene.identity,
+        )?;
+        stamps.push(stats.stamp);
+        notes.extend(stats.warnings);
     }
-    copy::copy(&source, &tree.merged, &request, scene.ids)?;
-    tree.write_layer(scene, out)
+    Ok(CopyReply {
+        layer: tree.write_layer(scene, out)?,
+        stamps,
+        notes,
+    })
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 
-pub use copy::CopyTask;
+pub use copy::{CopyPart, CopyReply, CopyTask, Source};
 pub use export::{ExportLocalTask, ExportTarTask};
 pub use remove::RemoveTask;
 pub use run::{Command, FileMount, RunTask, ShellTask};
@@ -59,6 +59,8 @@ pub enum Reply {
     Unpacked(UnpackReply),
     /// A layer was written; `None` when nothing changed and no layer is wanted for that.
     Layer(Option<LayerReply>),
+    /// Files were copied.
+    Copied(CopyReply),
     /// The command ended with this code, 128 + signal when a signal ended it; no layer.
     Exited(i32),
 }
@@ -104,14 +106,17 @@ pub fn handle(request: Request) -> Vec<u8> {
 }
 
 fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
-    let task: Task = serde_json::from_slice(body)
-        .map_err(|e| Error::new("read job request").kind(Kind::Internal).source(e))?;
+    let task: Task = serde_json::from_slice(body).map_err(|e| {
+        Error::new("read job request")
+            .kind(Kind::Internal)
+            .source(e)
+    })?;
     let mut fds = Descriptors(fds.into_iter());
     match task {
         Task::Unpack(task) => unpack::unpack(scene, &task).map(Reply::Unpacked),
         Task::Run(task) => run::run(scene, *task, &mut fds),
         Task::Shell(task) => run::shell(scene, *task, &mut fds).map(Reply::Exited),
-        Task::Copy(task) => copy::copy(scene, *task, &mut fds).map(|l| Reply::Layer(Some(l))),
+        Task::Copy(task) => copy::copy(scene, &task, &mut fds).map(Reply::Copied),
         Task::Workdir(task) => workdir::workdir(scene, &task, &mut fds).map(Reply::Layer),
         Task::Remove(task) => remove::remove(&task).map(|()| Reply::Done),
         Task::ExportTar(task) => export::tar(scene, &task, &mut fds).map(|()| Reply::Done),

@@ -4,13 +4,15 @@
 //! exist during the step only. Must not know how the sandbox isolates. Invariant: `/etc/resolv.conf`
 //! and `/etc/hosts` are in the layer exactly when the step changed them.
 
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use serde::{Deserialize, Serialize};
 
-use runtime::sandbox::{self, Exit, Network, Plan};
+use runtime::rootfs::skeleton;
+use runtime::sandbox::{self, Network, Plan};
 
 use super::tree::{Staged, Tree};
 use super::{Descriptors, Reply, Scene, workdir};
@@ -48,8 +50,8 @@ pub struct FileMount {
 pub struct RunTask {
     /// The snapshots below and the staging directory.
     pub tree: Staged,
-    /// A lower directory with the mount points that every sandbox needs.
-    pub skeleton: PathBuf,
+    /// A directory of the session for what only exists during the step, made when missing.
+    pub scratch: PathBuf,
     /// What to run.
     pub command: Command,
     /// Files that exist during the step only.
@@ -61,8 +63,8 @@ pub struct RunTask {
 pub struct ShellTask {
     /// The snapshots below and the staging directory.
     pub tree: Staged,
-    /// A lower directory with the mount points that every sandbox needs.
-    pub skeleton: PathBuf,
+    /// A directory of the session for what only exists during the step, made when missing.
+    pub scratch: PathBuf,
     /// What to run.
     pub command: Command,
     /// Files that exist during the run only.
@@ -86,8 +88,8 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
         stderr: fds.take()?,
         terminal: false,
     };
-    let tree = open(scene, &task.tree, &task.skeleton)?;
-    let files = provide(scene, &task.tree.staging, &task.files)?;
+    let tree = open(scene, &task.tree, &task.scratch)?;
+    let files = provide(scene, &task.scratch, &task.files)?;
     let code = execute(scene, &tree, task.command, &files, stdio)?;
     if code != 0 {
         return Ok(Reply::Exited(code));
@@ -106,13 +108,17 @@ pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Res
         stderr: fds.take()?,
         terminal: task.terminal,
     };
-    let tree = open(scene, &task.tree, &task.skeleton)?;
-    let files = provide(scene, &task.tree.staging, &task.files)?;
+    let tree = open(scene, &task.tree, &task.scratch)?;
+    let files = provide(scene, &task.scratch, &task.files)?;
     execute(scene, &tree, task.command, &files, stdio)
 }
 
-fn open(scene: Scene, tree: &Staged, skeleton: &std::path::Path) -> Result<Tree> {
-    tree.open(scene, &[skeleton.to_path_buf()])
+/// Opens the tree with the mount points that every sandbox needs at its very bottom, so that
+/// mounting leaves no trace in the layer.
+fn open(scene: Scene, tree: &Staged, scratch: &Path) -> Result<Tree> {
+    let bottom = scratch.join("skeleton");
+    skeleton::create(&bottom, scene.ids).op("make mount points")?;
+    tree.open(scene, &[bottom])
 }
 
 fn execute(
@@ -131,9 +137,9 @@ fn execute(
     }
     let exit = sandbox::run(Plan {
         rootfs: tree.handle()?,
-        argv: command.argv.into_iter().map(String::into_bytes).collect(),
-        env: env.into_iter().map(String::into_bytes).collect(),
-        cwd: command.cwd.into(),
+        argv: c_strings(command.argv)?,
+        env: c_strings(env)?,
+        cwd: c_string(command.cwd)?,
         uid: who.uid,
         gid: who.gid,
         groups: who.groups,
@@ -155,10 +161,15 @@ fn execute(
         terminal: stdio.terminal,
     })
     .op("run sandbox")?;
-    Ok(match exit {
-        Exit::Code(code) => i32::from(code),
-        Exit::Signal(signal) => 128 + signal,
-    })
+    Ok(exit.code())
+}
+
+fn c_string(text: String) -> Result<CString> {
+    CString::new(text).op("a NUL byte in the command, its environment or its directory")
+}
+
+fn c_strings(texts: Vec<String>) -> Result<Vec<CString>> {
+    texts.into_iter().map(c_string).collect()
 }
 
 /// A step's own copy of a provided file.
@@ -169,10 +180,10 @@ struct Provided {
 }
 
 /// Writes the step's own copies of the provided files, owned by the container's root.
-fn provide(scene: Scene, staging: &std::path::Path, files: &[FileMount]) -> Result<Vec<Provided>> {
+fn provide(scene: Scene, scratch: &Path, files: &[FileMount]) -> Result<Vec<Provided>> {
     let mut provided = Vec::with_capacity(files.len());
     for (index, file) in files.iter().enumerate() {
-        let host = staging.join(format!("file-{index}"));
+        let host = scratch.join(format!("file-{index}"));
         std::fs::write(&host, &file.content).op_path("write", &host)?;
         let id = scene.ids.first;
         let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));

@@ -26,19 +26,21 @@ use crate::layer::diff;
 pub struct Staged {
     /// Snapshot directories, topmost first; empty for a stage from `scratch`.
     pub lowers: Vec<PathBuf>,
-    /// The staging directory; `fs` and `work` are made in it.
+    /// The staging directory, with `fs` and `work` in it.
     pub staging: PathBuf,
 }
 
 /// The layer that a job wrote.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LayerReply {
     /// Digest of the uncompressed archive.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
-    /// How many entries it has.
-    pub entries: u64,
+    /// Size of the files in it, in bytes.
+    pub bytes: u64,
+    /// What could not be kept, for people.
+    pub notes: Vec<String>,
 }
 
 /// A staged tree that is being written.
@@ -50,17 +52,16 @@ pub(super) struct Tree {
 }
 
 impl Staged {
-    /// Makes the staging directories and mounts the step's view. `below` are further lower
+    /// Prepares the staging directory and mounts the step's view. `below` are further lower
     /// directories under all snapshots.
     pub(super) fn open(&self, scene: Scene, below: &[PathBuf]) -> Result<Tree> {
         let upper = self.staging.join("fs");
-        make_root(scene, &upper, self.lowers.first().map(PathBuf::as_path))?;
+        prepare_root(scene, &upper, self.lowers.first().map(PathBuf::as_path))?;
         let lowers: Vec<PathBuf> = self.lowers.iter().chain(below).cloned().collect();
         let merged = if lowers.is_empty() {
             Root::open_host(&upper).op_path("open", &upper)?
         } else {
             let work = self.staging.join("work");
-            std::fs::create_dir(&work).op_path("create", &work)?;
             let mount = overlay::mount(&lowers, Some((&upper, &work))).op("mount overlay")?;
             Root::new(mount)
         };
@@ -88,15 +89,15 @@ impl Tree {
         Ok(LayerReply {
             digest,
             size,
-            entries: stats.entries,
+            bytes: stats.bytes,
+            notes: stats.notes(),
         })
     }
 }
 
-/// Makes the root directory of a new snapshot. The upper's root is what the merged root looks
+/// Prepares the root directory of a new snapshot. The upper's root is what the merged root looks
 /// like, so it takes the attributes of the one below.
-pub(super) fn make_root(scene: Scene, dir: &Path, below: Option<&Path>) -> Result<()> {
-    rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)).op_path("create", dir)?;
+pub(super) fn prepare_root(scene: Scene, dir: &Path, below: Option<&Path>) -> Result<()> {
     let fd = rustix::fs::open(
         dir,
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,

@@ -12,7 +12,8 @@ use super::Scene;
 use super::tree::Staged;
 use crate::error::{Result, ResultExt};
 use crate::image::digest::{Digest, HashingReader};
-use crate::layer::{compress, tar_apply};
+use crate::layer::compress;
+use crate::layer::tar_apply::{self, ApplyOptions};
 
 /// Unpack a layer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,28 +27,28 @@ pub struct UnpackTask {
 }
 
 /// A layer was unpacked.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UnpackReply {
     /// Digest of the uncompressed archive.
     pub diff_id: Digest,
     /// Its size in bytes.
-    pub size: u64,
+    pub bytes: u64,
+    /// What could not be kept, for people.
+    pub notes: Vec<String>,
 }
 
 pub(super) fn unpack(scene: Scene, task: &UnpackTask) -> Result<UnpackReply> {
     let tree = task.tree.open(scene, &[])?;
     let file = File::open(&task.blob).op_path("open layer", &task.blob)?;
-    let mut reader = HashingReader::new(compress::decoder(file)?);
-    let options = tar_apply::ApplyOptions {
-        ids: scene.ids,
-        identity: scene.identity,
-        overlay: !task.tree.lowers.is_empty(),
-        limits: tar_apply::Limits {
-            bytes: task.max_bytes,
-            ..tar_apply::Limits::default()
-        },
-    };
-    tar_apply::apply(&mut reader, &tree.merged, &options)?;
+    let (_, archive) = compress::sniff(file).op_path("read layer", &task.blob)?;
+    let mut reader = HashingReader::new(archive);
+    let mut options = ApplyOptions::layer(scene.ids, scene.identity);
+    options.limits.bytes = task.max_bytes;
+    let applied = tar_apply::apply(&mut reader, &tree.merged, &options)?;
     let (_, diff_id, size) = reader.finish();
-    Ok(UnpackReply { diff_id, size })
+    Ok(UnpackReply {
+        diff_id,
+        bytes: size,
+        notes: applied.notes(),
+    })
 }

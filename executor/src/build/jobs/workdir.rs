@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::tree::{LayerReply, Staged};
 use super::{Descriptors, Scene};
 use crate::build::users;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
 
 /// Make a working directory. Descriptor: the layer's file.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,0 +1,274 @@
+//! gzip compressed by several threads into one ordinary member.
+//!
+//! Responsible for cutting the input into blocks of fixed size, compressing each with the 32 KiB
+//! before it as preset dictionary (so that little is lost at the borders), and joining the pieces
+//! at byte borders by sync flushes. Must not know what is compressed. Invariant: the output
+//! depends on the input and the level only; at most `2 × threads + 1` blocks are in memory.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use flate2::{Compress, Crc, FlushCompress, Status};
+
+/// Input bytes of one block. Part of the output's definition: another value gives other bytes.
+pub(super) const BLOCK: usize = 512 * 1024;
+
+/// How far back deflate can refer (RFC 1951).
+const WINDOW: usize = 32 * 1024;
+
+/// RFC 1952: deflate, no flags, no time, no extra flags, unknown operating system.
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// A piece of input, behind the bytes that precede it.
+struct Block {
+    /// Dictionary, then data.
+    bytes: Vec<u8>,
+    /// Where the data begins.
+    start: usize,
+    /// Whether this one ends the stream.
+    last: bool,
+}
+
+/// A compressed block, with its input's buffer for another use.
+struct Packed {
+    bytes: Vec<u8>,
+    crc: Crc,
+    spare: Vec<u8>,
+}
+
+/// One thread. Block `i` goes to worker `i % n`, so that answers arrive in order by asking the
+/// workers in turn.
+struct Worker {
+    jobs: SyncSender<Block>,
+    done: Receiver<io::Result<Packed>>,
+    thread: JoinHandle<()>,
+}
+
+/// Compresses what is written to it; ends the member in [`GzipEncoder::finish`].
+pub(super) struct GzipEncoder<W> {
+    out: W,
+    current: Block,
+    crc: Crc,
+    length: u32,
+    engine: Engine,
+}
+
+enum Engine {
+    Inline {
+        compress: Compress,
+        bytes: Vec<u8>,
+    },
+    Threads {
+        workers: Vec<Worker>,
+        sent: usize,
+        received: usize,
+        spare: Vec<Vec<u8>>,
+    },
+}
+
+impl<W: Write> GzipEncoder<W> {
+    /// Starts a member and, for more than one, that many threads.
+    pub(super) fn new(mut out: W, level: u32, threads: usize) -> io::Result<Self> {
+        out.write_all(&HEADER)?;
+        let level = flate2::Compression::new(level.min(9));
+        let engine = if threads <= 1 {
+            Engine::Inline {
+                compress: Compress::new(level, false),
+                bytes: Vec::new(),
+            }
+        } else {
+            Engine::Threads {
+                workers: (0..threads)
+                    .map(|_| Worker::start(level))
+                    .collect::<io::Result<_>>()?,
+                sent: 0,
+                received: 0,
+                spare: Vec::new(),
+            }
+        };
+        Ok(Self {
+            out,
+            current: Block {
+                bytes: Vec::with_capacity(WINDOW + BLOCK),
+                start: 0,
+                last: false,
+            },
+            crc: Crc::new(),
+            length: 0,
+            engine,
+        })
+    }
+
+    /// Hands over the current block and begins the next with its last bytes as dictionary.
+    fn next_block(&mut self, last: bool) -> io::Result<()> {
+        let mut bytes = match &mut self.engine {
+            Engine::Threads { spare, .. } => spare.pop(),
+            Engine::Inline { .. } => None,
+        }
+        .unwrap_or_else(|| Vec::with_capacity(WINDOW + BLOCK));
+        let tail = self.current.bytes.len().saturating_sub(WINDOW);
+        bytes.clear();
+        bytes.extend_from_slice(&self.current.bytes[tail..]);
+        let next = Block {
+            start: bytes.len(),
+            bytes,
+            last: false,
+        };
+        let mut block = std::mem::replace(&mut self.current, next);
+        block.last = last;
+        // The trailer has the length modulo 2^32.
+        self.length = self
+            .length
+            .wrapping_add((block.bytes.len() - block.start) as u32);
+        match &mut self.engine {
+            Engine::Inline { compress, bytes } => {
+                bytes.clear();
+                let crc = pack(compress, &block, bytes)?;
+                self.crc.combine(&crc);
+                self.out.write_all(bytes)
+            }
+            Engine::Threads {
+                workers,
+                sent,
+                received,
+                ..
+            } => {
+                let full = *sent - *received >= 2 * workers.len();
+                if full {
+                    self.collect()?;
+                }
+                self.submit(block)
+            }
+        }
+    }
+
+    fn submit(&mut self, block: Block) -> io::Result<()> {
+        if let Engine::Threads { workers, sent, .. } = &mut self.engine {
+            let worker = &workers[*sent % workers.len()];
+            worker.jobs.send(block).map_err(|_| worker_gone())?;
+            *sent += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes the oldest block that is still with the workers.
+    fn collect(&mut self) -> io::Result<()> {
+        if let Engine::Threads {
+            workers,
+            received,
+            spare,
+            ..
+        } = &mut self.engine
+        {
+            let worker = &workers[*received % workers.len()];
+            let packed = worker.done.recv().map_err(|_| worker_gone())??;
+            *received += 1;
+            self.crc.combine(&packed.crc);
+            spare.push(packed.spare);
+            self.out.write_all(&packed.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last block and the trailer.
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        self.next_block(true)?;
+        loop {
+            match &self.engine {
+                Engine::Threads { sent, received, .. } if received < sent => self.collect()?,
+                _ => break,
+            }
+        }
+        self.out.write_all(&self.crc.sum().to_le_bytes())?;
+        self.out.write_all(&self.length.to_le_bytes())?;
+        if let Engine::Threads { workers, .. } = self.engine {
+            for worker in workers {
+                worker.stop()?;
+            }
+        }
+        Ok(self.out)
+    }
+}
+
+impl<W: Write> Write for GzipEncoder<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let mut room = BLOCK - (self.current.bytes.len() - self.current.start);
+        if room == 0 {
+            self.next_block(false)?;
+            room = BLOCK;
+        }
+        let n = room.min(buf.len());
+        self.current.bytes.extend_from_slice(&buf[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn start(level: flate2::Compression) -> io::Result<Self> {
+        let (jobs, blocks) = sync_channel::<Block>(2);
+        let (results, done) = sync_channel(2);
+        let thread = std::thread::Builder::new()
+            .name("gzip".to_owned())
+            .spawn(move || {
+                let mut compress = Compress::new(level, false);
+                for block in blocks {
+                    let mut bytes = Vec::new();
+                    let packed = pack(&mut compress, &block, &mut bytes).map(|crc| Packed {
+                        bytes,
+                        crc,
+                        spare: block.bytes,
+                    });
+                    if results.send(packed).is_err() {
+                        break;
+                    }
+                }
+            })?;
+        Ok(Self { jobs, done, thread })
+    }
+
+    fn stop(self) -> io::Result<()> {
+        drop(self.jobs);
+        self.thread.join().map_err(|_| worker_gone())
+    }
+}
+
+fn worker_gone() -> io::Error {
+    io::Error::other("a compression thread has ended early")
+}
+
+/// Compresses one block to `out` and returns its checksum.
+fn pack(compress: &mut Compress, block: &Block, out: &mut Vec<u8>) -> io::Result<Crc> {
+    compress.reset();
+    if block.start > 0 {
+        compress.set_dictionary(&block.bytes[..block.start])?;
+    }
+    let data = &block.bytes[block.start..];
+    let mut crc = Crc::new();
+    crc.update(data);
+    let flush = if block.last {
+        FlushCompress::Finish
+    } else {
+        FlushCompress::Sync
+    };
+    out.reserve(data.len() / 2 + 1024);
+    let mut rest = data;
+    loop {
+        let before = compress.total_in();
+        let status = compress.compress_vec(rest, out, flush)?;
+        // A block is far below the size at which this difference could not be an index.
+        rest = &rest[(compress.total_in() - before) as usize..];
+        let flushed = rest.is_empty() && out.len() < out.capacity();
+        if status == Status::StreamEnd || (!block.last && flushed) {
+            return Ok(crc);
+        }
+        out.reserve(data.len() / 2 + 1024);
+    }
+}

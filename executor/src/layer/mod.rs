@@ -1,0 +1,14 @@
+//! Layers: directories as archives and back, and their compression.
+//!
+//! Must not know stores, registries or build steps. Everything that an archive says about a path
+//! goes through [`runtime::path::Root`].
+
+pub mod compress;
+pub mod diff;
+pub mod entry;
+mod gzip;
+mod pax;
+pub mod tar_apply;
+pub mod tar_read;
+pub mod tar_write;
+mod xattr;
