@@ -14,6 +14,7 @@ mod push;
 mod registries;
 mod run;
 mod signals;
+mod site;
 mod streams;
 mod unsupported;
 
@@ -26,11 +27,14 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::cancel::Cancel;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
+use crate::progress::Mode;
 use environment::Environment;
 use exit::Failure;
+use site::Site;
 
 const ABOUT: &str = "Build container images from Dockerfiles, without root and without a daemon.";
 
@@ -95,6 +99,14 @@ enum Command {
     Build(Box<build::Args>),
     /// Run a command in an image
     Run(Box<run::Args>),
+    /// Fetch images from registries into the store
+    Pull(pull::Args),
+    /// Publish an image in registries
+    Push(push::Args),
+    /// Check and keep a registry's user name and password
+    Login(login::Args),
+    /// Forget a registry's user name and password
+    Logout(logout::Args),
     /// Show version and platform
     Version,
 }
@@ -166,10 +178,33 @@ fn execute(args: Vec<OsString>) -> ExitCode {
 
 /// Does what the command line asks for and returns the exit code.
 fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
+    let settings = |registry| cli.global.settings(environment, registry, None);
     match cli.command {
         Command::Build(_) | Command::Run(_) => {
             return Err(Error::new("this command is not connected in this revision").into());
         }
+        Command::Pull(args) => {
+            let site = Site::open(environment, settings(Some(args.registry()))?)?;
+            let session = site.session()?;
+            let ids = site.show("Pulling", mode(args.quiet, environment)?, |progress| {
+                pull::run(&args, &site.registry(), &session, progress)
+            })?;
+            let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+            streams::write_data(lines.as_bytes())?;
+        }
+        Command::Push(args) => {
+            let site = Site::open(environment, settings(Some(args.registry()))?)?;
+            let session = site.session()?;
+            let digest = site.show("Pushing", mode(args.quiet, environment)?, |progress| {
+                push::run(&args, &site.registry(), &session, progress, site.cancel())
+            })?;
+            streams::write_data(format!("{digest}\n").as_bytes())?;
+        }
+        Command::Login(args) => {
+            let settings = settings(Some(args.registry()))?;
+            complain(&login::run(args, &settings, environment, &Cancel::new())?);
+        }
+        Command::Logout(args) => complain(&logout::run(&args, &settings(None)?, environment)?),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             let text = format!("sandcrab {version} ({})\n", Platform::host());
@@ -177,6 +212,15 @@ fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
         }
     }
     Ok(0)
+}
+
+/// Chooses the progress mode of a command that has no `--progress`.
+fn mode(quiet: bool, environment: &Environment) -> Result<Mode> {
+    if quiet {
+        return Ok(Mode::Quiet);
+    }
+    let chosen = environment.progress()?.unwrap_or_default();
+    Ok(streams::settle(chosen, environment))
 }
 
 impl Global {
