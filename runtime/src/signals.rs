@@ -41,10 +41,10 @@ pub(crate) fn ignore_ending() -> Result<()> {
     set_ending(Action::Ignore)
 }
 
-/// Blocks the forwarded signals in this thread and those it starts, so that they wait for
-/// [`Forwarder`].
+/// Blocks the forwarded signals, and no others, in this thread and those it starts, so that they
+/// wait for [`Forwarder`].
 pub(crate) fn hold() -> Result<()> {
-    forwarded().thread_block().op("block signals")?;
+    forwarded().thread_set_mask().op("block signals")?;
     // An ignored signal is dropped unless blocked; blocked first, none is lost.
     set_ending(Action::Default)
 }

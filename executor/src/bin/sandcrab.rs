@@ -1,7 +1,5 @@
-//! `sandcrab`: the builder and image tool.
+//! The program `sandcrab`.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     executor::cli::main()
 }

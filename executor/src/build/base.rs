@@ -103,6 +103,11 @@ impl<'a> Images<'a> {
         Ok(loaded)
     }
 
+    /// Takes an image that was found in the store otherwise.
+    pub fn take(&self, image: Image) -> Result<Loaded> {
+        loaded(image)
+    }
+
     /// Looks in the store.
     fn find(&self, reference: &Reference, platform: &Platform) -> Result<Option<Loaded>> {
         if self.policy == PullPolicy::Always && !is_local_only(reference) {

@@ -33,10 +33,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::users;
 use crate::context::digest::Stamp;
-use crate::context::ignore::Matcher;
+use crate::context::ignore::{IgnoreFile, Matcher};
 use crate::context::walk::{Match, Node, Step, Tree};
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::Digest;
+use crate::layer::tar_apply::{self, ApplyOptions};
 
 use content::Transfer;
 
@@ -58,20 +59,13 @@ pub struct CopyRequest {
     pub chmod: Option<u32>,
 }
 
-/// An ignore file, to be parsed again in the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IgnoreFile {
-    /// Name in messages.
-    pub name: String,
-    /// Contents.
-    pub text: Vec<u8>,
-}
-
 /// Who copies belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owners {
-    /// These ids in the container; 0 and 0 for a context without `--chown`.
+    /// Nobody was named: 0 and 0, as for a context. What ADD unpacks keeps its owners.
+    Root,
+    /// These ids in the container.
     Ids {
         /// User.
         uid: u32,
@@ -126,7 +120,7 @@ pub fn copy(
 impl CopyRequest {
     pub(super) fn ignore_rules(&self) -> Result<Matcher> {
         match &self.ignore {
-            Some(file) => Matcher::parse(&file.name, &file.text),
+            Some(file) => file.rules(),
             None => Ok(Matcher::none()),
         }
     }
@@ -138,6 +132,8 @@ pub(super) struct Copier<'a> {
     request: &'a CopyRequest,
     ids: IdMap,
     identity: Identity,
+    /// The owner that was named, as the container sees it.
+    named: Option<(u32, u32)>,
     /// Owner of everything, as the executor sees it; `None` when the source's are kept.
     owner: Option<(u32, u32)>,
     transfer: Transfer,
@@ -160,16 +156,17 @@ impl<'a> Copier<'a> {
         ids: IdMap,
         identity: Identity,
     ) -> Result<Self> {
-        let owner = match &request.owners {
+        let named = match &request.owners {
             Owners::Ids { uid, gid } => Some((*uid, *gid)),
             Owners::Named(spec) => Some(users::resolve_owner(dest, spec)?),
-            Owners::Source => None,
+            Owners::Root | Owners::Source => None,
         };
         let mut copier = Self {
             dest,
             request,
             ids,
             identity,
+            named,
             owner: None,
             transfer: Transfer::new(),
             links: HashMap::new(),
@@ -182,11 +179,42 @@ impl<'a> Copier<'a> {
                 warnings: Vec::new(),
             },
         };
-        copier.owner = match owner {
-            Some((uid, gid)) => Some(copier.to_executor(uid, gid, Path::new(&request.dest))?),
-            None => None,
-        };
+        if request.owners != Owners::Source {
+            let (uid, gid) = named.unwrap_or((0, 0));
+            copier.owner = Some(copier.to_executor(uid, gid, Path::new(&request.dest))?);
+        }
         Ok(copier)
+    }
+
+    /// Unpacks an archive's content below the directory that is the destination.
+    pub(super) fn unpack(
+        &mut self,
+        archive: impl std::io::Read,
+        from: &Match,
+        node: &Node<'_>,
+    ) -> Result<()> {
+        let path = self.make_dirs(Path::new(&self.request.dest))?;
+        let options = ApplyOptions {
+            owner: self.named,
+            ..ApplyOptions::archive(self.ids, self.identity, &path)
+        };
+        let applied = tar_apply::apply(archive, self.dest, &options)
+            .map_err(|e| e.during(format!("unpack `{}`", node.path.display())))?;
+        self.stamp.start(from);
+        self.stamp.add(node);
+        self.stats.files += applied.entries;
+        self.stats.bytes += applied.bytes;
+        for note in applied.notes() {
+            self.warn(format!("`{}`: {note}", node.path.display()));
+        }
+        Ok(())
+    }
+
+    /// Keeps a warning, unless there are many.
+    fn warn(&mut self, warning: String) {
+        if self.stats.warnings.len() < MAX_WARNINGS {
+            self.stats.warnings.push(warning);
+        }
     }
 
     pub(super) fn finish(self) -> CopyStats {
@@ -347,3 +375,6 @@ impl<'a> Copier<'a> {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -43,10 +43,10 @@ pub(super) fn workdir(parent: Option<ChainId>, path: &str, user: &str) -> Digest
     key.finish()
 }
 
-/// Returns the key of a COPY or ADD step whose files have the digest `content`.
-pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: &Digest) -> Digest {
+/// Returns the key of a COPY or ADD step whose files have the digests `content`.
+pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: &[Digest]) -> Digest {
     let mut key = start(if copy.add { "add" } else { "copy" }, parent);
-    key.digest("content", content)
+    key.list("content", content.iter().map(|d| *d.as_bytes()))
         .list("source", &copy.sources)
         .field("dest", &copy.dest)
         .option("chown", copy.chown.as_ref())

@@ -5,6 +5,7 @@
 //! identity and does everything that needs no other ids; what does is in [`jobs`], one process
 //! each, inside the build's user namespace.
 
+pub mod add;
 pub mod base;
 pub mod copy;
 pub mod jobs;
@@ -52,7 +53,7 @@ pub struct Build<'a> {
     /// Base images.
     pub images: &'a Images<'a>,
     /// The build context.
-    pub sources: &'a Sources,
+    pub sources: &'a Sources<'a>,
     /// How steps are executed.
     pub settings: &'a Settings,
     /// How many steps may run at once.

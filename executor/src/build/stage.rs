@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::base::Images;
 use super::jobs::{
-    Command, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task, WorkdirTask,
+    Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task, WorkdirTask,
 };
 use super::keys;
 use super::schedule::{Earlier, Places};
@@ -40,7 +40,7 @@ pub(super) struct Shared<'a> {
     pub(super) progress: &'a Sender,
     pub(super) trees: &'a Trees<'a>,
     pub(super) images: &'a Images<'a>,
-    pub(super) sources: &'a Sources,
+    pub(super) sources: &'a Sources<'a>,
     pub(super) places: &'a Places,
     pub(super) settings: &'a Settings,
     pub(super) warnings: &'a Mutex<Vec<Diagnostic>>,
@@ -263,7 +263,7 @@ impl Stage<'_> {
             Op::Copy(copy) => {
                 let prepared = self.prepare_copy(copy, &step.span)?;
                 Ok(Ready {
-                    key: keys::copy(parent, copy, &prepared.digest()),
+                    key: keys::copy(parent, copy, &prepared.digests()),
                     prepared: Some(prepared),
                 })
             }
@@ -276,12 +276,12 @@ impl Stage<'_> {
             CopyFrom::Context => self.shared.sources.prepare(copy),
             CopyFrom::Stage(index) => {
                 let built = self.earlier.result(*index)?;
-                Ok(Prepared::tree(built.state.layers, format!("stage {index}")))
+                Ok(Prepared::tree(copy, built.state.layers, format!("stage {index}")))
             }
             CopyFrom::Image(reference) => {
                 let platform = &self.head.platform;
                 let image = self.shared.images.load(reference, platform, span)?;
-                Ok(Prepared::tree(image.layers, reference.familiar()))
+                Ok(Prepared::tree(copy, image.layers, reference.familiar()))
             }
         }
     }
@@ -340,7 +340,7 @@ impl Stage<'_> {
             Reply::Layer(None) => Ok(None),
             Reply::Copied(copied) => {
                 if let Some(prepared) = &ready.prepared {
-                    prepared.check(&copied.stamp);
+                    prepared.check(&copied.stamps);
                 }
                 for note in &copied.notes {
                     vertex.warn(note.clone());
@@ -393,18 +393,24 @@ impl Stage<'_> {
             .as_ref()
             .ok_or_else(|| Error::new("a copy was not prepared").kind(Kind::Internal))?;
         let mut fds = vec![out.as_fd()];
-        let source = match prepared.place() {
-            Place::Directory(fd) => {
-                fds.push(fd.as_fd());
-                Source::Directory
-            }
-            Place::Layers(layers, name) => Source::Snapshots(shared.trees.lowers(layers, name)?),
-        };
-        let task = Task::Copy(Box::new(CopyTask {
-            tree,
-            source,
-            request: prepared.request(copy),
-        }));
+        let mut parts = Vec::new();
+        for part in prepared.parts() {
+            let source = match &part.place {
+                Place::Directory(fd) => {
+                    fds.push(fd.as_fd());
+                    Source::Directory
+                }
+                Place::Layers(layers, name) => {
+                    Source::Snapshots(shared.trees.lowers(layers, name)?)
+                }
+            };
+            parts.push(CopyPart {
+                source,
+                request: part.request(copy),
+                unpack: part.unpacks(),
+            });
+        }
+        let task = Task::Copy(Box::new(CopyTask { tree, parts }));
         shared.worker.submit(&task, &fds)
     }
 }

@@ -69,6 +69,16 @@ impl Worker {
         }
     }
 
+    /// Runs a job that cleans up: also after the flag was raised, and to its end.
+    pub fn submit_always(&self, task: &Task) -> Result<Reply> {
+        let body = serde_json::to_vec(task).expect("tasks have string keys only");
+        let job = self.spawner.submit(&body, &[]).op("start job")?;
+        let bytes = job
+            .wait()
+            .map_err(|e| Error::new("run job").kind(Kind::Internal).source(e))?;
+        jobs::parse_reply(&bytes)
+    }
+
     /// Runs a job whose last two descriptors are its stdout and stderr, which go to `vertex`.
     pub fn submit_logged(
         &self,

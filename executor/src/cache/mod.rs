@@ -58,13 +58,18 @@ impl Cache {
     /// Loads the file digests known for one context. `name` is any text that stands for the
     /// context, such as its directory's path.
     pub fn stats(&self, name: &[u8]) -> StatCache {
-        let path = self.dir.join("stat").join(Digest::of(name).hex());
+        let path = self.stat_dir().join(Digest::of(name).hex());
         StatCache::load(path, self.tmp.clone())
     }
 
     /// Returns the directories that hold records.
     pub(crate) fn dirs(&self) -> [PathBuf; 3] {
         ["steps", "variants", "stat"].map(|name| self.dir.join(name))
+    }
+
+    /// Returns the directory of the file digests.
+    pub(crate) fn stat_dir(&self) -> PathBuf {
+        self.dir.join("stat")
     }
 
     fn shelf(&self, name: &str) -> Shelf {

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use super::environment::Environment;
 use super::{IsolationChoice, RegistryArgs, streams};
+use crate::build::base::PullPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -213,17 +214,6 @@ pub enum DockerfileSource {
     Path(PathBuf),
     /// Standard input.
     Stdin,
-}
-
-/// When a base image is looked up in its registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// At each build.
-    Always,
-    /// When the store has none.
-    Missing,
-    /// Not at all.
-    Never,
 }
 
 /// What is to be built.

@@ -5,21 +5,38 @@
 //! only; everything else goes to standard error.
 
 mod build;
+mod building;
+mod desk;
+mod df;
+mod dispatch;
+mod doctor;
 mod environment;
 mod exit;
+mod history;
+mod images;
+mod inspect;
+mod load;
 mod login;
 mod logout;
+mod prune;
 mod pull;
 mod push;
 mod registries;
+mod rmi;
 mod run;
+mod running;
+mod save;
 mod signals;
-mod site;
 mod streams;
+mod table;
+mod tag;
+mod template;
+mod terminal;
+mod units;
 mod unsupported;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,14 +44,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::cancel::Cancel;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::image::platform::Platform;
-use crate::progress::Mode;
 use environment::Environment;
-use exit::Failure;
-use site::Site;
 
 const ABOUT: &str = "Build container images from Dockerfiles, without root and without a daemon.";
 
@@ -99,14 +111,34 @@ enum Command {
     Build(Box<build::Args>),
     /// Run a command in an image
     Run(Box<run::Args>),
-    /// Fetch images from registries into the store
+    /// List images
+    Images(images::Args),
+    /// Show everything about images, as JSON
+    Inspect(inspect::Args),
+    /// Show the steps that made an image
+    History(history::Args),
+    /// Give an image another name
+    Tag(tag::Args),
+    /// Remove names, and images with their last name
+    Rmi(rmi::Args),
+    /// Load images from an archive
+    Load(load::Args),
+    /// Save images to an archive
+    Save(save::Args),
+    /// Fetch images from registries
     Pull(pull::Args),
     /// Publish an image in registries
     Push(push::Args),
-    /// Check and keep a registry's user name and password
+    /// Log in to a registry
     Login(login::Args),
-    /// Forget a registry's user name and password
+    /// Log out from a registry
     Logout(logout::Args),
+    /// Show what the store takes up
+    Df(df::Args),
+    /// Remove what nobody needs
+    Prune(prune::Args),
+    /// Tell what this machine and user can do, and what to change for more
+    Doctor(doctor::Args),
     /// Show version and platform
     Version,
 }
@@ -146,7 +178,7 @@ pub fn main() -> ExitCode {
     outcome.unwrap_or_else(|_| {
         // The panic's message is printed already.
         let error = Error::new("unexpected end").kind(Kind::Internal);
-        complain(&exit::describe(&error.into(), false, false));
+        streams::complain(&exit::describe(&error.into(), false, false));
         ExitCode::from(exit::INTERNAL)
     })
 }
@@ -162,65 +194,18 @@ fn execute(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
         Err(Refusal::Unsupported(error)) => {
-            complain(&exit::describe(&error.into(), colour, false));
+            streams::complain(&exit::describe(&error.into(), colour, false));
             return ExitCode::from(exit::USAGE);
         }
     };
     let debug = cli.global.debug;
-    match dispatch(cli, &environment) {
+    match dispatch::dispatch(cli, &environment) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            complain(&exit::describe(&failure, colour, debug));
+            streams::complain(&exit::describe(&failure, colour, debug));
             ExitCode::from(exit::code(failure.error.get_kind()))
         }
     }
-}
-
-/// Does what the command line asks for and returns the exit code.
-fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
-    let settings = |registry| cli.global.settings(environment, registry, None);
-    match cli.command {
-        Command::Build(_) | Command::Run(_) => {
-            return Err(Error::new("this command is not connected in this revision").into());
-        }
-        Command::Pull(args) => {
-            let site = Site::open(environment, settings(Some(args.registry()))?)?;
-            let session = site.session()?;
-            let ids = site.show("Pulling", mode(args.quiet, environment)?, |progress| {
-                pull::run(&args, &site.registry(), &session, progress)
-            })?;
-            let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
-            streams::write_data(lines.as_bytes())?;
-        }
-        Command::Push(args) => {
-            let site = Site::open(environment, settings(Some(args.registry()))?)?;
-            let session = site.session()?;
-            let digest = site.show("Pushing", mode(args.quiet, environment)?, |progress| {
-                push::run(&args, &site.registry(), &session, progress, site.cancel())
-            })?;
-            streams::write_data(format!("{digest}\n").as_bytes())?;
-        }
-        Command::Login(args) => {
-            let settings = settings(Some(args.registry()))?;
-            complain(&login::run(args, &settings, environment, &Cancel::new())?);
-        }
-        Command::Logout(args) => complain(&logout::run(&args, &settings(None)?, environment)?),
-        Command::Version => {
-            let version = env!("CARGO_PKG_VERSION");
-            let text = format!("sandcrab {version} ({})\n", Platform::host());
-            streams::write_data(text.as_bytes())?;
-        }
-    }
-    Ok(0)
-}
-
-/// Chooses the progress mode of a command that has no `--progress`.
-fn mode(quiet: bool, environment: &Environment) -> Result<Mode> {
-    if quiet {
-        return Ok(Mode::Quiet);
-    }
-    let chosen = environment.progress()?.unwrap_or_default();
-    Ok(streams::settle(chosen, environment))
 }
 
 impl Global {
@@ -246,11 +231,6 @@ impl Global {
             source_date_epoch: environment.source_date_epoch()?,
         })
     }
-}
-
-/// Prints for people. A closed standard error is no reason for another exit code.
-fn complain(text: &str) {
-    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 /// Why a command line was not taken.

@@ -49,6 +49,16 @@ pub(super) fn columns() -> usize {
     }
 }
 
+/// Prints for people. A closed standard error is no reason for another exit code.
+pub(super) fn complain(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
+}
+
+/// Tells whether text on standard error has colours.
+pub(super) fn colour(environment: &Environment) -> bool {
+    environment.colour(io::stderr().is_terminal())
+}
+
 /// Writes data to standard output.
 ///
 /// # Errors

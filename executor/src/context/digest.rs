@@ -15,7 +15,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use runtime::identity::IdMap;
 use runtime::path::Root;
@@ -32,16 +32,13 @@ use crate::image::digest::Digest;
 const BATCH: usize = 4096;
 /// Below this many bytes, threads cost more than they save.
 const PARALLEL_BYTES: u64 = 1 << 20;
-/// How long a file must have been left alone before its digest is remembered: a later write could
-/// otherwise have the same time stamp (clock ticks are at most 10 ms; some file systems keep 2 s).
-const SETTLED: Duration = Duration::from_secs(2);
 /// Changes whenever the same tree would give another digest.
 const VERSION: &[u8] = b"sandcrab copy content 1";
 
 /// What identifies a state of a file without reading it.
 ///
 /// ctime is what makes it trustworthy: it can't be set back, unlike mtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct FileKey {
     /// Device number.
     pub dev: u64,
@@ -49,10 +46,10 @@ pub struct FileKey {
     pub ino: u64,
     /// Size in bytes.
     pub size: u64,
-    /// Last change of status, in nanoseconds since the epoch.
-    pub ctime: i128,
-    /// Last change of contents, in nanoseconds since the epoch.
-    pub mtime: i128,
+    /// Last change of contents: seconds since the epoch, and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Last change of status: seconds since the epoch, and nanoseconds.
+    pub ctime: (i64, u32),
 }
 
 /// Known digests of files: SHA-256 over copied attributes and contents, both of which a key
@@ -60,8 +57,10 @@ pub struct FileKey {
 pub trait FileDigests: Sync {
     /// Returns the digest of the file with this key, if it is known.
     fn lookup(&self, key: &FileKey) -> Option<Digest>;
-    /// Remembers it.
-    fn insert(&self, key: &FileKey, digest: Digest);
+    /// Remembers the digest of a file whose status was `key` at `seen` or later, and still after
+    /// it was read. The implementation leaves out what changed so shortly before `seen` that a
+    /// later write could have the same time stamp.
+    fn insert(&self, key: &FileKey, digest: Digest, seen: SystemTime);
 }
 
 /// Knows nothing and remembers nothing.
@@ -73,7 +72,7 @@ impl FileDigests for NoDigests {
         None
     }
 
-    fn insert(&self, _key: &FileKey, _digest: Digest) {}
+    fn insert(&self, _key: &FileKey, _digest: Digest, _seen: SystemTime) {}
 }
 
 /// What to select and how it will be stored.
@@ -188,8 +187,10 @@ impl Stamp {
         if node.file_type() != FileType::Directory {
             let key = FileKey::of(stat);
             self.0.update(key.size.to_le_bytes());
-            self.0.update(key.ctime.to_le_bytes());
-            self.0.update(key.mtime.to_le_bytes());
+            for (seconds, nanoseconds) in [key.mtime, key.ctime] {
+                self.0.update(seconds.to_le_bytes());
+                self.0.update(nanoseconds.to_le_bytes());
+            }
         }
     }
 
@@ -214,21 +215,13 @@ impl std::fmt::Debug for Stamp {
 impl FileKey {
     /// Takes a file's key from its status.
     pub fn of(stat: &Stat) -> Self {
-        let time =
-            |seconds: i64, nanoseconds: i128| i128::from(seconds) * 1_000_000_000 + nanoseconds;
         Self {
             dev: stat.st_dev,
             ino: stat.st_ino,
             size: stat.st_size.cast_unsigned(),
-            ctime: time(stat.st_ctime, i128::from(stat.st_ctime_nsec)),
-            mtime: time(stat.st_mtime, i128::from(stat.st_mtime_nsec)),
+            mtime: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+            ctime: (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
         }
-    }
-
-    /// Tells whether a later write is certain to change the key.
-    fn settled(&self, now: SystemTime) -> bool {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        i128::try_from(since.saturating_sub(SETTLED).as_nanos()).is_ok_and(|t| self.ctime < t)
     }
 }
 
@@ -343,13 +336,7 @@ impl Hashing<'_> {
         self.batch.push(Pending {
             record,
             path: path.to_owned(),
-            key: key.unwrap_or(FileKey {
-                dev: 0,
-                ino: 0,
-                size: 0,
-                ctime: 0,
-                mtime: 0,
-            }),
+            key: key.unwrap_or_default(),
             content,
         });
         if self.batch.len() == BATCH {
@@ -392,11 +379,9 @@ impl Hashing<'_> {
             let mut done = Vec::new();
             let mut buffer = vec![0; 128 << 10];
             while let Some((index, pending)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let now = SystemTime::now();
+                let seen = SystemTime::now();
                 let digest = hash_file(self.root, &pending.path, &pending.key, &mut buffer)?;
-                if pending.key.settled(now) {
-                    self.known.insert(&pending.key, digest);
-                }
+                self.known.insert(&pending.key, digest, seen);
                 done.push((*index, digest));
             }
             Ok(done)
@@ -416,6 +401,11 @@ impl Hashing<'_> {
             Ok(all)
         })
     }
+}
+
+/// Narrows a count of nanoseconds, which is below 10^9 whatever its type.
+fn nanoseconds(count: impl TryInto<u32>) -> u32 {
+    count.try_into().unwrap_or(0)
 }
 
 fn push(record: &mut Vec<u8>, field: &[u8]) {

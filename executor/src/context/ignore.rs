@@ -9,11 +9,32 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::pattern::Pattern;
 use crate::error::{Error, Result};
 
 /// Largest ignore file, in bytes.
 pub const MAX_FILE: u64 = 4 << 20;
+
+/// An ignore file as it was found, to be parsed wherever the tree is walked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoreFile {
+    /// Name in messages.
+    pub name: String,
+    /// Contents.
+    pub text: Vec<u8>,
+}
+
+impl IgnoreFile {
+    /// Parses the rules.
+    ///
+    /// # Errors
+    /// Those of [`Matcher::parse`].
+    pub fn rules(&self) -> Result<Matcher> {
+        Matcher::parse(&self.name, &self.text)
+    }
+}
 
 /// The rules of one ignore file.
 #[derive(Debug, Clone, Default)]

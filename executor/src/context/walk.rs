@@ -92,6 +92,11 @@ enum Resolved {
 }
 
 impl Match {
+    /// Tells whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::RegularFile
+    }
+
     /// Tells whether it is a directory, whose contents are copied instead of itself.
     pub fn is_dir(&self) -> bool {
         is_dir(&self.stat)

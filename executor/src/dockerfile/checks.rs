@@ -3,6 +3,7 @@
 //! Responsible for the `check` directive (`skip=…;error=…`), also as a comment above one
 //! instruction, and for the rules on names and casing. The names are BuildKit's.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::ast::{Dockerfile, Instruction, Kind};
@@ -51,7 +52,7 @@ impl CheckOptions {
 pub struct Checks {
     /// From the directive at the top.
     pub file: CheckOptions,
-    /// From comments above instructions: the instruction's span and its options.
+    /// From comments above instructions, in order: the instruction's span and its options.
     pub scoped: Vec<(Range<usize>, CheckOptions)>,
 }
 
@@ -63,10 +64,20 @@ impl Checks {
                 return true;
             };
             !self.file.skips(rule)
-                && !self.scoped.iter().any(|(span, options)| {
-                    span.contains(&finding.span.start) && options.skips(rule)
-                })
+                && !self
+                    .at(finding.span.start)
+                    .any(|options| options.skips(rule))
         });
+    }
+
+    /// Returns the options above the instruction that contains a place.
+    fn at(&self, place: usize) -> impl Iterator<Item = &CheckOptions> {
+        let before = self.scoped.partition_point(|(span, _)| span.start <= place);
+        self.scoped[..before]
+            .iter()
+            .rev()
+            .take_while(move |(span, _)| place < span.end)
+            .map(|(_, options)| options)
     }
 
     /// Tells whether any of these findings ends the build (`check=error=true`).
@@ -148,7 +159,7 @@ fn check_casing(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
 
 /// StageNameCasing, FromAsCasing, DuplicateStageName, ReservedStageName.
 fn check_stage_names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for stage in &file.stages {
         let Some(alias) = &stage.alias else {
             continue;
@@ -164,7 +175,7 @@ fn check_stage_names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
                 format!("stage name `{}` should be lowercase", alias.as_str()),
             );
         }
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             warn(
                 "DuplicateStageName",
                 alias.span(),
@@ -178,7 +189,6 @@ fn check_stage_names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
                 format!("stage name should not use reserved name `{name}`"),
             );
         }
-        seen.push(name);
         if let Some(keyword) = &stage.as_keyword {
             let end = stage
                 .text

@@ -44,8 +44,11 @@ fn split(line: &str, escape: char) -> Option<Vec<Range<usize>>> {
 
 /// Finds the heredocs of a line, in order.
 pub(super) fn find(line: &str, escape: char) -> Vec<Heredoc> {
-    let Some(words) = split(line, escape).filter(|_| line.contains("<<")) else {
-        return Vec::new();
+    // Most lines have none, and need not be split.
+    let words = if line.contains("<<") {
+        split(line, escape).unwrap_or_default()
+    } else {
+        Vec::new()
     };
     words
         .into_iter()

@@ -42,6 +42,8 @@ pub struct ApplyOptions {
     pub limits: Limits,
     /// Whether `.wh.` names are deletions, as in layers, or names like any other.
     pub whiteouts: bool,
+    /// Owner and group, as in the container, that every entry gets instead of its own.
+    pub owner: Option<(u32, u32)>,
     /// Directory in the root that the archive's paths start from; empty for the root itself.
     pub dest: Vec<u8>,
 }
@@ -54,6 +56,7 @@ impl ApplyOptions {
             identity,
             limits: Limits::default(),
             whiteouts: true,
+            owner: None,
             dest: Vec::new(),
         }
     }
@@ -135,6 +138,9 @@ struct Applier<'a> {
 
 impl Applier<'_> {
     fn take<R: Read>(&mut self, mut entry: Entry, reader: &mut TarReader<R>) -> Result<()> {
+        if let Some((uid, gid)) = self.options.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
         if !self.options.dest.is_empty() {
             entry.path = self.below_dest(&entry.path);
             if entry.kind == EntryKind::Hardlink {

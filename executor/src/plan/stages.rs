@@ -260,6 +260,17 @@ impl Resolver<'_> {
         Some(expansion)
     }
 
+    /// Says how to give a variable of FROM the value that it lacks.
+    fn missing(&self, undefined: &[(String, Range<usize>)]) -> Option<String> {
+        let (name, _) = undefined.first()?;
+        self.globals.suggest(name).or_else(|| {
+            Some(format!(
+                "`{name}` has no value: pass `--build-arg {name}=…`, or give it a default before \
+                 FROM"
+            ))
+        })
+    }
+
     fn heads(&mut self, target: StageIndex) -> Vec<StageHead> {
         let file = self.file;
         let mut bases = Vec::new();
@@ -308,17 +319,13 @@ impl Resolver<'_> {
     /// Returns what a stage starts from, and that name expanded.
     fn base(&mut self, index: StageIndex, stage: &Stage) -> Option<(Base, String)> {
         let expansion = self.expand_from(&stage.base)?;
-        let text = expansion.text;
+        let text = &expansion.text;
         if text.is_empty() {
             let mut error = Diagnostic::error(
                 stage.base.span(),
                 format!("the base name `{}` is empty", stage.base.as_str()),
             );
-            error.hint = expansion
-                .undefined
-                .first()
-                .and_then(|(name, _)| self.globals.suggest(name))
-                .or_else(|| Some("give the argument a default before FROM".into()));
+            error.hint = self.missing(&expansion.undefined);
             self.errors.push(error);
             return None;
         }
@@ -333,13 +340,15 @@ impl Resolver<'_> {
                 Ok(reference) => Base::Image(reference),
                 Err(error) => {
                     let mut finding = Diagnostic::error(stage.base.span(), error.chain());
-                    finding.hint = suggest::hint(&name, stage_names(self.file));
+                    finding.hint = self
+                        .missing(&expansion.undefined)
+                        .or_else(|| suggest::hint(&name, stage_names(self.file)));
                     self.errors.push(finding);
                     return None;
                 }
             },
         };
-        Some((base, text))
+        Some((base, expansion.text))
     }
 
     fn needs(&mut self, index: StageIndex, base: Option<&Base>) -> Needs {
@@ -373,7 +382,7 @@ impl Resolver<'_> {
         };
         match find_source(self.file, index, from) {
             Ok(Source::NotYet(stage) | Source::Found(CopyFrom::Stage(stage))) => {
-                needs.stages.entry(stage).or_insert(from.span());
+                needs.stages.entry(stage).or_insert_with(|| from.span());
             }
             Ok(Source::Found(CopyFrom::Image(reference))) => {
                 if let Some(hint) = suggest::hint(from.as_str(), stage_names(self.file)) {
@@ -441,10 +450,7 @@ impl Resolver<'_> {
                 written.span(),
                 format!("the platform `{}` is empty", written.as_str()),
             );
-            error.hint = expansion
-                .undefined
-                .first()
-                .and_then(|(name, _)| self.globals.suggest(name));
+            error.hint = self.missing(&expansion.undefined);
             self.errors.push(error);
             return None;
         }

@@ -99,6 +99,17 @@ fn from_sees_globals_and_build_arguments() {
 }
 
 #[test]
+fn a_base_without_its_argument_says_what_is_missing() {
+    let file = parse(b"ARG version\nFROM bash:$version\n").expect("valid");
+    let error = resolve(&file, &options()).expect_err("no tag");
+    let hint = error.diagnostics()[0].hint.as_deref();
+    assert!(
+        hint.is_some_and(|h| h.contains("--build-arg version=")),
+        "{hint:?}"
+    );
+}
+
+#[test]
 fn undefined_arguments_in_from_are_warned_of() {
     let found = plan("ARG version=1\nFROM a${verison}\n", &options());
     assert_eq!(found.warnings[0].rule, Some("UndefinedArgInFrom"));

@@ -374,3 +374,39 @@ fn labels_of_the_command_line_win() {
         .collect();
     assert_eq!(labels, ["a=1", "b=3", "c="]);
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_words(lines in proptest::collection::vec(
+        (
+            "(ONBUILD )?(ARG|RUN|COPY|COPY --from=[a0]|ADD|ENV|LABEL|CMD|EXPOSE|VOLUME|USER|WORKDIR)",
+            " [a-c0-2=$\"'\\\\:/{} ü-]{1,16}( b)?",
+        ), 0..8)
+    ) {
+        let body: String = lines.into_iter().map(|(a, b)| a + &b + "\n").collect();
+        let source = format!("FROM scratch AS a\n{body}FROM a\n{body}");
+        let platform: Platform = "linux/arm64".parse().expect("platform");
+        let options = Options {
+            target: None,
+            build_args: vec![("a".into(), Some("b c".into()))],
+            platform: platform.clone(),
+            build_platform: platform,
+        };
+        let check = |found: &[Diagnostic]| {
+            found.iter().all(|d| d.span.start <= d.span.end && d.span.end <= source.len())
+        };
+        let errors = |error: &Error| !error.diagnostics().is_empty() && check(error.diagnostics());
+        if let Ok(file) = parse(source.as_bytes()) {
+            match resolve(&file, &options) {
+                Err(error) => proptest::prop_assert!(errors(&error)),
+                Ok(plan) => match lower(&plan, 0, Origin::Scratch) {
+                    Err(error) => proptest::prop_assert!(errors(&error)),
+                    Ok(parent) => match lower(&plan, 1, Origin::Stage(&parent)) {
+                        Err(error) => proptest::prop_assert!(errors(&error)),
+                        Ok(child) => proptest::prop_assert!(check(&child.warnings)),
+                    },
+                },
+            }
+        }
+    }
+}

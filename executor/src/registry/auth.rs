@@ -360,13 +360,13 @@ impl std::fmt::Debug for Authenticator {
     }
 }
 
-/// Decides how to trust an address that a registry points to: as the registry only when it is
-/// the registry's own host.
+/// Decides how to trust an address that a registry points to: as the registry when it is the
+/// registry's own host, or both are on this machine.
 pub(crate) fn trust_of(url: &Url, channel: Channel<'_>) -> Trust {
     let host = url.host_str().unwrap_or_default();
     if Some(host) == channel.base.host_str() {
         channel.trust
-    } else if is_loopback(host_of(host)) {
+    } else if channel.trust == Trust::Loopback && is_loopback(host_of(host)) {
         Trust::Loopback
     } else {
         Trust::Verified

@@ -13,6 +13,7 @@ pub mod credentials;
 mod endpoint;
 mod reply;
 mod retry;
+mod source;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -31,7 +32,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 pub use retry::RetryPolicy;
-pub use upload::{Artifact, BlobSource, OpenAt};
+pub use source::{Artifact, BlobSource, OpenAt};
 
 use self::auth::{Access, Identity};
 use self::client::Repository;

@@ -5,6 +5,7 @@
 //! mean. Invariant: the store gets whole, verified blobs or nothing.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -136,11 +137,12 @@ enum Piece {
 }
 
 impl Sink {
-    fn start(writer: BlobWriter, digest: Digest, slot: OwnedSemaphorePermit) -> Self {
+    /// Starts the thread, which keeps `held` until its file is stored or gone.
+    fn start(writer: BlobWriter, digest: Digest, held: impl Send + 'static) -> Self {
         let (pieces, mut queue) = mpsc::channel(QUEUE);
         let thread = tokio::task::spawn_blocking(move || {
             let written = write_pieces(writer, &digest, &mut queue);
-            drop(slot);
+            drop(held);
             written
         });
         Self { pieces, thread }
@@ -194,11 +196,16 @@ impl Repository<'_> {
     ) -> Result<()> {
         let mut seen = HashSet::new();
         let distinct = layers.iter().filter(|l| seen.insert(l.digest));
-        stream::iter(distinct)
-            .map(|layer| self.fetch_layer(layer, blobs, traffic))
+        let (open, mut closed) = mpsc::channel(1);
+        let fetched = stream::iter(distinct)
+            .map(|layer| self.fetch_layer(layer, blobs, traffic, &open))
             .buffer_unordered(traffic.size())
             .try_collect()
-            .await
+            .await;
+        // One that failed has ended the others; their files are to be gone when this returns.
+        drop(open);
+        closed.recv().await;
+        fetched
     }
 
     async fn fetch_layer(
@@ -206,6 +213,7 @@ impl Repository<'_> {
         layer: &Descriptor,
         blobs: &Blobs,
         traffic: &Traffic,
+        open: &mpsc::Sender<Infallible>,
     ) -> Result<()> {
         if self.is_here(layer, blobs)? {
             return Ok(());
@@ -225,7 +233,7 @@ impl Repository<'_> {
             return Ok(());
         }
         let slot = traffic.slot().await;
-        let sink = Sink::start(blobs.writer()?, layer.digest, slot);
+        let sink = Sink::start(blobs.writer()?, layer.digest, (slot, open.clone()));
         let mut meter = Meter::new(self.vertex, &layer.digest, layer.size);
         self.download(layer, &sink, &mut meter).await?;
         sink.finish().await.map_err(|e| {

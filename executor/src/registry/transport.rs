@@ -5,10 +5,11 @@
 //! addresses or authentication. Invariant: no call waits without a limit, and no text that leaves
 //! this module has a URL's query in it, since signed URLs are secrets.
 
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -41,6 +42,8 @@ pub(crate) struct Transport {
     verified: OnceLock<Client>,
     unverified: OnceLock<Client>,
     loopback: OnceLock<Client>,
+    /// Peers that have answered before: their silence may pass.
+    answered: Mutex<HashSet<String>>,
 }
 
 impl Transport {
@@ -80,10 +83,8 @@ impl Transport {
         patience: Duration,
     ) -> Result<Response, Failure> {
         let url = request.url().clone();
-        let sent = self.client(trust)?.execute(request);
-        match tokio::time::timeout(patience, sent).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(e)) => Err(explain(&url, &e)),
+        match tokio::time::timeout(patience, self.send_watched(trust, request)).await {
+            Ok(outcome) => outcome,
             Err(_) => Err(silent(&url, patience)),
         }
     }
@@ -96,7 +97,14 @@ impl Transport {
     ) -> Result<Response, Failure> {
         let url = request.url().clone();
         let sent = self.client(trust)?.execute(request).await;
-        sent.map_err(|e| explain(&url, &e))
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        match sent {
+            Ok(response) => {
+                answered.insert(authority(&url));
+                Ok(response)
+            }
+            Err(e) => Err(explain(&url, &e, answered.contains(&authority(&url)))),
+        }
     }
 }
 
@@ -106,7 +114,7 @@ pub(crate) async fn next_chunk(
 ) -> Result<Option<impl AsRef<[u8]> + Send + 'static>, Failure> {
     match tokio::time::timeout(SILENCE, response.chunk()).await {
         Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(e)) => Err(explain(response.url(), &e)),
+        Ok(Err(e)) => Err(explain(response.url(), &e, true)),
         Err(_) => Err(silent(response.url(), SILENCE)),
     }
 }
@@ -191,13 +199,14 @@ fn system_error(error: &(dyn StdError + 'static)) -> Option<io::Error> {
     None
 }
 
-/// Puts a failed exchange into words and decides whether it is worth another attempt.
-fn explain(url: &Url, error: &reqwest::Error) -> Failure {
+/// Puts a failed exchange into words and decides whether it is worth another attempt. `answered`
+/// tells whether the peer has been heard of before.
+fn explain(url: &Url, error: &reqwest::Error, answered: bool) -> Failure {
     let peer = authority(url);
     let connect = |peer: &str| Error::new(format!("connect to `{peer}`"));
     if let Some(system) = system_error(error) {
         // Nothing listens: a wrong address, which waiting does not change.
-        if system.kind() == io::ErrorKind::ConnectionRefused {
+        if system.kind() == io::ErrorKind::ConnectionRefused && !answered {
             return Failure::Final(connect(&peer).source(system));
         }
         return Failure::transient(if error.is_connect() {
@@ -212,7 +221,7 @@ fn explain(url: &Url, error: &reqwest::Error) -> Failure {
     let text = innermost(error).to_string();
     if error.is_connect() {
         if text.contains("failed to lookup address") {
-            let again = text.contains("emporary");
+            let again = answered || text.contains("emporary");
             let error = Error::new(format!(
                 "unknown host `{}`",
                 url.host_str().unwrap_or_default()

@@ -140,6 +140,11 @@ impl Blobs {
         self.sync_dir()
     }
 
+    /// Lists the files of all blobs, sorted.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        crate::cache::files(&self.dir)
+    }
+
     fn sync_dir(&self) -> Result<()> {
         File::open(&self.dir)
             .and_then(|d| d.sync_all())

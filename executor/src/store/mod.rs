@@ -20,11 +20,14 @@ pub mod blobs;
 
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod gc;
 pub mod images;
+pub mod import;
 mod index;
 pub mod lock;
 pub mod record;
 pub mod snapshots;
+pub mod usage;
 
 use std::fs;
 use std::io::{self, Write};

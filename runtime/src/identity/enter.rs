@@ -36,7 +36,11 @@ pub(crate) fn enter(plan: &EnterPlan) -> Result<()> {
     }
     // Downstream, not private: what the host unmounts must not stay busy because of us.
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", flags).op("make mounts private")
+    rustix::mount::mount_change("/", flags).map_err(|errno| match errno {
+        // A security module may allow the namespace and then take its capabilities away.
+        Errno::PERM | Errno::ACCESS => detect::explain("make mounts private", errno),
+        _ => Error::new("make mounts private").cause(errno),
+    })
 }
 
 fn unshare_user() -> Result<()> {

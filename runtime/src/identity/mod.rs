@@ -5,7 +5,7 @@
 //! what a container runs. Invariant: a map translates an id to at most one id, in both
 //! directions, or says that it cannot.
 
-mod detect;
+pub(crate) mod detect;
 pub(crate) mod enter;
 mod subids;
 
@@ -13,7 +13,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use detect::find_program;
 pub use detect::{detect, detect_with};
 pub use subids::Range;
 

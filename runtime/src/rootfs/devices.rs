@@ -5,7 +5,8 @@
 //! the host has been checked to be the device that its name says.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, makedev, mkdirat,
@@ -38,7 +39,8 @@ const LINKS: [(&str, &str); 5] = [
 /// The group that owns terminals by custom (`tty`).
 const TTY_GROUP: u32 = 5;
 
-/// Mounts a new `/dev` on the directory `target`. `console` is bound as `/dev/console`.
+/// Mounts a new `/dev` on the directory `target`. `console`, a terminal, is bound as
+/// `/dev/console` if it has a name in this mount namespace.
 pub(crate) fn mount(
     target: BorrowedFd<'_>,
     ids: IdMap,
@@ -68,8 +70,8 @@ pub(crate) fn mount(
     if let Ok(queues) = mount::new("mqueue", &[], inert) {
         mount::attach(queues, make_dir(dev.as_fd(), "mqueue", ids)?).op("mount /dev/mqueue")?;
     }
-    if let Some(console) = console {
-        let tree = copy_terminal(console)?;
+    // A terminal from outside a surrounding container has no name here; it works without one.
+    if let Some(tree) = console.map(copy_terminal).transpose()?.flatten() {
         mount::attach(tree, make_file(dev.as_fd(), "console")?).op("mount /dev/console")?;
     }
     Ok(())
@@ -109,22 +111,19 @@ fn bind_node(dev: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> Result<
 
 /// Copies the mount of a terminal that was opened in another mount namespace: its path is looked
 /// up again, and what is there must be the same file.
-fn copy_terminal(terminal: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let path = rustix::termios::ttyname(terminal, Vec::new()).op("find name of terminal")?;
-    let path =
-        PathBuf::from(std::ffi::OsStr::new(path.to_str().map_err(|e| {
-            Error::new("find name of terminal").cause(e.to_string())
-        })?));
-    let tree = mount::copy(&path, false).op_path("open terminal", &path)?;
-    let (wanted, found) = (
-        fstat(terminal).op_path("open terminal", &path)?,
-        fstat(&tree).op_path("open terminal", &path)?,
-    );
-    if (wanted.st_dev, wanted.st_ino, wanted.st_rdev) != (found.st_dev, found.st_ino, found.st_rdev)
-    {
+fn copy_terminal(terminal: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let identity = |s: rustix::fs::Stat| (s.st_dev, s.st_ino, s.st_rdev);
+    let Ok(name) = rustix::termios::ttyname(terminal, Vec::new()) else {
+        return Ok(None);
+    };
+    let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let tree = mount::copy(path, false).op_path("open terminal", path)?;
+    let wanted = fstat(terminal).op_path("open terminal", path)?;
+    let found = fstat(&tree).op_path("open terminal", path)?;
+    if identity(wanted) != identity(found) {
         return Err(Error::new("not the terminal that was given").path(path));
     }
-    Ok(tree)
+    Ok(Some(tree))
 }
 
 fn own(dir: BorrowedFd<'_>, name: &str, ids: IdMap) -> Result<()> {

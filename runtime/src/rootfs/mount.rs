@@ -35,14 +35,10 @@ pub(crate) fn new(kind: &str, options: &[&str], attributes: MountAttrFlags) -> R
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Copies the mount at a path of the host, with those below it when `recursive`. The last
-/// component is not followed when it is a link.
+/// Copies the mount at a path of the host, with those below it when `recursive`. Links are
+/// followed: the path is our own, not a container's.
 pub(crate) fn copy(path: &Path, recursive: bool) -> Result<OwnedFd> {
-    open_tree(
-        CWD,
-        path,
-        copy_flags(recursive) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
-    )
+    open_tree(CWD, path, copy_flags(recursive))
 }
 
 /// Copies the mount at a descriptor, from its place downwards.

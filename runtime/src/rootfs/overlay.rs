@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Mode, OFlags};
@@ -17,6 +17,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::mount;
 use crate::error::{Cause, Error, Result, ResultExt};
@@ -79,11 +80,31 @@ pub fn mount_with(lowers: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Resu
     }
 }
 
+/// Tries a writable overlay. Inside, says whether the kernel takes one option per layer.
+pub(crate) fn try_mount(lowers: &[&PathBuf], upper: &Path, work: &Path) -> Result<Result<()>> {
+    let lowers: Vec<&Path> = lowers.iter().map(|p| p.as_path()).collect();
+    let upper = Upper {
+        dir: upper,
+        work,
+        durable: false,
+    };
+    let parts = Parts::open(&lowers, Some(upper))?;
+    match parts.mount() {
+        Ok(_) => Ok(Ok(())),
+        Err(errno @ (Errno::INVAL | Errno::NOSYS)) => {
+            parts.mount_by_one_string()?;
+            Ok(Err(Error::new("mount overlay").cause(errno)))
+        }
+        Err(errno) => Err(refused(errno, Some(upper))),
+    }
+}
+
 /// The directories of an overlay, open, so that their names are short whatever the paths are.
 struct Parts {
     lowers: Vec<OwnedFd>,
     upper: Option<(OwnedFd, OwnedFd)>,
     volatile: bool,
+    _room: Room,
 }
 
 impl Parts {
@@ -92,8 +113,9 @@ impl Parts {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty()).op_path("open layer", path)
         };
-        raise_open_files(lowers.len());
+        let room = Room::make(lowers.len());
         Ok(Self {
+            _room: room,
             lowers: lowers.iter().map(|p| open(p)).collect::<Result<_>>()?,
             upper: match upper {
                 Some(upper) => Some((open(upper.dir)?, open(upper.work)?)),
@@ -173,21 +195,34 @@ fn name(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// Makes room for so many more descriptors, as far as the hard limit goes. When it does not go
-/// far enough, opening says so.
-fn raise_open_files(more: usize) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let open = std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count);
-    let wanted = u64::try_from(open + more + 32).unwrap_or(u64::MAX);
-    let limit = getrlimit(Resource::Nofile);
-    if let Some(current) = limit.current
-        && current < wanted
-    {
+/// Room for more descriptors than the soft limit allows, while it lives. The limit is put back
+/// because what the job starts inherits it.
+struct Room(Option<Rlimit>);
+
+impl Room {
+    /// Raises the limit as far as needed and the hard limit allows. When that is not far enough,
+    /// opening says so.
+    fn make(more: usize) -> Self {
+        let open = std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count);
+        let wanted = u64::try_from(open + more + 32).unwrap_or(u64::MAX);
+        let old = getrlimit(Resource::Nofile);
+        if old.current.is_none_or(|current| current >= wanted) {
+            return Self(None);
+        }
         let raised = Rlimit {
-            current: Some(limit.maximum.map_or(wanted, |hard| hard.min(wanted))),
-            maximum: limit.maximum,
+            current: Some(old.maximum.map_or(wanted, |hard| hard.min(wanted))),
+            maximum: old.maximum,
         };
-        let _: rustix::io::Result<()> = setrlimit(Resource::Nofile, raised);
+        Self(setrlimit(Resource::Nofile, raised).is_ok().then_some(old))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(old) = self.0.take() {
+            // Lowering is always allowed.
+            let _: rustix::io::Result<()> = setrlimit(Resource::Nofile, old);
+        }
     }
 }
 
@@ -214,5 +249,109 @@ fn refused(errno: Errno, upper: Option<Upper<'_>>) -> Error {
             "overlay mounts in a user namespace need Linux 5.11 or later with CONFIG_OVERLAY_FS",
         ),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::Root;
+    use std::fs;
+
+    /// Makes layers, each with a file of its own and one that all have; topmost first. Paths are
+    /// long and hold what option parsers stumble over.
+    fn layers(dir: &Path, count: usize) -> Vec<PathBuf> {
+        let odd = dir.join("a:b,c\\d e").join("x".repeat(200));
+        (0..count)
+            .map(|n| {
+                let layer = odd.join(format!("layer{n}"));
+                fs::create_dir_all(&layer).expect("mkdir");
+                fs::write(layer.join(format!("own{n}")), "").expect("write");
+                fs::write(layer.join("same"), n.to_string()).expect("write");
+                layer
+            })
+            .collect()
+    }
+
+    fn may_mount() -> bool {
+        let root = caps::has_cap(
+            None,
+            caps::CapSet::Effective,
+            caps::Capability::CAP_SYS_ADMIN,
+        );
+        if root != Ok(true) {
+            println!("SKIP: mounting needs CAP_SYS_ADMIN");
+        }
+        root == Ok(true)
+    }
+
+    fn check(fd: OwnedFd, count: usize) {
+        let root = Root::new(fd);
+        for n in [0, count / 2, count - 1] {
+            root.stat(format!("own{n}"), false)
+                .expect("a file of a layer");
+        }
+        let same = root
+            .open("same", OFlags::RDONLY, Mode::empty())
+            .expect("open");
+        let text = std::io::read_to_string(File::from(same)).expect("read");
+        assert_eq!(text, "0", "the topmost layer wins");
+    }
+
+    #[test]
+    fn any_number_of_layers() {
+        if !may_mount() {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for count in [1, 2, 130, 300, MAX_LOWERS] {
+            let lowers = layers(&dir.path().join(count.to_string()), count);
+            check(mount(&lowers, None).expect("mount"), count);
+            let (upper, work) = (dir.path().join("u"), dir.path().join("w"));
+            fs::create_dir(&upper).expect("mkdir");
+            fs::create_dir(&work).expect("mkdir");
+            check(mount(&lowers, Some((&upper, &work))).expect("mount"), count);
+            fs::remove_dir_all(&upper).expect("remove");
+            fs::remove_dir_all(&work).expect("remove");
+        }
+        let lowers = vec![dir.path(); MAX_LOWERS + 1];
+        assert!(mount(&lowers, None).is_err());
+    }
+
+    #[test]
+    fn one_string_does_for_older_kernels() {
+        if !may_mount() {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for count in [2, 300, MAX_LOWERS] {
+            let lowers = layers(&dir.path().join(count.to_string()), count);
+            let paths: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+            let parts = Parts::open(&paths, None).expect("open");
+            check(parts.mount_by_one_string().expect("mount"), count);
+        }
+    }
+
+    #[test]
+    fn writing_needs_an_upper_directory() {
+        if !may_mount() {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let create = |fd: OwnedFd| {
+            let flags = OFlags::CREATE | OFlags::WRONLY;
+            Root::new(fd).open("new", flags, Mode::from_raw_mode(0o644))
+        };
+        for count in [1, 2] {
+            let lowers = layers(&dir.path().join(count.to_string()), count);
+            let fd = mount(&lowers, None).expect("mount");
+            assert_eq!(create(fd).expect_err("read-only"), Errno::ROFS);
+            let (upper, work) = (lowers[0].join("../u"), lowers[0].join("../w"));
+            fs::create_dir(&upper).expect("mkdir");
+            fs::create_dir(&work).expect("mkdir");
+            let fd = mount(&lowers, Some((&upper, &work))).expect("mount");
+            create(fd).expect("writable");
+            assert!(upper.join("new").exists());
+        }
     }
 }

@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, ThreadNameSpaceType};
 
 use super::Network;
 use crate::error::{Error, Result, ResultExt};
-use crate::identity::{IdMap, Identity, nested_maps};
+use crate::identity::{IdMap, Identity, detect, nested_maps};
 use crate::rootfs::kernel;
 use crate::{caps, sys};
 
@@ -45,7 +45,7 @@ impl Init {
         // SAFETY: the child calls only `be_init`, which neither allocates nor locks.
         #[expect(unsafe_code, reason = "a clone site")]
         let fork = unsafe { sys::fork(u64::from(flags.cast_unsigned())) };
-        let (pid, pidfd) = match fork.op("create namespaces")? {
+        let (pid, pidfd) = match fork.map_err(|e| detect::explain("create namespaces", e))? {
             sys::Fork::Child => be_init(&wait, &go, arguments),
             sys::Fork::Parent(pid, pidfd) => (pid, pidfd),
         };

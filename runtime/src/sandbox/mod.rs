@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::{IdMap, Identity};
 use crate::rootfs::files::Created;
+use crate::sys;
 
 /// What a container's network is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,4 +114,22 @@ pub fn run(plan: Plan) -> Result<Exit> {
     let removed = created.remove();
     let exit = result?;
     removed.map(|()| exit)
+}
+
+/// Tries, in a job process, whether the kernel makes a new proc for a container.
+pub(crate) fn try_proc(identity: Identity, ids: IdMap) -> Result<()> {
+    let attempt = || {
+        let init = init::Init::start(identity, ids, Network::Host)?;
+        sys::unshare(libc::CLONE_NEWNS).op("enter mount namespace")?;
+        init.join(Network::Host)?;
+        init.new_proc()?.map(drop).op("create proc")
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .spawn_scoped(scope, attempt)
+            .op("start thread")?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(Error::new("create proc: the thread panicked")))
+    })
 }

@@ -144,8 +144,9 @@ fn become_payload(
         rustix::process::ioctl_tiocsctty(&p.stdio[0]).map_err(at(Stage::Terminal))?;
     }
     match sys::join_session_keyring() {
-        // No keyrings in this kernel, or an outer filter that forbids them: none to leak either.
-        Ok(()) | Err(Errno::NOSYS | Errno::PERM) => {}
+        // No keyrings in this kernel, an outer filter that forbids them, or a full quota. The
+        // payload's own filter forbids their use in any case.
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT) => {}
         Err(errno) => return Err((Stage::Keyring, errno)),
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));

@@ -13,6 +13,8 @@ mod server;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::process::{WaitId, WaitIdOptions};
+
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::{EnterPlan, IdMap, Identity};
 use crate::sys;
@@ -36,11 +38,11 @@ pub struct Request {
     pub identity: Identity,
 }
 
-/// A handle on the spawner process. Dropping it ends the spawner and all jobs.
+/// A handle on the spawner process. Dropping it kills all jobs with what they started, and waits
+/// until they are gone.
 #[derive(Debug)]
 pub struct Spawner {
     control: OwnedFd,
-    // Keeps the process from being reaped by id and lets tests watch it.
     pidfd: OwnedFd,
 }
 
@@ -111,6 +113,17 @@ impl Spawner {
     }
 }
 
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        // The spawner sees the end, kills its jobs and follows; then nothing is left.
+        let _: rustix::io::Result<()> =
+            rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+        let _: rustix::io::Result<_> = rustix::io::retry_on_intr(|| {
+            rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
+        });
+    }
+}
+
 impl Job {
     /// Waits for the reply.
     ///
@@ -119,7 +132,10 @@ impl Job {
     /// signal or status; the spawner is gone.
     pub fn wait(self) -> Result<Vec<u8>> {
         let Some(message) = protocol::receive(self.socket.as_fd())? else {
-            return Err(Error::new("job ended: the spawner is gone"));
+            return Err(
+                Error::new("job ended: the spawner is gone, or could not take the job")
+                    .hint("raise the limit on open files (`ulimit -n`)"),
+            );
         };
         match message.kind {
             Kind::Reply => Ok(message.body),

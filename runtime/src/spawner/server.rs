@@ -9,8 +9,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{self, Kind, Message};
@@ -37,6 +40,7 @@ impl fmt::Display for End {
 
 /// A forked job.
 struct Running {
+    pid: Pid,
     pidfd: OwnedFd,
     // The job's end: shows when the owner has closed the other one.
     socket: OwnedFd,
@@ -53,35 +57,34 @@ enum State {
 /// Serves jobs until the main process goes away. Never returns.
 pub(super) fn serve(control: OwnedFd, main: Pid, handler: Handler) -> ! {
     let prepared = prepare(&control, main);
-    if prepared.is_err() {
-        sys::exit(1);
-    }
     let mut state = State::Outside(None);
     let mut jobs: Vec<Running> = Vec::new();
+    let Ok(children) = prepared else {
+        sys::exit(1);
+    };
     loop {
-        let Ok(ready) = wait(&control, &jobs) else {
+        let Ok(ready) = wait(&control, &children, &jobs) else {
             sys::exit(1);
         };
         for (job, (gone, signalled)) in jobs.iter_mut().zip(&ready.sockets) {
             attend(job, *gone, *signalled);
         }
-        let mut index = 0;
-        jobs.retain(|job| {
-            let ended = ready.ended[index];
-            index += 1;
-            !(ended && reap(job))
-        });
+        if ready.children {
+            reap(&children, &mut jobs);
+        }
         if ready.control {
             match protocol::receive(control.as_fd()) {
                 Ok(Some(message)) => accept(&mut state, &mut jobs, &control, message, handler),
-                // Dying ends the jobs: each has asked for SIGKILL when its parent goes.
-                Ok(None) | Err(_) => sys::exit(0),
+                Ok(None) => finish(&jobs),
+                // That job's socket is closed with the message, which its owner sees.
+                Err(_) => {}
             }
         }
     }
 }
 
-fn prepare(control: &OwnedFd, main: Pid) -> Result<()> {
+/// Makes this process fit to serve; returns the descriptor that shows ended children.
+fn prepare(control: &OwnedFd, main: Pid) -> Result<SignalFd> {
     die_with_parent(Some(main))?;
     // Out of the terminal's process group: Ctrl-C is for the main process to act on.
     rustix::process::setsid().op("start session")?;
@@ -93,7 +96,39 @@ fn prepare(control: &OwnedFd, main: Pid) -> Result<()> {
         #[expect(unsafe_code, reason = "part of the clone site")]
         unsafe { sys::close_fds(first, last) }.op("close descriptors")?;
     }
-    Ok(())
+    // What a killed job leaves behind comes here, so that this process knows when it is gone.
+    rustix::process::set_child_subreaper(Some(main)).op("become subreaper")?;
+    let set: SigSet = [NixSignal::SIGCHLD].into_iter().collect();
+    set.thread_block().op("block signals")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&set, flags).op("open signal descriptor")
+}
+
+/// Ends all jobs and this process, in that order.
+fn finish(jobs: &[Running]) -> ! {
+    for job in jobs {
+        // A job that has just ended is as dead as wished.
+        let _: rustix::io::Result<()> = sys::pidfd_signal(job.pidfd.as_fd(), libc::SIGKILL);
+    }
+    // Until there are no children: jobs, and the inits of their sandboxes.
+    while let Ok(_) | Err(Errno::INTR) = rustix::process::wait(WaitOptions::empty()) {}
+    sys::exit(0)
+}
+
+/// Reaps ended children. The owner of a job is told, who only reads this when there was no reply;
+/// others are the inits of sandboxes whose job was killed.
+fn reap(children: &SignalFd, jobs: &mut Vec<Running>) {
+    while let Ok(Some(_)) = children.read_signal() {}
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        let Some(index) = jobs.iter().position(|job| job.pid == pid) else {
+            continue;
+        };
+        let job = jobs.swap_remove(index);
+        if let Ok(body) = serde_json::to_vec(&end_of(status)) {
+            // The owner may be gone; then nobody wants to know.
+            drop(protocol::send(job.socket.as_fd(), Kind::Ended, &body, &[]));
+        }
+    }
 }
 
 /// Asks for SIGKILL when the parent dies, and dies now when it already has.
@@ -108,41 +143,44 @@ fn die_with_parent(parent: Option<Pid>) -> Result<()> {
 
 struct Ready {
     control: bool,
+    children: bool,
     /// Per job: the owner went away; the owner sent something.
     sockets: Vec<(bool, bool)>,
-    /// Per job: the process has ended.
-    ended: Vec<bool>,
 }
 
-fn wait(control: &OwnedFd, jobs: &[Running]) -> Result<Ready> {
-    let mut fds = vec![PollFd::new(control, PollFlags::IN)];
+fn wait(control: &OwnedFd, children: &SignalFd, jobs: &[Running]) -> Result<Ready> {
+    let mut fds = vec![
+        PollFd::new(control, PollFlags::IN),
+        PollFd::new(children, PollFlags::IN),
+    ];
     for job in jobs {
-        fds.push(PollFd::new(&job.pidfd, PollFlags::IN));
-        if !job.cancelled {
-            fds.push(PollFd::new(&job.socket, PollFlags::IN | PollFlags::RDHUP));
-        }
-    }
-    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None)).op("wait for jobs")?;
-    let mut events = fds.iter().map(PollFd::revents);
-    let mut next = || events.next().unwrap_or(PollFlags::empty());
-    let mut ready = Ready {
-        control: !next().is_empty(),
-        sockets: Vec::with_capacity(jobs.len()),
-        ended: Vec::with_capacity(jobs.len()),
-    };
-    for job in jobs {
-        ready.ended.push(next().contains(PollFlags::IN));
-        let socket = if job.cancelled {
+        // A socket whose owner is gone would wake us for ever; it is not asked again.
+        let events = if job.cancelled {
             PollFlags::empty()
         } else {
-            next()
+            PollFlags::IN | PollFlags::RDHUP
         };
-        ready.sockets.push((
-            socket.intersects(PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR),
-            socket.contains(PollFlags::IN),
-        ));
+        let fd = if job.cancelled {
+            children.as_fd()
+        } else {
+            job.socket.as_fd()
+        };
+        fds.push(PollFd::from_borrowed_fd(fd, events));
     }
-    Ok(ready)
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None)).op("wait for jobs")?;
+    let (own, sockets) = fds.split_at(2);
+    Ok(Ready {
+        control: !own[0].revents().is_empty(),
+        children: !own[1].revents().is_empty(),
+        sockets: sockets
+            .iter()
+            .map(|fd| {
+                let events = fd.revents();
+                let gone = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+                (events.intersects(gone), events.contains(PollFlags::IN))
+            })
+            .collect(),
+    })
 }
 
 /// Acts on what a job's owner did: a signal is passed on, a closed socket cancels.
@@ -167,24 +205,7 @@ fn attend(job: &mut Running, gone: bool, signalled: bool) {
     }
 }
 
-/// Reaps an ended job and tells its owner, who only reads this when there was no reply.
-fn reap(job: &Running) -> bool {
-    let id = WaitId::PidFd(job.pidfd.as_fd());
-    match rustix::process::waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-        Ok(Some(status)) => {
-            let end = end_of(&status);
-            if let Ok(body) = serde_json::to_vec(&end) {
-                // The owner may be gone; then nobody wants to know.
-                drop(protocol::send(job.socket.as_fd(), Kind::Ended, &body, &[]));
-            }
-            true
-        }
-        Ok(None) => false,
-        Err(_) => true,
-    }
-}
-
-fn end_of(status: &WaitIdStatus) -> End {
+fn end_of(status: WaitStatus) -> End {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => End::Exited(code),
         (None, Some(signal)) => End::Killed(signal),
@@ -203,7 +224,10 @@ fn accept(
         Kind::Configure => {
             *state = match serde_json::from_slice(&message.body) {
                 Ok(plan) if matches!(state, State::Outside(_)) => State::Outside(Some(plan)),
-                Ok(_) => State::Refused(Error::new("the identity is already entered")),
+                Ok(plan) if matches!(state, State::Inside(inside) if *inside == plan) => return,
+                Ok::<EnterPlan, _>(_) => {
+                    State::Refused(Error::new("another identity is already entered"))
+                }
                 Err(e) => State::Refused(Error::new("read identity").cause(e.to_string())),
             };
         }
@@ -214,7 +238,8 @@ fn accept(
             }
             let socket = fds.remove(0);
             match start_job(state, jobs, control, &socket, message.body, fds, handler) {
-                Ok(pidfd) => jobs.push(Running {
+                Ok((pid, pidfd)) => jobs.push(Running {
+                    pid,
                     pidfd,
                     socket,
                     cancelled: false,
@@ -232,7 +257,9 @@ fn ensure_inside(state: &mut State) -> Result<EnterPlan> {
         let entered = plan
             .take()
             .ok_or_else(|| Error::new("a job was submitted before an identity was configured"))
-            .and_then(|plan| enter::enter(&plan).map(|()| plan));
+            .and_then(|plan| enter::enter(&plan).map(|()| plan))
+            // A change of credentials may have cleared it.
+            .and_then(|plan| die_with_parent(rustix::process::getppid()).map(|()| plan));
         // Compiled once here, inherited by every job.
         let entered = entered.and_then(|plan| crate::seccomp::default_program().map(|_| plan));
         *state = match entered {
@@ -255,14 +282,14 @@ fn start_job(
     body: Vec<u8>,
     fds: Vec<OwnedFd>,
     handler: Handler,
-) -> Result<OwnedFd> {
+) -> Result<(Pid, OwnedFd)> {
     let plan = ensure_inside(state)?;
     let spawner = rustix::process::getpid();
     // SAFETY: the spawner never starts a thread, and the child ends by `exit`.
     #[expect(unsafe_code, reason = "a clone site")]
     let fork = unsafe { sys::fork_whole() }.op("fork job")?;
     match fork {
-        sys::Fork::Parent(_, pidfd) => Ok(pidfd),
+        sys::Fork::Parent(pid, pidfd) => Ok((pid, pidfd)),
         sys::Fork::Child => {
             jobs.clear();
             let request = Request {

@@ -1,136 +1,105 @@
-use std::ffi::CString;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+//! The sandbox through the spawner, as each kind of caller.
+//!
+//! Responsible for running every case with every identity that the caller can have and, when the
+//! caller is root, again as a user with subordinate ids and as one without. Must not use threads:
+//! a spawner is forked from a single-threaded process. Invariant: what is absent is skipped with
+//! a line that says so.
 
-use runtime::identity::{self, Choice};
-use runtime::rootfs::{overlay, skeleton};
-use runtime::sandbox::{self, Network, Plan};
-use runtime::spawner::{Request, Spawner};
-use serde::{Deserialize, Serialize};
+mod cases;
+mod jobs;
 
-#[derive(Serialize, Deserialize)]
-enum Op {
-    Rootfs(PathBuf),
-    Run {
-        base: PathBuf,
-        dir: PathBuf,
-        argv: Vec<String>,
-        none: bool,
-    },
-}
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
-fn handle(request: Request) -> Vec<u8> {
-    let op: Op = serde_json::from_slice(&request.body).expect("op");
-    let result: Result<String, runtime::Error> = match op {
-        Op::Rootfs(dir) => make_rootfs(&dir, &request),
-        Op::Run {
-            base,
-            dir,
-            argv,
-            none,
-        } => run(&base, &dir, argv, none, request),
-    };
-    serde_json::to_vec(&result).expect("reply")
-}
+use runtime::identity::{Choice, Identity};
 
-fn make_rootfs(dir: &Path, request: &Request) -> Result<String, runtime::Error> {
-    let bin = dir.join("base/bin");
-    std::fs::create_dir_all(&bin).expect("mkdir");
-    std::fs::copy("/bin/busybox", bin.join("busybox")).expect("copy");
-    for name in [
-        "sh", "cat", "id", "ls", "true", "ip", "ps", "mount", "umount", "sleep", "kill",
-        "hostname", "env",
-    ] {
-        std::os::unix::fs::symlink("busybox", bin.join(name)).expect("link");
+fn main() -> ExitCode {
+    let inner = std::env::var_os("SANDBOX_TEST_INNER").is_some();
+    let filter = std::env::args().nth(1).filter(|a| !a.starts_with('-'));
+    if !Path::new(jobs::BUSYBOX).exists() {
+        println!("SKIP: {} is not installed (busybox-static)", jobs::BUSYBOX);
+        return ExitCode::SUCCESS;
     }
-    skeleton::create(&dir.join("skeleton"), request.ids)?;
-    let root = request.ids.to_executor(0);
-    for p in [dir.join("base"), bin.clone(), bin.join("busybox")] {
-        std::os::unix::fs::chown(&p, root, root).expect("chown");
+    let root = rustix::process::geteuid().is_root();
+    let mut choices = vec![Choice::Auto];
+    if root {
+        choices.extend([Choice::Single, Choice::Host]);
     }
-    Ok(String::new())
+    let mut ok = true;
+    for choice in choices {
+        ok &= run_cases(choice, filter.as_deref());
+    }
+    if root && !inner {
+        for user in users() {
+            ok &= run_as(&user, filter.as_deref());
+        }
+    }
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
-fn run(
-    base: &Path,
-    dir: &Path,
-    argv: Vec<String>,
-    none: bool,
-    request: Request,
-) -> Result<String, runtime::Error> {
-    let (upper, work) = (dir.join("upper"), dir.join("work"));
-    std::fs::create_dir_all(&upper).expect("mkdir");
-    std::fs::create_dir_all(&work).expect("mkdir");
-    let root = request.ids.to_executor(0);
-    std::os::unix::fs::chown(&upper, root, root).expect("chown");
-    let rootfs = overlay::mount(
-        &[base.join("base"), base.join("skeleton")],
-        Some((&upper, &work)),
-    )?;
-    let mut fds = request.fds.into_iter();
-    let c = |s: &str| CString::new(s).expect("c");
-    let t = Instant::now();
-    let exit = sandbox::run(Plan {
-        rootfs,
-        argv: argv.iter().map(|s| c(s)).collect(),
-        env: vec![c("PATH=/bin"), c("A=b")],
-        cwd: c("/"),
-        uid: 0,
-        gid: 0,
-        groups: vec![],
-        hostname: "box".into(),
-        network: if none { Network::None } else { Network::Host },
-        ids: request.ids,
-        identity: request.identity,
-        files: vec![("/etc/resolv.conf".into(), "/etc/resolv.conf".into())],
-        stdin: None,
-        stdout: fds.next(),
-        stderr: fds.next(),
-        terminal: false,
-    })?;
-    Ok(format!("{exit:?} {:?}", t.elapsed()))
+fn run_cases(choice: Choice, filter: Option<&str>) -> bool {
+    let mut ok = true;
+    for (name, case) in cases::ALL {
+        if filter.is_some_and(|f| !name.contains(f)) {
+            continue;
+        }
+        let mut bench = jobs::Bench::new(choice);
+        let identity: Identity = bench.identity();
+        let who = rustix::process::geteuid();
+        let passed = catch_unwind(AssertUnwindSafe(|| case(&mut bench))).is_ok();
+        let word = if passed { "ok" } else { "FAILED" };
+        println!("test {name} (uid {who}, {}) ... {word}", identity.name());
+        ok &= passed;
+    }
+    ok
 }
 
-fn main() {
-    let spawner = Spawner::start(handle).expect("start");
-    let choice = match std::env::args().nth(1).as_deref() {
-        Some("single") => Choice::Single,
-        Some("host") => Choice::Host,
-        _ => Choice::Auto,
-    };
-    let plan = identity::detect(choice).expect("detect");
-    println!("{} {:?}", plan.reason, plan.advice);
-    spawner.configure(&plan).expect("configure");
-    let dir = tempfile::tempdir().expect("tmp");
-    let call = |op: &Op, fds: &[std::os::fd::BorrowedFd<'_>]| -> Result<String, runtime::Error> {
-        let t = Instant::now();
-        let reply = spawner
-            .submit(&serde_json::to_vec(op).expect("json"), fds)?
-            .wait()?;
-        println!("  job took {:?}", t.elapsed());
-        serde_json::from_slice(&reply).expect("reply")
-    };
-    println!("{:?}", call(&Op::Rootfs(dir.path().into()), &[]));
-    let scripts = std::env::args().skip(2).collect::<Vec<_>>();
-    for (n, script) in scripts.iter().enumerate() {
-        for none in [false, true] {
-            let (mut r, w) = std::io::pipe().expect("pipe");
-            let w: OwnedFd = w.into();
-            let result = call(
-                &Op::Run {
-                    base: dir.path().into(),
-                    dir: dir.path().join(format!("{n}{none}")),
-                    argv: vec!["sh".into(), "-c".into(), script.clone()],
-                    none,
-                },
-                &[w.as_fd(), w.as_fd()],
-            );
-            drop(w);
-            let mut out = String::new();
-            r.read_to_string(&mut out).expect("read");
-            println!("{result:?}\n{out}");
+/// One user with subordinate ids and one without, as numbers.
+fn users() -> Vec<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let subuid = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let subgid = std::fs::read_to_string("/etc/subgid").unwrap_or_default();
+    let has = |text: &str, name: &str| text.lines().any(|l| l.split(':').next() == Some(name));
+    let with = passwd.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        let uid = parts.nth(1)?;
+        (uid != "0" && has(&subuid, name) && has(&subgid, name)).then(|| uid.to_owned())
+    });
+    if with.is_none() {
+        println!("SKIP: no user has lines in /etc/subuid and /etc/subgid");
+    }
+    with.into_iter().chain(["64987".to_owned()]).collect()
+}
+
+/// Runs this program again as another user, from a place that the user can read.
+fn run_as(uid: &str, filter: Option<&str>) -> bool {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mode = |m| std::fs::Permissions::from_mode(m);
+    std::fs::set_permissions(dir.path(), mode(0o755)).expect("chmod");
+    let program = dir.path().join("sandbox");
+    std::fs::copy(std::env::current_exe().expect("own path"), &program).expect("copy");
+    std::fs::set_permissions(&program, mode(0o755)).expect("chmod");
+    let status = Command::new("setpriv")
+        .args(["--reuid", uid, "--regid", uid, "--clear-groups"])
+        .arg(&program)
+        .args(filter)
+        .current_dir("/")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("SANDBOX_TEST_INNER", "1")
+        .status();
+    match status {
+        Ok(status) => status.success(),
+        Err(e) => {
+            println!("SKIP: setpriv: {e}");
+            true
         }
     }
 }

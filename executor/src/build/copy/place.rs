@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Copier, MAX_WARNINGS};
+use super::Copier;
 use crate::context::digest::FileKey;
 use crate::context::ignore::bytes_path;
 use crate::context::walk::{Node, changed};
@@ -227,10 +227,8 @@ impl Copier<'_> {
     fn write_attributes(&mut self, to: &OwnedFd, node: &Node<'_>, attributes: &[&Attribute]) {
         let root_id = (self.identity != Identity::Host).then_some(self.ids.first);
         for attribute in attributes {
-            if let Err(e) = xattrs::write(to, attribute, root_id)
-                && self.stats.warnings.len() < MAX_WARNINGS
-            {
-                self.stats.warnings.push(format!(
+            if let Err(e) = xattrs::write(to, attribute, root_id) {
+                self.warn(format!(
                     "attribute `{}` of `{}` was not copied: {e}",
                     attribute.name.display(),
                     node.path.display()

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 
-pub use copy::{CopyReply, CopyTask, Source};
+pub use copy::{CopyPart, CopyReply, CopyTask, Source};
 pub use export::{ExportLocalTask, ExportTarTask};
 pub use remove::RemoveTask;
 pub use run::{Command, FileMount, RunTask, ShellTask};
@@ -116,7 +116,7 @@ fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
         Task::Unpack(task) => unpack::unpack(scene, &task).map(Reply::Unpacked),
         Task::Run(task) => run::run(scene, *task, &mut fds),
         Task::Shell(task) => run::shell(scene, *task, &mut fds).map(Reply::Exited),
-        Task::Copy(task) => copy::copy(scene, *task, &mut fds).map(Reply::Copied),
+        Task::Copy(task) => copy::copy(scene, &task, &mut fds).map(Reply::Copied),
         Task::Workdir(task) => workdir::workdir(scene, &task, &mut fds).map(Reply::Layer),
         Task::Remove(task) => remove::remove(&task).map(|()| Reply::Done),
         Task::ExportTar(task) => export::tar(scene, &task, &mut fds).map(|()| Reply::Done),
