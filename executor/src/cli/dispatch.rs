@@ -64,7 +64,9 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
         Command::Df(args) => print(|out| df::run(&args, &open(&global, environment)?, out))?,
         Command::Doctor(args) => {
             let settings = global.settings(environment, None, None)?;
-            streams::write_data(doctor::run(&args, &settings)?.as_bytes())?;
+            let diagnosis = doctor::run(&args, &settings)?;
+            streams::write_data(diagnosis.text.as_bytes())?;
+            return Ok(u8::from(!diagnosis.can_build));
         }
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
