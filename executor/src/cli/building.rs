@@ -56,7 +56,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let session = desk.store()?.session()?;
     let registry = registries::client(&desk.settings, environment, &desk.cancel);
     let mut source = None;
-    let result = desk.show(request.progress, environment, |progress| {
+    let result = desk.show("Building", request.progress, environment, |progress| {
         let building = Building {
             request: &request,
             desk: &desk,

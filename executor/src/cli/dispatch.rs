@@ -65,7 +65,9 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
         Command::Df(args) => print(|out| df::run(&args, &open(&global, environment)?, out))?,
         Command::Doctor(args) => {
             let settings = global.settings(environment, None, None)?;
-            streams::write_data(doctor::run(&args, &settings)?.as_bytes())?;
+            let diagnosis = doctor::run(&args, &settings)?;
+            streams::write_data(diagnosis.text.as_bytes())?;
+            return Ok(u8::from(!diagnosis.can_build));
         }
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
@@ -94,7 +96,7 @@ fn pull_images(args: &pull::Args, global: &Global, environment: &Environment) ->
     let session = desk.store()?.session()?;
     let client = registries::client(&desk.settings, environment, &desk.cancel);
     let mode = mode(args.quiet, environment)?;
-    let pulled = desk.show(mode, environment, |progress| {
+    let pulled = desk.show("Pulling", mode, environment, |progress| {
         pull::run(args, &client, &session, progress)
     })?;
     for id in pulled? {
@@ -109,7 +111,7 @@ fn push_image(args: &push::Args, global: &Global, environment: &Environment) -> 
     let session = desk.store()?.session()?;
     let client = registries::client(&desk.settings, environment, &desk.cancel);
     let mode = mode(args.quiet, environment)?;
-    let pushed = desk.show(mode, environment, |progress| {
+    let pushed = desk.show("Pushing", mode, environment, |progress| {
         push::run(args, &client, &session, progress, &desk.cancel)
     })?;
     streams::write_data(format!("{}\n", pushed?).as_bytes())
