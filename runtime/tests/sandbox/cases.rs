@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use runtime::identity::Identity;
 
@@ -14,7 +15,7 @@ use crate::jobs::{Bench, Op, Outcome, Reply, Spec};
 
 type Case = fn(&mut Bench);
 
-pub(crate) const ALL: [(&str, Case); 26] = [
+pub(crate) const ALL: [(&str, Case); 27] = [
     ("exit_codes_and_signals", exit_codes_and_signals),
     ("programs_that_cannot_run", programs_that_cannot_run),
     ("a_missing_working_directory", a_missing_working_directory),
@@ -41,6 +42,10 @@ pub(crate) const ALL: [(&str, Case); 26] = [
     ("signals_are_forwarded", signals_are_forwarded),
     ("cancelling_kills_all", cancelling_kills_all),
     ("nothing_outlives_the_spawner", nothing_outlives_the_spawner),
+    (
+        "nothing_outlives_the_main_process",
+        nothing_outlives_the_main_process,
+    ),
     ("jobs_that_break", jobs_that_break),
     ("layers_and_large_messages", layers_and_large_messages),
     ("features_are_tried", features_are_tried),
@@ -424,6 +429,27 @@ fn nothing_outlives_the_spawner(b: &mut Bench) {
         .read_to_string(&mut rest)
         .expect("the end of the output");
     assert!(spawner.submit(b"", &[]).and_then(|j| j.wait()).is_err());
+}
+
+fn nothing_outlives_the_main_process(b: &mut Bench) {
+    let plan = serde_json::to_vec(&b.plan).expect("a plan");
+    fs::write(b.dir().join("plan.json"), plan).expect("write");
+    let mut victim = Command::new(std::env::current_exe().expect("own path"))
+        .env("SANDBOX_TEST_VICTIM", b.dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start");
+    let mut reader = BufReader::new(victim.stdout.take().expect("its output"));
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    victim.kill().expect("kill");
+    let mut rest = String::new();
+    reader
+        .read_to_string(&mut rest)
+        .expect("the end of the output");
+    victim.wait().expect("wait");
 }
 
 fn jobs_that_break(b: &mut Bench) {

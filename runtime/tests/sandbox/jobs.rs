@@ -332,6 +332,19 @@ impl Drop for Bench {
     }
 }
 
+/// Runs something endless on another bench's image, until this process is killed.
+pub(crate) fn be_victim(dir: &Path) -> ! {
+    let plan = fs::read(dir.join("plan.json")).expect("a plan");
+    let spawner = start(&serde_json::from_slice(&plan).expect("a plan"));
+    let spec = Spec::sh("echo ready; sleep 1000 & sleep 1000");
+    let body = serde_json::to_vec(&Op::Run(dir.to_path_buf(), spec)).expect("a body");
+    let out = std::io::stdout();
+    let job = spawner
+        .submit(&body, &[out.as_fd(), out.as_fd()])
+        .expect("submit");
+    panic!("the job ended: {:?}", job.wait());
+}
+
 fn start(plan: &EnterPlan) -> Spawner {
     let spawner = Spawner::start(handle).expect("start spawner");
     spawner.configure(plan).expect("configure");

@@ -21,6 +21,9 @@ use std::process::{Command, ExitCode};
 use runtime::identity::{Choice, Identity};
 
 fn main() -> ExitCode {
+    if let Some(dir) = std::env::var_os("SANDBOX_TEST_VICTIM") {
+        jobs::be_victim(Path::new(&dir));
+    }
     let inner = std::env::var_os("SANDBOX_TEST_INNER").is_some();
     let filter = std::env::args().nth(1).filter(|a| !a.starts_with('-'));
     if !Path::new(jobs::BUSYBOX).exists() {
