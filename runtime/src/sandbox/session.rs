@@ -118,6 +118,8 @@ impl Home {
         let path = "/proc/thread-self/ns/mnt";
         let home = std::fs::File::open(path).op_path("open mount namespace", path)?;
         sys::unshare(libc::CLONE_NEWNS).op("enter mount namespace")?;
+        // This thread's own from now on; the caller's must not decide about mount points.
+        rustix::process::umask(Mode::from_raw_mode(0o022));
         Ok(Self(home.into()))
     }
 }

@@ -65,6 +65,8 @@ pub(crate) enum Op {
     Image(PathBuf),
     Run(PathBuf, Spec),
     Layers(PathBuf, usize),
+    /// Adds a layer with this program, set-user-id.
+    Probe(PathBuf),
     Remove(PathBuf),
     Echo(Vec<u8>),
     Panic,
@@ -85,6 +87,16 @@ pub(crate) fn handle(mut request: Request) -> Vec<u8> {
         Op::Image(dir) => image(&dir, &request).map(|()| Reply::Done),
         Op::Run(dir, spec) => run(&dir, &spec, request),
         Op::Layers(dir, count) => layers(&dir, count).map(|()| Reply::Done),
+        Op::Probe(dir) => {
+            let bin = dir.join("probe/bin");
+            fs::create_dir_all(&bin).expect("mkdir");
+            let program = std::env::current_exe().expect("own path");
+            fs::copy(program, bin.join("probe")).expect("copy");
+            own_all(&dir.join("probe"), request.ids.to_executor(0));
+            let mode = fs::Permissions::from_mode(0o4755);
+            fs::set_permissions(bin.join("probe"), mode).expect("chmod");
+            Ok(Reply::Done)
+        }
         Op::Remove(dir) => {
             remove(&dir);
             Ok(Reply::Done)
