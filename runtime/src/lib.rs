@@ -1,7 +1,7 @@
 //! The sandbox of sandcrab: identities, namespaces, root file systems, capabilities, seccomp.
 //!
 //! Synchronous; knows nothing of images, Dockerfiles or registries. Never prints and never reads
-//! the environment. `unsafe` is confined to [`mod@sys`].
+//! the environment. `unsafe` is confined to `sys` and the clone sites.
 
 #![deny(unsafe_code)]
 

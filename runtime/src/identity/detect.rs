@@ -33,8 +33,11 @@ const ROOT_RANGE: Range = Range {
     count: 65_536,
 };
 
-/// How many ids an image may expect: 0 to 65535.
+/// How many ids to take where there are more.
 const WANTED: u32 = 65_536;
+
+/// How many ids an image may expect: 0 to 65534, which is `nobody`.
+const EXPECTED: u32 = 65_535;
 
 /// Chooses an identity for this process. newuidmap(1) and newgidmap(1) are looked for in the
 /// usual directories.
@@ -114,9 +117,17 @@ fn with_subids(dirs: &[PathBuf]) -> Result<EnterPlan, Lack> {
     let may_write = has(Capability::CAP_SETUID) && has(Capability::CAP_SETGID);
     let ranges = if may_write {
         let ranges = own_ranges(uid);
+        let uids = usable(&ranges.uids, "/proc/self/uid_map", uid);
+        let gids = usable(&ranges.gids, "/proc/self/gid_map", gid);
+        let source = if uids.is_some() && gids.is_some() {
+            ranges.source
+        } else {
+            "this user namespace"
+        };
         Ranges {
-            uids: usable(ranges.uids, "/proc/self/uid_map", uid),
-            gids: usable(ranges.gids, "/proc/self/gid_map", gid),
+            uids: uids.unwrap_or_else(|| highest("/proc/self/uid_map", uid)),
+            gids: gids.unwrap_or_else(|| highest("/proc/self/gid_map", gid)),
+            source,
             ..ranges
         }
     } else {
@@ -149,7 +160,7 @@ fn with_subids(dirs: &[PathBuf]) -> Result<EnterPlan, Lack> {
         programs(dirs)?
     };
     let (how, advice) = match count {
-        WANTED.. => (format!("{count} subordinate ids"), Vec::new()),
+        EXPECTED.. => (format!("{count} subordinate ids"), Vec::new()),
         _ => (
             format!("{count} subordinate ids, fewer than an image may use"),
             vec![advice],
@@ -203,17 +214,21 @@ fn own_ranges(uid: u32) -> Ranges {
     }
 }
 
-/// Limits ranges to what this user namespace has; where that is nothing, as in a pod with ids of
-/// its own, takes its highest ids instead.
-fn usable(ranges: Vec<Range>, map: &str, caller: u32) -> Vec<Range> {
+/// Limits ranges to what this user namespace has; `None` when that is nothing.
+fn usable(ranges: &[Range], map: &str, caller: u32) -> Option<Vec<Range>> {
+    let both = subids::intersect(ranges, &all_but(map, caller));
+    (!both.is_empty()).then_some(both)
+}
+
+/// Returns the highest ids of this user namespace, for a pod that has ids of its own: those that
+/// its users are least likely to have.
+fn highest(map: &str, caller: u32) -> Vec<Range> {
+    subids::last(&all_but(map, caller), WANTED)
+}
+
+fn all_but(map: &str, caller: u32) -> Vec<Range> {
     let text = fs::read_to_string(map).unwrap_or_default();
-    let all = subids::without(&subids::available(&subids::parse_map(&text)), caller);
-    let both = subids::intersect(&ranges, &all);
-    if both.is_empty() {
-        subids::last(&all, WANTED)
-    } else {
-        both
-    }
+    subids::without(&subids::available(&subids::parse_map(&text)), caller)
 }
 
 fn programs(dirs: &[PathBuf]) -> Result<MapWriter, Lack> {
@@ -361,7 +376,8 @@ mod tests {
         let map = dir.path().join("map");
         fs::write(&map, "0 1000000 65536\n").expect("write");
         let map = map.to_str().expect("utf-8");
-        let ranges = usable(vec![ROOT_RANGE], map, 0);
+        assert_eq!(usable(&[ROOT_RANGE], map, 0), None);
+        let ranges = highest(map, 0);
         assert_eq!(
             ranges,
             [Range {

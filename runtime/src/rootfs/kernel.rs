@@ -168,7 +168,7 @@ fn open(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     match openat2(root, path, flags, Mode::empty(), resolve) {
         Ok(fd) => Ok(Some(fd)),
-        Err(Errno::NOENT | Errno::ACCESS | Errno::PERM | Errno::NOTDIR) => Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(e) => Err(Error::new("open").path(path).cause(e)),
     }
 }

@@ -14,7 +14,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, WaitIdStatus};
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
 use super::init::Init;
 use super::payload::{self, Prepared, Refusal, Stage};
@@ -43,8 +43,8 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
     let groups = settable_groups(&plan)?;
     let seccomp = seccomp::default_program()?;
 
+    let _home = Home::leave()?;
     let mut init = Init::start(plan.identity, plan.ids, plan.network)?;
-    sys::unshare(libc::CLONE_NEWNS).op("enter mount namespace")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).op("make mounts private")?;
     init.join(plan.network)?;
@@ -105,6 +105,31 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
     } = plan;
     drop((stdin, stdout, stderr));
     wait(&pidfd, &forwarder)
+}
+
+/// The mount namespace that this thread came from. Dropping it goes back, whereupon the kernel
+/// unmounts what only this thread still held: the end of a thread would do so too late for a
+/// caller that mounts the same layers again.
+struct Home(OwnedFd);
+
+impl Home {
+    /// Enters a copy of the mount namespace.
+    fn leave() -> Result<Self> {
+        let path = "/proc/thread-self/ns/mnt";
+        let home = std::fs::File::open(path).op_path("open mount namespace", path)?;
+        sys::unshare(libc::CLONE_NEWNS).op("enter mount namespace")?;
+        // This thread's own from now on; the caller's must not decide about mount points.
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        Ok(Self(home.into()))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Refused only when the thread shares its working directory, which it has just unshared.
+        let _: rustix::io::Result<()> =
+            move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Mount));
+    }
 }
 
 fn missing_id(id: u32, identity: Identity) -> Error {

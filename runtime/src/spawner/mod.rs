@@ -59,7 +59,8 @@ pub struct Canceller {
 }
 
 impl Spawner {
-    /// Forks the spawner.
+    /// Forks the spawner. Call it on the main thread: the spawner dies with the thread that forked
+    /// it.
     ///
     /// # Errors
     /// When this process already has a second thread, or fork(2) is refused.

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use runtime::identity::Identity;
 
@@ -14,7 +15,7 @@ use crate::jobs::{Bench, Op, Outcome, Reply, Spec};
 
 type Case = fn(&mut Bench);
 
-pub(crate) const ALL: [(&str, Case); 26] = [
+pub(crate) const ALL: [(&str, Case); 27] = [
     ("exit_codes_and_signals", exit_codes_and_signals),
     ("programs_that_cannot_run", programs_that_cannot_run),
     ("a_missing_working_directory", a_missing_working_directory),
@@ -23,7 +24,10 @@ pub(crate) const ALL: [(&str, Case); 26] = [
         root_has_dockers_capabilities,
     ),
     ("a_user_has_none", a_user_has_none),
-    ("set_user_id_programs_work", set_user_id_programs_work),
+    (
+        "set_user_id_programs_and_refused_calls",
+        set_user_id_programs_and_refused_calls,
+    ),
     ("ids_the_container_lacks", ids_the_container_lacks),
     ("the_environment_is_exact", the_environment_is_exact),
     ("no_descriptor_is_inherited", no_descriptor_is_inherited),
@@ -41,6 +45,10 @@ pub(crate) const ALL: [(&str, Case); 26] = [
     ("signals_are_forwarded", signals_are_forwarded),
     ("cancelling_kills_all", cancelling_kills_all),
     ("nothing_outlives_the_spawner", nothing_outlives_the_spawner),
+    (
+        "nothing_outlives_the_main_process",
+        nothing_outlives_the_main_process,
+    ),
     ("jobs_that_break", jobs_that_break),
     ("layers_and_large_messages", layers_and_large_messages),
     ("features_are_tried", features_are_tried),
@@ -134,20 +142,36 @@ fn a_user_has_none(b: &mut Bench) {
     }
 }
 
-fn set_user_id_programs_work(b: &mut Bench) {
-    if !b.has_users() {
-        return;
+fn set_user_id_programs_and_refused_calls(b: &mut Bench) {
+    let reply = b.ask(&Op::Probe(b.dir().to_path_buf()));
+    assert!(matches!(reply, Reply::Done), "{reply:?}");
+    let uid = if b.has_users() { 1000 } else { 0 };
+    let outcome = b.run(Spec {
+        uid,
+        layers: vec!["probe".to_owned(), "base".to_owned()],
+        ..Spec::new(&["/bin/probe"])
+    });
+    let (refused, absent) = (libc::EPERM, libc::ENOSYS);
+    for (name, errno) in [
+        ("getppid", 0),
+        ("clone3", absent),
+        ("io_uring_setup", refused),
+        ("keyctl", refused),
+        ("unshare", refused),
+        ("clone_newuser", refused),
+        ("setns", refused),
+        ("bpf", refused),
+        ("mount", refused),
+        ("fsopen", refused),
+        ("open_by_handle_at", refused),
+        ("socket_vsock", refused),
+        ("unknown", absent),
+        ("x32_getppid", absent),
+    ] {
+        let found = line(&outcome.out, &format!("{name} "));
+        assert_eq!(found, errno.to_string(), "{name}");
     }
-    // busybox drops what it need not have; `id` may keep it only when it is asked to show it.
-    let script = "cp /bin/busybox /tmp/cat && chmod 4755 /tmp/cat && echo secret >/tmp/s && \
-                  chmod 600 /tmp/s && ls -ln /tmp/cat";
-    assert!(b.sh(script).starts_with("-rwsr-xr-x"));
-    let mounts = b.sh("cat /proc/self/mounts");
-    let root = mounts
-        .lines()
-        .find(|l| l.contains(" / overlay "))
-        .expect("a root");
-    assert!(!root.contains("nosuid"), "{root}");
+    assert_eq!(line(&outcome.out, "uids "), format!("{uid},0,0"));
 }
 
 fn ids_the_container_lacks(b: &mut Bench) {
@@ -424,6 +448,27 @@ fn nothing_outlives_the_spawner(b: &mut Bench) {
         .read_to_string(&mut rest)
         .expect("the end of the output");
     assert!(spawner.submit(b"", &[]).and_then(|j| j.wait()).is_err());
+}
+
+fn nothing_outlives_the_main_process(b: &mut Bench) {
+    let plan = serde_json::to_vec(&b.plan).expect("a plan");
+    fs::write(b.dir().join("plan.json"), plan).expect("write");
+    let mut victim = Command::new(std::env::current_exe().expect("own path"))
+        .env("SANDBOX_TEST_VICTIM", b.dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start");
+    let mut reader = BufReader::new(victim.stdout.take().expect("its output"));
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    victim.kill().expect("kill");
+    let mut rest = String::new();
+    reader
+        .read_to_string(&mut rest)
+        .expect("the end of the output");
+    victim.wait().expect("wait");
 }
 
 fn jobs_that_break(b: &mut Bench) {

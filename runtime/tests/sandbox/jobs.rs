@@ -65,6 +65,8 @@ pub(crate) enum Op {
     Image(PathBuf),
     Run(PathBuf, Spec),
     Layers(PathBuf, usize),
+    /// Adds a layer with this program, set-user-id.
+    Probe(PathBuf),
     Remove(PathBuf),
     Echo(Vec<u8>),
     Panic,
@@ -85,6 +87,16 @@ pub(crate) fn handle(mut request: Request) -> Vec<u8> {
         Op::Image(dir) => image(&dir, &request).map(|()| Reply::Done),
         Op::Run(dir, spec) => run(&dir, &spec, request),
         Op::Layers(dir, count) => layers(&dir, count).map(|()| Reply::Done),
+        Op::Probe(dir) => {
+            let bin = dir.join("probe/bin");
+            fs::create_dir_all(&bin).expect("mkdir");
+            let program = std::env::current_exe().expect("own path");
+            fs::copy(program, bin.join("probe")).expect("copy");
+            own_all(&dir.join("probe"), request.ids.to_executor(0));
+            let mode = fs::Permissions::from_mode(0o4755);
+            fs::set_permissions(bin.join("probe"), mode).expect("chmod");
+            Ok(Reply::Done)
+        }
         Op::Remove(dir) => {
             remove(&dir);
             Ok(Reply::Done)
@@ -330,6 +342,19 @@ impl Drop for Bench {
         let reply = self.ask(&Op::Remove(self.dir.path().to_path_buf()));
         assert!(matches!(reply, Reply::Done), "{reply:?}");
     }
+}
+
+/// Runs something endless on another bench's image, until this process is killed.
+pub(crate) fn be_victim(dir: &Path) -> ! {
+    let plan = fs::read(dir.join("plan.json")).expect("a plan");
+    let spawner = start(&serde_json::from_slice(&plan).expect("a plan"));
+    let spec = Spec::sh("echo ready; sleep 1000 & sleep 1000");
+    let body = serde_json::to_vec(&Op::Run(dir.to_path_buf(), spec)).expect("a body");
+    let out = std::io::stdout();
+    let job = spawner
+        .submit(&body, &[out.as_fd(), out.as_fd()])
+        .expect("submit");
+    panic!("the job ended: {:?}", job.wait());
 }
 
 fn start(plan: &EnterPlan) -> Spawner {

@@ -12,6 +12,7 @@
 
 mod cases;
 mod jobs;
+mod probe;
 
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,15 @@ use std::process::{Command, ExitCode};
 use runtime::identity::{Choice, Identity};
 
 fn main() -> ExitCode {
+    if std::env::args()
+        .next()
+        .is_some_and(|name| name == "/bin/probe")
+    {
+        return probe::report();
+    }
+    if let Some(dir) = std::env::var_os("SANDBOX_TEST_VICTIM") {
+        jobs::be_victim(Path::new(&dir));
+    }
     let inner = std::env::var_os("SANDBOX_TEST_INNER").is_some();
     let filter = std::env::args().nth(1).filter(|a| !a.starts_with('-'));
     if !Path::new(jobs::BUSYBOX).exists() {
