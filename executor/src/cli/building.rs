@@ -14,7 +14,7 @@ use super::exit::{Failure, Source};
 use super::push;
 use super::{Global, registries, streams};
 use crate::build::base::Images;
-use crate::build::jobs::{ExportLocalTask, ExportTarTask, FileMount, Task};
+use crate::build::jobs::{ExportLocalTask, ExportTarTask, FileMount, Reply, Task};
 use crate::build::sources::Sources;
 use crate::build::state::State;
 use crate::build::trees::Trees;
@@ -33,7 +33,7 @@ use crate::output::transcode::Watch;
 use crate::output::{archive, metadata};
 use crate::plan;
 use crate::progress::Mode;
-use crate::progress::event::Sender;
+use crate::progress::event::{Sender, Vertex};
 use crate::registry::Registry;
 use crate::store::images::Image;
 use crate::store::lock::Session;
@@ -271,8 +271,8 @@ impl Building<'_> {
                     })
                     .map(|()| None)
             }
-            Target::Tar(dest) => self.write_tar(dest, state, trees).map(|()| None),
-            Target::Local(dest) => self.write_files(dest, state, trees).map(|()| None),
+            Target::Tar(dest) => self.write_tar(dest, state, trees, &vertex).map(|()| None),
+            Target::Local(dest) => self.write_files(dest, state, trees, &vertex).map(|()| None),
         };
         match &result {
             Ok(_) => vertex.done(),
@@ -289,11 +289,17 @@ impl Building<'_> {
         }
     }
 
-    fn write_tar(&self, dest: &Dest, state: &State, trees: &Trees<'_>) -> Result<()> {
+    fn write_tar(
+        &self,
+        dest: &Dest,
+        state: &State,
+        trees: &Trees<'_>,
+        vertex: &Vertex,
+    ) -> Result<()> {
         let mut destination = Destination::open(dest, stdout().as_fd())?;
         let lowers = trees.lowers(&state.layers, "the result")?;
         let task = Task::ExportTar(ExportTarTask { lowers });
-        self.worker.submit(&task, &[destination.file().as_fd()])?;
+        warn(vertex, self.worker.submit(&task, &[destination.file().as_fd()])?);
         destination.finish()
     }
 
@@ -302,6 +308,7 @@ impl Building<'_> {
         dest: &std::path::Path,
         state: &State,
         trees: &Trees<'_>,
+        vertex: &Vertex,
     ) -> Result<()> {
         std::fs::create_dir_all(dest).op_path("create", dest)?;
         let lowers = trees.lowers(&state.layers, "the result")?;
@@ -309,7 +316,8 @@ impl Building<'_> {
             lowers,
             dest: std::path::absolute(dest).op_path("find", dest)?,
         });
-        self.worker.submit(&task, &[]).map(drop)
+        warn(vertex, self.worker.submit(&task, &[])?);
+        Ok(())
     }
 
     /// Writes `--iidfile` and `--metadata-file`.
@@ -329,6 +337,15 @@ impl Building<'_> {
             destination::write_file(path, &metadata::metadata(&plan, &request.tags))?;
         }
         Ok(())
+    }
+}
+
+/// Passes on what an exported tree lacks.
+fn warn(vertex: &Vertex, reply: Reply) {
+    if let Reply::Exported(notes) = reply {
+        for note in notes {
+            vertex.warn(note);
+        }
     }
 }
 
