@@ -72,15 +72,17 @@ impl Desk {
         Worker::new(spawner, &plan, self.cancel.clone())
     }
 
-    /// Runs `work` under a display, which is finished when this returns.
+    /// Runs `work` under a display, which is finished when this returns; `title` says what is
+    /// done (`Building`).
     pub(super) fn show<T>(
         &self,
+        title: &'static str,
         mode: Mode,
         environment: &Environment,
         work: impl FnOnce(&Sender) -> T,
     ) -> Result<T> {
         let spool = self.settings.temp_dir.clone();
-        let out = streams::progress_output(environment, spool);
+        let out = streams::progress_output(title, environment, spool);
         let (sender, renderer) = progress::start(mode, out).op("start display")?;
         self.listener.restores(&renderer);
         let result = work(&sender);

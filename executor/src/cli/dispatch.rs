@@ -11,9 +11,8 @@ use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::Failure;
 use super::{
-    Cli, Command, Global, IsolationChoice, building, df, doctor, history, images,
-    inspect, load, login, logout, prune, pull, push, registries, rmi, running, save, signals,
-    streams, tag,
+    Cli, Command, Global, IsolationChoice, building, df, doctor, history, images, inspect, load,
+    login, logout, prune, pull, push, registries, rmi, running, save, signals, streams, tag,
 };
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -39,7 +38,9 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
             let settings = global.settings(environment, None, None)?;
             streams::complain(&logout::run(&args, &settings, environment)?);
         }
-        Command::Images(args) => print(|out| images::run(&args, &open(&global, environment)?, out))?,
+        Command::Images(args) => {
+            print(|out| images::run(&args, &open(&global, environment)?, out))?
+        }
         Command::Inspect(args) => {
             print(|out| inspect::run(&args, &open(&global, environment)?, out))?;
         }
@@ -64,7 +65,9 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
         Command::Df(args) => print(|out| df::run(&args, &open(&global, environment)?, out))?,
         Command::Doctor(args) => {
             let settings = global.settings(environment, None, None)?;
-            streams::write_data(doctor::run(&args, &settings)?.as_bytes())?;
+            let diagnosis = doctor::run(&args, &settings)?;
+            streams::write_data(diagnosis.text.as_bytes())?;
+            return Ok(u8::from(!diagnosis.can_build));
         }
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
@@ -93,7 +96,7 @@ fn pull_images(args: &pull::Args, global: &Global, environment: &Environment) ->
     let session = desk.store()?.session()?;
     let client = registries::client(&desk.settings, environment, &desk.cancel);
     let mode = mode(args.quiet, environment)?;
-    let pulled = desk.show(mode, environment, |progress| {
+    let pulled = desk.show("Pulling", mode, environment, |progress| {
         pull::run(args, &client, &session, progress)
     })?;
     for id in pulled? {
@@ -108,7 +111,7 @@ fn push_image(args: &push::Args, global: &Global, environment: &Environment) -> 
     let session = desk.store()?.session()?;
     let client = registries::client(&desk.settings, environment, &desk.cancel);
     let mode = mode(args.quiet, environment)?;
-    let pushed = desk.show(mode, environment, |progress| {
+    let pushed = desk.show("Pushing", mode, environment, |progress| {
         push::run(args, &client, &session, progress, &desk.cancel)
     })?;
     streams::write_data(format!("{}\n", pushed?).as_bytes())
@@ -123,7 +126,10 @@ fn mode(quiet: bool, environment: &Environment) -> Result<Mode> {
 }
 
 fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -> Result<()> {
-    let mut desk = Desk::start(global.settings(environment, None, None)?, IsolationChoice::Auto)?;
+    let mut desk = Desk::start(
+        global.settings(environment, None, None)?,
+        IsolationChoice::Auto,
+    )?;
     let store = desk.store()?;
     let worker = desk.worker()?;
     let mut answers = io::stdin().lock();
@@ -136,6 +142,11 @@ fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -
             None
         },
     };
-    prune::run(args, &store, &|paths| desk::remove(&worker, paths), terminal)
-        .map_err(|e: Error| e.during("prune the store"))
+    prune::run(
+        args,
+        &store,
+        &|paths| desk::remove(&worker, paths),
+        terminal,
+    )
+    .map_err(|e: Error| e.during("prune the store"))
 }

@@ -83,13 +83,22 @@ pub(super) fn describe(failure: &Failure, colour: bool, debug: bool) -> String {
         &mut text,
         &format!("{red}error{reset}{bold}:{reset} {}", safe(&all)),
     );
-    for hint in error.hints() {
+    for hint in hints(error) {
         line(&mut text, &format!("{cyan}hint{reset}: {}", safe(hint)));
     }
     if error.get_kind() == Kind::Internal {
         line(&mut text, &format!("{cyan}hint{reset}: {REPORT}"));
     }
     text
+}
+
+/// Returns the hints of an error and of the runtime's error that caused it.
+fn hints(error: &Error) -> impl Iterator<Item = &str> {
+    let source = std::error::Error::source(error);
+    let inner = std::iter::successors(source, |cause| cause.source())
+        .filter_map(|cause| cause.downcast_ref::<runtime::Error>())
+        .flat_map(|cause| cause.hints());
+    error.hints().iter().chain(inner).map(AsRef::as_ref)
 }
 
 fn causes(error: &Error) -> String {
@@ -167,6 +176,12 @@ mod tests {
         assert_eq!(
             describe(&error.into(), false, false),
             "error: read context: open `/x`: no such file or directory\nhint: look elsewhere\n"
+        );
+        let inner = runtime::Error::new("enter namespace").hint("from within");
+        let outer = Error::new("start").source(inner).hint("from outside");
+        assert_eq!(
+            describe(&outer.into(), false, false),
+            "error: start: enter namespace\nhint: from outside\nhint: from within\n"
         );
         let nested = Error::new("a").source(Error::new("b").path("/c"));
         assert_eq!(

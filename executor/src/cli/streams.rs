@@ -11,9 +11,14 @@ use crate::error::{Error, Result};
 use crate::progress::{Mode, Output};
 
 /// Returns what the renderer has to know about standard error.
-pub(super) fn progress_output(environment: &Environment, spool: PathBuf) -> Output {
+pub(super) fn progress_output(
+    title: &'static str,
+    environment: &Environment,
+    spool: PathBuf,
+) -> Output {
     let is_terminal = io::stderr().is_terminal();
     Output {
+        title,
         writer: Box::new(io::stderr()),
         is_terminal: is_terminal && environment.has_terminal(),
         colour: environment.colour(is_terminal),

@@ -44,6 +44,8 @@ pub enum Mode {
 
 /// Where progress is written, and what is known about that place.
 pub struct Output {
+    /// What the list on a terminal is headed with: `Building`.
+    pub title: &'static str,
     /// Standard error, usually; best without a buffer.
     pub writer: Box<dyn Write + Send>,
     /// Whether it is a terminal that understands cursor movement.
@@ -153,6 +155,7 @@ impl Drop for Renderer {
 pub fn start(mode: Mode, out: Output) -> io::Result<(Sender, Renderer)> {
     let (sender, events) = Sender::new();
     let Output {
+        title,
         writer,
         is_terminal,
         colour,
@@ -160,8 +163,8 @@ pub fn start(mode: Mode, out: Output) -> io::Result<(Sender, Renderer)> {
         spool,
     } = out;
     let display: Box<dyn Display> = match mode {
-        Mode::Tty => Box::new(tty::Tty::new(size, colour, spool)),
-        Mode::Auto if is_terminal => Box::new(tty::Tty::new(size, colour, spool)),
+        Mode::Tty => Box::new(tty::Tty::new(title, size, colour, spool)),
+        Mode::Auto if is_terminal => Box::new(tty::Tty::new(title, size, colour, spool)),
         Mode::Auto | Mode::Plain => Box::new(plain::Plain::new(colour)),
         Mode::Quiet => Box::new(quiet::Quiet::new(colour, spool)),
         Mode::RawJson => Box::new(json::RawJson::new()),

@@ -22,6 +22,7 @@ type Size = Box<dyn Fn() -> Option<(u16, u16)> + Send>;
 
 /// See the module.
 pub(super) struct Tty {
+    title: &'static str,
     size: Size,
     colour: bool,
     spool: PathBuf,
@@ -76,8 +77,9 @@ const FAINT: &str = "2";
 const USUAL: &str = "";
 
 impl Tty {
-    pub(super) fn new(size: Size, colour: bool, spool: PathBuf) -> Self {
+    pub(super) fn new(title: &'static str, size: Size, colour: bool, spool: PathBuf) -> Self {
         Self {
+            title,
             size,
             colour,
             spool,
@@ -123,7 +125,8 @@ impl Tty {
     ) -> Vec<Row> {
         let ended = self.items.iter().filter(|item| item.end.is_some()).count();
         let mut head = format!(
-            "[+] Building {} ({ended}/{})",
+            "[+] {} {} ({ended}/{})",
+            self.title,
             format::seconds(now),
             self.items.len()
         );

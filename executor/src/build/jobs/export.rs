@@ -26,7 +26,11 @@ pub struct ExportLocalTask {
     pub dest: PathBuf,
 }
 
-pub(super) fn tar(scene: Scene, task: &ExportTarTask, fds: &mut Descriptors) -> Result<Vec<String>> {
+pub(super) fn tar(
+    scene: Scene,
+    task: &ExportTarTask,
+    fds: &mut Descriptors,
+) -> Result<Vec<String>> {
     let out = File::from(fds.take()?);
     let root = tree::open_readonly(&task.lowers)?;
     output::tar::export_tar(&root, scene.ids, out)

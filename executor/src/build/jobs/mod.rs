@@ -61,7 +61,7 @@ pub enum Reply {
     Layer(Option<LayerReply>),
     /// Files were copied.
     Copied(CopyReply),
-    /// A tree was exported, apart from what these lines tell.
+    /// A tree was written; what could not be kept, for people.
     Exported(Vec<String>),
     /// The command ended with this code, 128 + signal when a signal ended it; no layer.
     Exited(i32),

@@ -106,7 +106,7 @@ fn session(width: u16, height: u16) -> Session {
     let asked = Arc::clone(&size);
     let ask = Box::new(move || Some(*asked.lock().unwrap_or_else(PoisonError::into_inner)));
     Session {
-        script: Script::new(tty::Tty::new(ask, true, dir.path().into())),
+        script: Script::new(tty::Tty::new("Building", ask, true, dir.path().into())),
         screen: Screen::new(width.into(), height.into()),
         size,
         _dir: dir,

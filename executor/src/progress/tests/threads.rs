@@ -31,6 +31,7 @@ impl Write for Closed {
 
 fn output(writer: impl Write + Send + 'static, is_terminal: bool) -> Output {
     Output {
+        title: "Building",
         writer: Box::new(writer),
         is_terminal,
         colour: false,
