@@ -13,7 +13,7 @@ use crate::store::usage::{self, Share};
 /// Arguments of `df`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `table` or `json`
+    /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
 }

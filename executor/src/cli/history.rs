@@ -24,7 +24,7 @@ pub struct Args {
     /// Show ids only
     #[arg(short, long)]
     pub quiet: bool,
-    /// `table` or `json`
+    /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
 }

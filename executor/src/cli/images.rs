@@ -31,10 +31,10 @@ pub struct Args {
     /// Show the digests under which registries know the images
     #[arg(long)]
     pub digests: bool,
-    /// `table` or `json`
+    /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
-    /// `dangling=true|false` or `reference=PATTERN`
+    /// Show only what fits: dangling=true|false or reference=PATTERN
     #[arg(short, long = "filter", value_name = "KEY=VALUE")]
     pub filters: Vec<String>,
 }

@@ -18,7 +18,7 @@ pub struct Args {
     /// Names or ids of images
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
-    /// Fields to print: text with {{.Path.To.Field}} and {{json .Path}}, or `json`
+    /// Fields to print: text with {{.Path.To.Field}} and {{json .Path}}, or json alone
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
 }

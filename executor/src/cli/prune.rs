@@ -21,7 +21,7 @@ pub struct Args {
     /// Wait until no build runs
     #[arg(long)]
     pub wait: bool,
-    /// `until=DURATION`: forget cache records unused for that long, such as 24h or 7d
+    /// With until=DURATION, forget cache records unused for that long, such as 24h or 7d
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     pub filters: Vec<String>,
 }

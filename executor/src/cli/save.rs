@@ -31,7 +31,7 @@ pub struct Args {
 /// Formats of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For `docker load` and everything that reads OCI archives
+    /// For docker load and everything that reads OCI archives
     DockerArchive,
     /// An OCI image layout
     OciArchive,
