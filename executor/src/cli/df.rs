@@ -12,10 +12,10 @@ use crate::store::usage::{self, Share};
 
 /// Arguments of `df`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// `table` or `json`
+pub(super) struct Args {
+    /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub format: ListFormat,
+    pub(super) format: ListFormat,
 }
 
 /// One kind of content; sizes in bytes.
@@ -31,7 +31,7 @@ struct Line {
 }
 
 /// Runs the command; data goes to `out`.
-pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
+pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
     let usage = usage::measure(store)?;
     let line = |kind, share: Share| Line {
         kind,

@@ -14,19 +14,19 @@ use crate::store::images::short;
 
 /// Arguments of `history`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Name or id of an image
     #[arg(value_name = "IMAGE")]
-    pub image: String,
+    pub(super) image: String,
     /// Show everything in full
     #[arg(long)]
-    pub no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// Show ids only
     #[arg(short, long)]
-    pub quiet: bool,
-    /// `table` or `json`
+    pub(super) quiet: bool,
+    /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub format: ListFormat,
+    pub(super) format: ListFormat,
 }
 
 /// One step, latest first.
@@ -49,7 +49,7 @@ const WIDTH: usize = 45;
 ///
 /// # Errors
 /// When the image does not exist.
-pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
+pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
     let image = store.images().get(&args.image)?;
     let now = Timestamp::now();
     let mut layers = image

@@ -15,28 +15,28 @@ use crate::store::images::{Image, short};
 
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Only images of this repository, or with this name
     #[arg(value_name = "REPOSITORY[:TAG]")]
-    pub repository: Option<String>,
+    pub(super) repository: Option<String>,
     /// Show also images that have lost their names
     #[arg(short, long)]
-    pub all: bool,
+    pub(super) all: bool,
     /// Show ids only
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// Show ids in full
     #[arg(long)]
-    pub no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// Show the digests under which registries know the images
     #[arg(long)]
-    pub digests: bool,
-    /// `table` or `json`
+    pub(super) digests: bool,
+    /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub format: ListFormat,
-    /// `dangling=true|false` or `reference=PATTERN`
+    pub(super) format: ListFormat,
+    /// Show only what fits: dangling=true|false or reference=PATTERN
     #[arg(short, long = "filter", value_name = "KEY=VALUE")]
-    pub filters: Vec<String>,
+    pub(super) filters: Vec<String>,
 }
 
 /// One line of the list.
@@ -78,7 +78,7 @@ pub(super) fn image_size(store: &Store, image: &Image) -> u64 {
 ///
 /// # Errors
 /// [`Kind::Usage`] for an unknown filter; those of the store.
-pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
+pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
     let mut filter = parse_filters(&args.filters)?;
     filter.references.extend(args.repository.clone());
     let now = Timestamp::now();

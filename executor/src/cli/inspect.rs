@@ -14,20 +14,20 @@ use crate::store::images::Image;
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Names or ids of images
     #[arg(value_name = "IMAGE", required = true)]
-    pub images: Vec<String>,
-    /// Fields to print: text with {{.Path.To.Field}} and {{json .Path}}, or `json`
+    pub(super) images: Vec<String>,
+    /// Fields to print: text with {{.Path.To.Field}} and {{json .Path}}, or json alone
     #[arg(short, long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    pub(super) format: Option<String>,
 }
 
 /// Runs the command; data goes to `out`.
 ///
 /// # Errors
 /// When an image does not exist; nothing is printed then.
-pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
+pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
     let mut documents = Vec::new();
     for text in &args.images {
         documents.push(document(store, &store.images().get(text)?));

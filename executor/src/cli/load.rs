@@ -12,13 +12,13 @@ use crate::store::import;
 
 /// Arguments of `load`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// File to read; standard input without it
     #[arg(short, long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
+    pub(super) input: Option<PathBuf>,
     /// Print ids only
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(super) quiet: bool,
 }
 
 /// Runs the command; what was loaded goes to `out`. `stdin` is read when no file is named, and is
@@ -26,7 +26,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When it is not an image archive or a damaged one; nothing is added then.
-pub fn run(
+pub(super) fn run(
     args: &Args,
     store: &Store,
     stdin: Option<&mut (dyn Read + Send)>,

@@ -11,29 +11,29 @@ use crate::store::{Remover, Store};
 
 /// Arguments of `prune`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Forget the cache too: keep only what named images need
     #[arg(short, long)]
-    pub all: bool,
+    pub(super) all: bool,
     /// Do not ask
     #[arg(short, long)]
-    pub force: bool,
+    pub(super) force: bool,
     /// Wait until no build runs
     #[arg(long)]
-    pub wait: bool,
-    /// `until=DURATION`: forget cache records unused for that long, such as 24h or 7d
+    pub(super) wait: bool,
+    /// With until=DURATION, forget cache records unused for that long, such as 24h or 7d
     #[arg(long = "filter", value_name = "KEY=VALUE")]
-    pub filters: Vec<String>,
+    pub(super) filters: Vec<String>,
 }
 
 /// What the command talks to.
-pub struct Terminal<'a> {
+pub(super) struct Terminal<'a> {
     /// Standard output.
-    pub out: &'a mut dyn Write,
+    pub(super) out: &'a mut dyn Write,
     /// Standard error.
-    pub notes: &'a mut dyn Write,
+    pub(super) notes: &'a mut dyn Write,
     /// Where an answer comes from, when somebody is there to give it.
-    pub answers: Option<&'a mut dyn BufRead>,
+    pub(super) answers: Option<&'a mut dyn BufRead>,
 }
 
 impl std::fmt::Debug for Terminal<'_> {
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Terminal<'_> {
 ///
 /// # Errors
 /// [`Kind::Usage`] for an unknown filter; those of the store and of the remover.
-pub fn run(
+pub(super) fn run(
     args: &Args,
     store: &Store,
     remover: &Remover<'_>,

@@ -12,20 +12,20 @@ use crate::store::images::familiar;
 
 /// Arguments of `rmi`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Names or ids of images
     #[arg(value_name = "IMAGE", required = true)]
-    pub images: Vec<String>,
+    pub(super) images: Vec<String>,
     /// Remove an image by id although it has several names, and ignore images that don't exist
     #[arg(short, long)]
-    pub force: bool,
+    pub(super) force: bool,
 }
 
 /// Runs the command; what was removed goes to `out`.
 ///
 /// # Errors
 /// The first one, after all images were tried.
-pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
+pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
     let mut failed: Option<Error> = None;
     for text in &args.images {
         match store.images().remove(text, args.force) {

@@ -16,22 +16,22 @@ use crate::store::Store;
 
 /// Arguments of `save`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Names or ids of images
     #[arg(value_name = "IMAGE", required = true)]
-    pub images: Vec<String>,
+    pub(super) images: Vec<String>,
     /// File to write; standard output without it
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// Format of the archive
     #[arg(long, value_enum, default_value = "docker-archive")]
-    pub format: Format,
+    pub(super) format: Format,
 }
 
 /// Formats of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For `docker load` and everything that reads OCI archives
+pub(super) enum Format {
+    /// For docker load and everything that reads OCI archives
     DockerArchive,
     /// An OCI image layout
     OciArchive,
@@ -41,7 +41,7 @@ pub enum Format {
 ///
 /// # Errors
 /// When an image or one of its blobs does not exist; no archive appears then.
-pub fn run(args: &Args, store: &Store, stdout: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn run(args: &Args, store: &Store, stdout: BorrowedFd<'_>) -> Result<()> {
     let session = store.session()?;
     let mut exports: Vec<Export> = Vec::new();
     for text in &args.images {

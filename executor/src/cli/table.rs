@@ -15,7 +15,7 @@ const GAP: usize = 3;
 
 /// The value of `--format` of a listing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ListFormat {
+pub(super) enum ListFormat {
     /// Aligned columns under a heading.
     #[default]
     Table,
@@ -43,7 +43,11 @@ impl FromStr for ListFormat {
 }
 
 /// Writes rows under a heading.
-pub fn write_table(out: &mut dyn Write, heading: &[&str], rows: &[Vec<String>]) -> Result<()> {
+pub(super) fn write_table(
+    out: &mut dyn Write,
+    heading: &[&str],
+    rows: &[Vec<String>],
+) -> Result<()> {
     let mut widths: Vec<usize> = heading.iter().map(|h| h.width()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -66,7 +70,7 @@ pub fn write_table(out: &mut dyn Write, heading: &[&str], rows: &[Vec<String>]) 
 }
 
 /// Writes one JSON object a line.
-pub fn write_json_lines<T: Serialize>(out: &mut dyn Write, values: &[T]) -> Result<()> {
+pub(super) fn write_json_lines<T: Serialize>(out: &mut dyn Write, values: &[T]) -> Result<()> {
     let mut bytes = Vec::new();
     for value in values {
         serde_json::to_writer(&mut bytes, value).op("encode output")?;
@@ -76,7 +80,7 @@ pub fn write_json_lines<T: Serialize>(out: &mut dyn Write, values: &[T]) -> Resu
 }
 
 /// Writes data to standard output or what stands for it.
-pub fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
+pub(super) fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
     out.write_all(bytes)
         .and_then(|()| out.flush())
         .op("write output")

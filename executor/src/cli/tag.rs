@@ -6,20 +6,20 @@ use crate::store::Store;
 
 /// Arguments of `tag`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Name or id of an image
     #[arg(value_name = "IMAGE")]
-    pub source: String,
+    pub(super) source: String,
     /// The new name, which another image loses
     #[arg(value_name = "NAME")]
-    pub target: String,
+    pub(super) target: String,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// When the image does not exist or the name is not valid.
-pub fn run(args: &Args, store: &Store) -> Result<()> {
+pub(super) fn run(args: &Args, store: &Store) -> Result<()> {
     let name: Reference = args
         .target
         .parse()

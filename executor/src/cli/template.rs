@@ -17,7 +17,7 @@ fn unsupported(action: &str) -> Error {
 ///
 /// # Errors
 /// [`Kind::Usage`] for what is not supported, and for a field that does not exist.
-pub fn render(template: &str, value: &Value) -> Result<String> {
+pub(super) fn render(template: &str, value: &Value) -> Result<String> {
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {

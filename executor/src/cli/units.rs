@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 /// Writes a number of bytes with three significant digits.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -28,7 +28,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Writes how long ago a time (RFC 3339) was; `N/A` for one that is unknown or malformed.
-pub fn ago(time: Option<&str>, now: Timestamp) -> String {
+pub(super) fn ago(time: Option<&str>, now: Timestamp) -> String {
     match time.and_then(|t| t.parse::<Timestamp>().ok()) {
         Some(then) => format!("{} ago", span(now.as_second() - then.as_second())),
         None => "N/A".to_owned(),

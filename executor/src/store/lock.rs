@@ -319,4 +319,61 @@ mod tests {
             .clear(&|paths| panic!("own files need no job: {paths:?}"))
             .expect("clear");
     }
+
+    /// What the next test kills: a process in the midst of its work.
+    #[test]
+    #[ignore = "runs as a child of another test"]
+    fn child_at_work() {
+        let root = std::env::var_os("TEST_STORE").expect("a store");
+        let session = Store::open(Path::new(&root))
+            .expect("open")
+            .session()
+            .expect("session");
+        let staging = session.store().snapshots().staging(&session);
+        fs::write(staging.expect("staging").fs().join("file"), "x").expect("write");
+        let mut blob = session.blobs().writer().expect("writer");
+        io::Write::write_all(&mut blob, &[1; 10_000]).expect("write");
+        println!("ready");
+        std::thread::sleep(std::time::Duration::from_secs(600));
+        drop(blob);
+    }
+
+    #[test]
+    fn a_killed_process_leaves_garbage_that_is_recognised() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+        let (_dir, store) = store();
+        let mut children = Vec::new();
+        for _ in 0..2 {
+            let mut child = Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "store::lock::tests::child_at_work"])
+                .args(["--ignored", "--nocapture"])
+                .env("TEST_STORE", store.root())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("child");
+            let out = BufReader::new(child.stdout.take().expect("a pipe"));
+            assert!(out.lines().any(|l| l.expect("line").contains("ready")));
+            children.push(child);
+        }
+        assert!(dead_sessions(&store).expect("list").is_empty());
+        assert!(Exclusive::take(&store, false).expect("take").is_none());
+        let mut dead = 0;
+        for mut child in children {
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+            dead += 1;
+            assert_eq!(dead_sessions(&store).expect("list").len(), dead);
+        }
+        let session = store.session().expect("the next session");
+        for one in dead_sessions(&store).expect("list") {
+            one.bury(session.scratch()).expect("bury");
+        }
+        drop(session);
+        let left = |d: &str| fs::read_dir(store.root().join(d)).expect("list").count();
+        assert_eq!(
+            (left("tmp"), left("blobs/sha256"), left("snapshots")),
+            (0, 0, 0)
+        );
+    }
 }
