@@ -69,7 +69,7 @@ fn what_a_copy_keeps_counts() {
             symlink("b", d.join("d/link")).expect("symlink");
         }),
         ("an empty directory", |d| {
-            fs::create_dir(d.join("d/new")).expect("mkdir")
+            fs::create_dir(d.join("d/new")).expect("mkdir");
         }),
         ("a hard link instead of a copy", |d| {
             fs::copy(d.join("d/a"), d.join("d/a2")).expect("copy");
