@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Kind;
 use std::fs;
 use std::os::unix::fs::symlink;
 
