@@ -153,11 +153,10 @@ impl Matcher {
             matched: vec![false; self.rules.len()],
         };
         for (index, rule) in self.rules.iter().enumerate() {
+            // BuildKit's walker leaves out rules that can't change the verdict, and then forgets
+            // for the children that they matched; moby's documented rule has no such gap.
             let inherited = parent.matched.get(index).copied().unwrap_or(false);
-            // A rule that cannot change the verdict is not asked, and counts as not matched for
-            // the children either: moby's rule, visible in `a/b` + `!a`.
-            let asked = || rule.exception == state.excluded && rule.matcher.matches(name);
-            if inherited || asked() {
+            if inherited || rule.matcher.matches(name) {
                 state.matched[index] = true;
                 state.excluded = !rule.exception;
                 state.by = Some(index);
@@ -266,8 +265,7 @@ mod tests {
             ("foo\n!foo", "foo", false),
             ("docs\n!docs/README.md", "docs/README.md", false),
             ("docs\n!docs/README.md", "docs/other", true),
-            // Not asked for `docs`, which the first rule had excluded already.
-            ("docs\n!docs/README.md\ndocs", "docs/README.md", false),
+            ("docs\n!docs/README.md\ndocs", "docs/README.md", true),
             ("docs/*\n!docs/README.md", "docs/sub/README.md", true),
             ("*\n!src", "src/deep/file", false),
             ("*\n!src\nsrc/*.o", "src/a.o", true),
@@ -279,8 +277,9 @@ mod tests {
             ),
             ("**\n!dist/*.whl", "dist/a.whl", false),
             ("**\n!dist/*.whl", "dist/a.tar", true),
-            // An exception that names only a parent does not reach below it.
-            ("a/b\n!a", "a/b", true),
+            ("a/b\n!a", "a/b", false),
+            ("a/b\n!a\na/b/c", "a/b/c", true),
+            ("*\n!**/k", "c/d/k", false),
             (".", "anything", false),
             ("/", "anything", false),
             ("..\n../x", "x", false),

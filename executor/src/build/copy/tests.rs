@@ -74,12 +74,19 @@ fn list(root: &Path, below: &Path, out: &mut Vec<String>) {
     }
 }
 
-/// Ids under which the test's user can own files: root has all, others only themselves.
+/// Tells whether the test's user can give files away: real root, or root with a range of ids.
+pub(in crate::build) fn can_chown() -> bool {
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::os::unix::fs::chown(file.path(), Some(12), Some(13)).is_ok()
+}
+
+/// Ids under which the test's user can own files.
 pub(in crate::build) fn own_ids() -> (IdMap, Identity) {
-    let uid = rustix::process::geteuid().as_raw();
-    let (first, count, identity) = match uid {
-        0 => (0, 65_536, Identity::Host),
-        _ => (uid, 1, Identity::Single),
+    let first = rustix::process::geteuid().as_raw();
+    let (count, identity) = if can_chown() {
+        (65_536, Identity::Host)
+    } else {
+        (1, Identity::Single)
     };
     (IdMap { first, count }, identity)
 }
@@ -386,9 +393,42 @@ fn attributes_come_along() {
 }
 
 #[test]
+fn capabilities_survive_the_change_of_owner() {
+    use crate::context::xattrs::{self, Attribute};
+    let trees = Trees::new();
+    make(trees.source.path(), &["755 f=F"]);
+    // cap_net_raw=ep, version 2.
+    let mut value = vec![1, 0, 0, 2, 0, 0x20, 0, 0];
+    value.extend([0; 12]);
+    let attribute = Attribute {
+        name: xattrs::CAPABILITY.into(),
+        value,
+    };
+    if !can_chown() {
+        println!("SKIP: files can't be given away here");
+        return;
+    }
+    let file = fs::File::open(trees.source.path().join("f")).expect("open");
+    if let Err(e) = xattrs::write(&file, &attribute, None) {
+        println!("SKIP: no file capabilities here: {e}");
+        return;
+    }
+    let (source, dest) = trees.roots();
+    for (identity, path) in [(Identity::Host, "host"), (Identity::Subids, "subids")] {
+        let mut request = request(&["f"], path);
+        request.owners = Owners::Ids { uid: 5, gid: 5 };
+        let stats = copy(&source, &dest, &request, own_ids().0, identity).expect("copy");
+        assert_eq!(stats.warnings, Vec::<String>::new());
+        let copied = fs::File::open(trees.dest.path().join(path)).expect("open");
+        let read = xattrs::read(&copied).expect("read");
+        assert_eq!(read, std::slice::from_ref(&attribute), "{path}");
+    }
+}
+
+#[test]
 fn owners_are_root_the_named_or_the_sources() {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIP: needs root");
+    if !can_chown() {
+        println!("SKIP: files can't be given away here");
         return;
     }
     let trees = sample();

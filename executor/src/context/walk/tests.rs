@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Kind;
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -142,13 +143,13 @@ fn an_entry_that_goes_away_or_is_replaced_is_an_error() {
     let (a, b) = (dir.path().join("d/a"), dir.path().join("d/b"));
     let error = tree
         .walk(&matches[0], &mut |step| {
-            if let Step::Item(node) = step {
-                if node.name == "a" {
-                    // Both names now exist, but `a` is another file.
-                    fs::rename(&b, &a).expect("rename");
-                    fs::write(&b, "new").expect("write");
-                    return node.open().map(drop);
-                }
+            if let Step::Item(node) = step
+                && node.name == "a"
+            {
+                // Both names now exist, but `a` is another file.
+                fs::rename(&b, &a).expect("rename");
+                fs::write(&b, "new").expect("write");
+                return node.open().map(drop);
             }
             Ok(())
         })
