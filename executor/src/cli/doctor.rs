@@ -97,13 +97,13 @@ fn findings(features: &Features, root: &Path) -> Vec<Finding> {
             "seccomp_notify",
             "answering system calls for a step (Linux 5.0)",
             &present(features.seccomp_notify, "the kernel is too old"),
-            Some("nothing yet"),
+            Some("nothing is lost by that so far"),
         ),
         finding(
             "landlock",
             &landlock,
             &present(features.landlock.is_some(), "not switched on in the kernel"),
-            Some("one wall less between a step and this machine"),
+            Some("nothing is lost by that so far"),
         ),
     ]
 }
@@ -328,7 +328,7 @@ mod tests {
         for wanted in [
             "  nothing    no user namespace\n",
             "  NO   user namespaces: permission denied\n",
-            "  no   Landlock: not switched on in the kernel\n       one wall less",
+            "  no   Landlock: not switched on in the kernel\n       nothing is lost",
             "What to change\n  - a switch is off: switch it on\n  - ask for one\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} in {text}");
