@@ -147,9 +147,8 @@ fn try_inside(request: Request) -> Vec<u8> {
 fn try_overlay(dir: &Path) -> (Support, Support) {
     let place = dir.join(format!(".probe-{}", std::process::id()));
     let parts = ["lower1", "lower2", "upper", "work"].map(|name| place.join(name));
-    let made = parts
-        .iter()
-        .try_for_each(|part| fs::create_dir_all(part))
+    let made = fs::create_dir(&place)
+        .and_then(|()| parts.iter().try_for_each(fs::create_dir))
         .op_path("create directory", &place);
     let [one, two, upper, work] = &parts;
     let tried = made.and_then(|()| overlay::try_mount(&[one, two], upper, work));
@@ -162,9 +161,8 @@ fn try_overlay(dir: &Path) -> (Support, Support) {
 }
 
 fn cgroup() -> Cgroup {
-    const V2_MAGIC: i64 = 0x6367_7270;
-    let is_v2 =
-        |path: &str| rustix::fs::statfs(path).is_ok_and(|s| i64::from(s.f_type) == V2_MAGIC);
+    const V2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+    let is_v2 = |path: &str| rustix::fs::statfs(path).is_ok_and(|s| s.f_type == V2_MAGIC);
     if is_v2("/sys/fs/cgroup") {
         Cgroup::V2
     } else if is_v2("/sys/fs/cgroup/unified") {

@@ -265,7 +265,7 @@ impl<'a> Copier<'a> {
                         self.place(parent.fd.as_fd(), &at, node)
                     }
                     None => {
-                        let parent = path.parent().unwrap_or(Path::new("/"));
+                        let parent = path.parent().unwrap_or_else(|| Path::new("/"));
                         let dir = self.dest.open_dir(parent).op_path("open", parent)?;
                         self.place(dir.as_fd(), &path, node)
                     }
@@ -310,7 +310,7 @@ impl<'a> Copier<'a> {
             Some(_) => Ok(path),
             None => {
                 // The destination was a dangling link, maybe to a directory that is missing.
-                self.make_dirs(path.parent().unwrap_or(Path::new("/")))?;
+                self.make_dirs(path.parent().unwrap_or_else(|| Path::new("/")))?;
                 Ok(path)
             }
         }

@@ -238,7 +238,11 @@ fn file_pattern(fetched: &Fetched, url: &str, dest: &str) -> Result<String> {
         return Err(Error::new(format!("`{url}` gives its file no name"))
             .hint("name the file in ADD's destination"));
     }
-    let name = fetched.path.file_name().unwrap_or_default().to_string_lossy();
+    let name = fetched
+        .path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let mut pattern = String::with_capacity(name.len());
     for c in name.chars() {
         if matches!(c, '*' | '?' | '[' | '\\') {
@@ -254,8 +258,8 @@ impl FileDigests for Known {
         self.0.lookup(&file_stat(key))
     }
 
-    fn insert(&self, key: &FileKey, digest: Digest) {
-        self.0.insert(file_stat(key), digest, SystemTime::now());
+    fn insert(&self, key: &FileKey, digest: Digest, seen: SystemTime) {
+        self.0.insert(file_stat(key), digest, seen);
     }
 }
 
@@ -264,18 +268,7 @@ fn file_stat(key: &FileKey) -> FileStat {
         dev: key.dev,
         ino: key.ino,
         size: key.size,
-        mtime: split(key.mtime),
-        ctime: split(key.ctime),
+        mtime: key.mtime,
+        ctime: key.ctime,
     }
-}
-
-/// Splits nanoseconds since the epoch into seconds and the rest.
-fn split(nanoseconds: i128) -> (i64, u32) {
-    const SECOND: i128 = 1_000_000_000;
-    let seconds = nanoseconds.div_euclid(SECOND);
-    let rest = nanoseconds.rem_euclid(SECOND);
-    (
-        i64::try_from(seconds).unwrap_or(i64::MAX),
-        u32::try_from(rest).unwrap_or(0),
-    )
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::base::Images;
 use super::jobs::{
-    Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task, WorkdirTask,
+    Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task,
+    WorkdirTask,
 };
 use super::keys;
 use super::schedule::{Earlier, Places};
@@ -276,7 +277,11 @@ impl Stage<'_> {
             CopyFrom::Context => self.shared.sources.prepare(copy),
             CopyFrom::Stage(index) => {
                 let built = self.earlier.result(*index)?;
-                Ok(Prepared::tree(copy, built.state.layers, format!("stage {index}")))
+                Ok(Prepared::tree(
+                    copy,
+                    built.state.layers,
+                    format!("stage {index}"),
+                ))
             }
             CopyFrom::Image(reference) => {
                 let platform = &self.head.platform;

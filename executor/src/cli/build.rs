@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use super::environment::Environment;
 use super::{IsolationChoice, RegistryArgs, streams};
 use crate::build::base::PullPolicy;
+use crate::context::location::{DockerfileLocation, Location};
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -196,33 +197,13 @@ pub(super) fn parse_mode(text: &str) -> Option<Mode> {
     ProgressChoice::from_str(text, false).ok().map(Mode::from)
 }
 
-/// Where the files come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ContextSource {
-    /// A directory.
-    Directory(PathBuf),
-    /// A tar archive, or a bare Dockerfile, on standard input.
-    Stdin,
-}
-
-/// Where the Dockerfile comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DockerfileSource {
-    /// `Dockerfile` in the context, else `Containerfile`.
-    Default,
-    /// This file: relative to the working directory, or a path within an archive.
-    Path(PathBuf),
-    /// Standard input.
-    Stdin,
-}
-
 /// What is to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Where the files come from.
-    pub context: ContextSource,
+    pub context: Location,
     /// Where the Dockerfile comes from.
-    pub dockerfile: DockerfileSource,
+    pub dockerfile: DockerfileLocation,
     /// Stage to build, by name or number.
     pub target: Option<String>,
     /// Build arguments that have a value; a later one wins.
@@ -272,13 +253,13 @@ impl Args {
     /// # Errors
     /// [`Kind::Usage`], naming what is wrong or not supported yet.
     pub(super) fn request(self, environment: &Environment) -> Result<Request> {
-        let context = context_source(&self.context)?;
+        let context = Location::parse(&self.context)?;
         let dockerfile = match self.file {
-            None => DockerfileSource::Default,
-            Some(path) if path.as_os_str() == "-" => DockerfileSource::Stdin,
-            Some(path) => DockerfileSource::Path(path),
+            None => DockerfileLocation::Default,
+            Some(path) if path.as_os_str() == "-" => DockerfileLocation::Stdin,
+            Some(path) => DockerfileLocation::Path(path),
         };
-        if context == ContextSource::Stdin && dockerfile == DockerfileSource::Stdin {
+        if context == Location::Stdin && dockerfile == DockerfileLocation::Stdin {
             return Err(
                 usage("context and Dockerfile can't both come from standard input").hint(
                     "a bare Dockerfile on standard input needs no -f: `sandcrab build - < FILE`",
@@ -326,30 +307,6 @@ impl Args {
 
 fn usage(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(text).kind(Kind::Usage)
-}
-
-fn context_source(text: &str) -> Result<ContextSource> {
-    const REMOTE: [&str; 6] = [
-        "http://",
-        "https://",
-        "git://",
-        "ssh://",
-        "git@",
-        "github.com/",
-    ];
-    if text == "-" {
-        return Ok(ContextSource::Stdin);
-    }
-    let is_remote = REMOTE.iter().any(|prefix| text.starts_with(prefix));
-    // As docker does: a directory of that name comes first.
-    if is_remote && !std::path::Path::new(text).exists() {
-        return Err(usage(format!("a context from a URL is not supported yet: `{text}`"))
-            .hint("fetch it first and name the directory, or pipe an archive: `curl -L URL | sandcrab build -`"));
-    }
-    if text.is_empty() {
-        return Err(usage("the context is empty").hint("use `.` for the current directory"));
-    }
-    Ok(ContextSource::Directory(text.into()))
 }
 
 fn parse_tag(text: &str) -> Result<Reference> {
@@ -498,8 +455,8 @@ mod tests {
         assert_eq!(
             least,
             Request {
-                context: ContextSource::Directory(".".into()),
-                dockerfile: DockerfileSource::Default,
+                context: Location::Directory(".".into()),
+                dockerfile: DockerfileLocation::Default,
                 target: None,
                 build_args: Vec::new(),
                 platform: Platform::host(),
@@ -558,9 +515,9 @@ mod tests {
         .expect("request");
         assert_eq!(
             most.dockerfile,
-            DockerfileSource::Path("d/Dockerfile".into())
+            DockerfileLocation::Path("d/Dockerfile".into())
         );
-        assert_eq!(most.context, ContextSource::Stdin);
+        assert_eq!(most.context, Location::Stdin);
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(
             most.build_args,

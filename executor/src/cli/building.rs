@@ -14,13 +14,15 @@ use super::exit::{Failure, Source};
 use super::push;
 use super::{Global, registries, streams};
 use crate::build::base::Images;
-use crate::build::jobs::{ExportLocalTask, ExportTarTask, FileMount, Task};
+use crate::build::jobs::{ExportLocalTask, ExportTarTask, FileMount, Reply, Task};
 use crate::build::sources::Sources;
 use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
 use crate::build::{self, Build};
-use crate::context::Context;
+use crate::context::http::FetchOptions;
+use crate::context::location::Location;
+use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
 use crate::error::{Error, Result, ResultExt};
@@ -33,7 +35,7 @@ use crate::output::transcode::Watch;
 use crate::output::{archive, metadata};
 use crate::plan;
 use crate::progress::Mode;
-use crate::progress::event::Sender;
+use crate::progress::event::{Sender, Vertex};
 use crate::registry::Registry;
 use crate::store::images::Image;
 use crate::store::lock::Session;
@@ -120,20 +122,15 @@ struct Building<'a> {
 impl Building<'_> {
     fn run(&self, source: &mut Option<Source>) -> Result<Finished> {
         let request = self.request;
-        let context = self.open_context()?;
-        let read = context.dockerfile()?;
+        let (context, dockerfile) = self.open_context()?;
+        let identity = self.context_identity();
         let file = source.insert(Source {
-            name: read.name,
-            text: read.text,
+            name: dockerfile.name,
+            text: dockerfile.bytes,
         });
         let plan = self.plan(&file.text)?;
-        let sources = Sources::new(
-            context.root()?,
-            context.ignore_file(),
-            self.session.cache().stats(context.identity().as_bytes()),
-            self.session,
-            self.progress,
-        )?;
+        let known = self.session.cache().stats(identity.as_bytes());
+        let sources = Sources::new(&context, known, self.session, self.progress);
         let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
         let images = Images::new(self.session, self.registry, self.progress, request.pull);
         let settings = build::Settings {
@@ -170,17 +167,32 @@ impl Building<'_> {
         })
     }
 
-    fn open_context(&self) -> Result<Context> {
-        let vertex = self
-            .progress
-            .start("[internal] load build definition and context");
-        let scratch = self.session.scratch().fresh("context");
-        let opened = Context::open(&self.request.context, &self.request.dockerfile, &scratch);
+    fn open_context(&self) -> Result<(Context, DockerfileText)> {
+        let name = "[internal] load build definition and context";
+        let vertex = self.progress.start(name);
+        let opened = context::open(OpenRequest {
+            location: &self.request.context,
+            dockerfile: &self.request.dockerfile,
+            stdin: &mut std::io::stdin(),
+            tmp: self.session.scratch().dir(),
+            fetch: &FetchOptions::default(),
+        });
         match &opened {
             Ok(_) => vertex.done(),
             Err(error) => vertex.fail(error.chain()),
         }
         opened
+    }
+
+    /// Names the context in the cache of file digests.
+    fn context_identity(&self) -> String {
+        match &self.request.context {
+            Location::Directory(path) => {
+                let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                full.display().to_string()
+            }
+            Location::Stdin | Location::Url(_) => "-".into(),
+        }
     }
 
     fn plan(&self, text: &[u8]) -> Result<plan::Plan> {
@@ -214,11 +226,20 @@ impl Building<'_> {
                 names.extend(output.names.iter().cloned());
             }
         }
-        let stored = build::store(self.session, state, &names)
-            .and_then(|stored| self.session.store().images().get(&stored.manifest.to_string()));
+        let stored = build::store(self.session, state, &names).and_then(|stored| {
+            self.session
+                .store()
+                .images()
+                .get(&stored.manifest.to_string())
+        });
         match &stored {
             Ok(image) => {
-                vertex.status(&format!("writing image {}", image.config_digest), 0, None, true);
+                vertex.status(
+                    &format!("writing image {}", image.config_digest),
+                    0,
+                    None,
+                    true,
+                );
                 for name in &names {
                     vertex.status(&format!("naming to {name}"), 0, None, true);
                 }
@@ -255,9 +276,17 @@ impl Building<'_> {
             Target::Image { .. } => {
                 let names = self.names(output);
                 let cancel = &self.desk.cancel;
-                push::push(self.registry, self.session, image, names, &output.form, &vertex, cancel)
-                    .and_then(|_| prepare_push(self.session, image, &output.form, watch))
-                    .map(Some)
+                push::push(
+                    self.registry,
+                    self.session,
+                    image,
+                    names,
+                    &output.form,
+                    &vertex,
+                    cancel,
+                )
+                .and_then(|_| prepare_push(self.session, image, &output.form, watch))
+                .map(Some)
             }
             Target::Archive { format, dest, tar } => {
                 prepare_push(self.session, image, &output.form, watch)
@@ -271,8 +300,8 @@ impl Building<'_> {
                     })
                     .map(|()| None)
             }
-            Target::Tar(dest) => self.write_tar(dest, state, trees).map(|()| None),
-            Target::Local(dest) => self.write_files(dest, state, trees).map(|()| None),
+            Target::Tar(dest) => self.write_tar(&vertex, dest, state, trees).map(|()| None),
+            Target::Local(dest) => self.write_files(&vertex, dest, state, trees).map(|()| None),
         };
         match &result {
             Ok(_) => vertex.done(),
@@ -289,16 +318,24 @@ impl Building<'_> {
         }
     }
 
-    fn write_tar(&self, dest: &Dest, state: &State, trees: &Trees<'_>) -> Result<()> {
+    fn write_tar(
+        &self,
+        vertex: &Vertex,
+        dest: &Dest,
+        state: &State,
+        trees: &Trees<'_>,
+    ) -> Result<()> {
         let mut destination = Destination::open(dest, stdout().as_fd())?;
         let lowers = trees.lowers(&state.layers, "the result")?;
         let task = Task::ExportTar(ExportTarTask { lowers });
-        self.worker.submit(&task, &[destination.file().as_fd()])?;
+        let reply = self.worker.submit(&task, &[destination.file().as_fd()])?;
+        note(vertex, &reply);
         destination.finish()
     }
 
     fn write_files(
         &self,
+        vertex: &Vertex,
         dest: &std::path::Path,
         state: &State,
         trees: &Trees<'_>,
@@ -309,7 +346,8 @@ impl Building<'_> {
             lowers,
             dest: std::path::absolute(dest).op_path("find", dest)?,
         });
-        self.worker.submit(&task, &[]).map(drop)
+        note(vertex, &self.worker.submit(&task, &[])?);
+        Ok(())
     }
 
     /// Writes `--iidfile` and `--metadata-file`.
@@ -332,6 +370,14 @@ impl Building<'_> {
     }
 }
 
+fn note(vertex: &Vertex, reply: &Reply) {
+    if let Reply::Exported(notes) = reply {
+        for text in notes {
+            vertex.warn(text.clone());
+        }
+    }
+}
+
 fn stdout() -> std::io::Stdout {
     std::io::stdout()
 }
@@ -347,9 +393,8 @@ fn shown(dest: &Dest) -> String {
 pub(super) fn provided_files(hostname: &str) -> Vec<FileMount> {
     // A host without the file has no name service to lend.
     let resolv = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    let hosts = format!(
-        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    );
+    let hosts =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     vec![
         FileMount {
             path: "/etc/resolv.conf".into(),

@@ -11,9 +11,8 @@ use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::Failure;
 use super::{
-    Cli, Command, Global, IsolationChoice, building, df, doctor, history, images,
-    inspect, load, login, logout, prune, pull, push, registries, rmi, running, save, signals,
-    streams, tag,
+    Cli, Command, Global, IsolationChoice, building, df, doctor, history, images, inspect, load,
+    login, logout, prune, pull, push, registries, rmi, running, save, signals, streams, tag,
 };
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -39,7 +38,9 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
             let settings = global.settings(environment, None, None)?;
             streams::complain(&logout::run(&args, &settings, environment)?);
         }
-        Command::Images(args) => print(|out| images::run(&args, &open(&global, environment)?, out))?,
+        Command::Images(args) => {
+            print(|out| images::run(&args, &open(&global, environment)?, out))?
+        }
         Command::Inspect(args) => {
             print(|out| inspect::run(&args, &open(&global, environment)?, out))?;
         }
@@ -125,7 +126,10 @@ fn mode(quiet: bool, environment: &Environment) -> Result<Mode> {
 }
 
 fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -> Result<()> {
-    let mut desk = Desk::start(global.settings(environment, None, None)?, IsolationChoice::Auto)?;
+    let mut desk = Desk::start(
+        global.settings(environment, None, None)?,
+        IsolationChoice::Auto,
+    )?;
     let store = desk.store()?;
     let worker = desk.worker()?;
     let mut answers = io::stdin().lock();
@@ -138,6 +142,11 @@ fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -
             None
         },
     };
-    prune::run(args, &store, &|paths| desk::remove(&worker, paths), terminal)
-        .map_err(|e: Error| e.during("prune the store"))
+    prune::run(
+        args,
+        &store,
+        &|paths| desk::remove(&worker, paths),
+        terminal,
+    )
+    .map_err(|e: Error| e.during("prune the store"))
 }

@@ -71,14 +71,28 @@ pub(super) fn describe(failure: &Failure, colour: bool, debug: bool) -> String {
     let mut text = String::new();
     let nowhere = Source::default();
     let source = source.as_ref().unwrap_or(&nowhere);
+    // A finding that says what the error says only shows the place.
+    let chain = error.chain();
+    let (places, findings): (Vec<_>, Vec<_>) = error
+        .diagnostics()
+        .iter()
+        .cloned()
+        .partition(|finding| finding.message == chain);
+    for place in places {
+        text.push_str(&diagnostics::excerpt(
+            &source.name,
+            &source.text,
+            &place.span,
+        ));
+    }
     text.push_str(&diagnostics::render(
-        error.diagnostics(),
+        &findings,
         &source.name,
         &source.text,
         colour,
         streams::columns(),
     ));
-    let all = if debug { causes(error) } else { error.chain() };
+    let all = if debug { causes(error) } else { chain };
     line(
         &mut text,
         &format!("{red}error{reset}{bold}:{reset} {}", safe(&all)),

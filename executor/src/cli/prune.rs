@@ -127,7 +127,7 @@ fn parse_until(filter: &str) -> Result<Duration> {
             .find(|c: char| !c.is_ascii_digit())
             .ok_or_else(invalid)?;
         let number: u64 = rest[..digits].parse().map_err(|_| invalid())?;
-        let (unit, after) = match rest[digits..].as_bytes() {
+        let (unit, after) = match &rest.as_bytes()[digits..] {
             [b's', ..] => (1, &rest[digits + 1..]),
             [b'm', ..] => (60, &rest[digits + 1..]),
             [b'h', ..] => (3600, &rest[digits + 1..]),

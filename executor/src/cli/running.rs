@@ -93,12 +93,13 @@ fn start(
     }));
     let reply = if request.tty {
         let (mut terminal, container) = Terminal::open()?;
-        let fd = container.as_fd();
+        let mut ends = Some(container);
         std::thread::scope(|scope| {
             scope.spawn(|| terminal.carry());
-            let reply = worker.submit(&task, &[fd, fd, fd]);
+            let fds: Vec<_> = ends.iter().flat_map(|end| [end.as_fd(); 3]).collect();
+            let reply = worker.submit(&task, &fds);
             // The last open end on the container's side ends the carrying.
-            drop(container);
+            drop(ends.take());
             reply
         })?
     } else {
@@ -150,7 +151,10 @@ fn command(request: &Request, config: &ContainerConfig, hostname: String) -> Res
         env.retain(|e| e.split_once('=').map_or(e.as_str(), |(n, _)| n) != name);
         env.push(format!("{name}={value}"));
     }
-    let cwd = request.workdir.clone().unwrap_or(config.working_dir.clone());
+    let cwd = request
+        .workdir
+        .clone()
+        .unwrap_or(config.working_dir.clone());
     Ok(Command {
         argv,
         env,

@@ -48,8 +48,7 @@ impl Terminal {
         unlockpt(&controller).op("unlock pseudo-terminal")?;
         let name = ptsname(&controller, Vec::new()).op("name pseudo-terminal")?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let container =
-            rustix::fs::open(name, flags, Mode::empty()).op("open pseudo-terminal")?;
+        let container = rustix::fs::open(name, flags, Mode::empty()).op("open pseudo-terminal")?;
         tcsetwinsize(&controller, size).op("set window size")?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -95,7 +94,11 @@ impl Terminal {
                     Ok(0) | Err(_) => return,
                     Ok(n) => {
                         let mut out = std::io::stdout().lock();
-                        if out.write_all(&buffer[..n]).and_then(|()| out.flush()).is_err() {
+                        if out
+                            .write_all(&buffer[..n])
+                            .and_then(|()| out.flush())
+                            .is_err()
+                        {
                             return;
                         }
                     }

@@ -28,8 +28,8 @@ use crate::context::xattrs;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::Digest;
 
-/// Entries that are gathered before they are hashed.
-const BATCH: usize = 4096;
+/// Entries that are gathered before they are hashed; few in tests, so that they fill some.
+const BATCH: usize = if cfg!(test) { 64 } else { 4096 };
 /// Below this many bytes, threads cost more than they save.
 const PARALLEL_BYTES: u64 = 1 << 20;
 /// Changes whenever the same tree would give another digest.
@@ -452,3 +452,6 @@ fn hash_file(root: &Root, path: &Path, key: &FileKey, buffer: &mut [u8]) -> Resu
     push(&mut record, &hasher.finalize());
     Ok(Digest::of(&record))
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
 /// Looks for a near name in the same directory first, then for the same name elsewhere.
 pub(super) fn near(tree: &Tree<'_>, wanted: &Path, missing: &Path) -> Option<String> {
     let name = missing.file_name()?.to_str()?;
-    let dir = missing.parent().unwrap_or(Path::new(""));
+    let dir = missing.parent().unwrap_or_else(|| Path::new(""));
     let siblings: Vec<String> = tree
         .list(dir)
         .unwrap_or_default()
@@ -65,7 +65,9 @@ pub(super) fn near(tree: &Tree<'_>, wanted: &Path, missing: &Path) -> Option<Str
     {
         let found = dir.join(sibling);
         let whole = wanted.strip_prefix(missing).map(|rest| found.join(rest));
-        let better = whole.ok().filter(|w| tree.root().stat(w, true).is_ok());
+        let better = whole
+            .ok()
+            .filter(|w| wanted != missing && tree.root().stat(w, true).is_ok());
         return Some(better.unwrap_or(found).display().to_string());
     }
     elsewhere(tree, wanted).map(|path| path.display().to_string())
@@ -88,7 +90,7 @@ fn elsewhere(tree: &Tree<'_>, wanted: &Path) -> Option<PathBuf> {
         }
         for entry in names {
             let path = dir.join(&entry);
-            if entry == name && !tree.is_hidden(&path) {
+            if entry == name && path != wanted && !tree.is_hidden(&path) {
                 return Some(path);
             }
             todo.push_back(path);

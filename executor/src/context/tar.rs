@@ -58,7 +58,7 @@ impl Unpacking<'_> {
         let name = path.file_name().ok_or_else(|| {
             Error::new("the archive's root is not a directory, in the context's archive")
         })?;
-        let dir = self.make_dirs(path.parent().unwrap_or(Path::new("")))?;
+        let dir = self.make_dirs(path.parent().unwrap_or_else(|| Path::new("")))?;
         self.make_room(&dir, name, path)?;
         match entry.kind {
             EntryKind::File => self.file(&dir, name, entry, reader),

@@ -190,12 +190,12 @@ impl<'a> Tree<'a> {
     /// Those of `visit`, which end the walk; and when an entry can't be read or goes away.
     pub fn walk(&self, from: &Match, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
         let name = from.path.file_name();
-        let parent = from.path.parent().unwrap_or(Path::new(""));
+        let parent = from.path.parent().unwrap_or_else(|| Path::new(""));
         let dir = self
             .root
             .open_dir(parent)
             .op_path("open directory", parent)?;
-        let name = name.unwrap_or(OsStr::new("."));
+        let name = name.unwrap_or_else(|| OsStr::new("."));
         if !from.is_dir() {
             return visit(Step::Item(&Node {
                 path: &from.path,
@@ -230,7 +230,10 @@ impl<'a> Tree<'a> {
                 state,
             } => Ok(Match {
                 source: index,
-                name: path.file_name().unwrap_or(OsStr::new("")).to_owned(),
+                name: path
+                    .file_name()
+                    .unwrap_or_else(|| OsStr::new(""))
+                    .to_owned(),
                 path: real,
                 stat,
                 state,
@@ -582,3 +585,6 @@ fn changed_or(errno: Errno, op: &'static str, path: &Path) -> Error {
         other => Error::new(op).path(path).source(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

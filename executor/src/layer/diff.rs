@@ -173,7 +173,7 @@ impl<W: Write> Differ<'_, W> {
         if kind != EntryKind::Dir && stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&id) {
-                entry.kind = EntryKind::Hardlink;
+                (entry.kind, entry.size) = (EntryKind::Hardlink, 0);
                 entry.link.clone_from(first);
                 self.append(&entry)?;
                 return Ok(None);
@@ -346,3 +346,6 @@ fn foreign_upper(path: &[u8], name: &[u8]) -> Error {
     .path_bytes(path)
     .kind(Kind::Internal)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,3 +12,8 @@ pub mod tar_apply;
 pub mod tar_read;
 pub mod tar_write;
 mod xattr;
+
+#[cfg(test)]
+mod overlay_tests;
+#[cfg(test)]
+mod testing;

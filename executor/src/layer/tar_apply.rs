@@ -177,3 +177,6 @@ fn unpacking(path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Error {
             .source(std::io::Error::from(e))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,7 +297,9 @@ fn extension(path: &[u8], data: &[u8], out: &mut Vec<u8>) {
     header.set_cksum();
     out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(data);
-    out.resize(out.len().next_multiple_of(BLOCK), 0);
+    // The buffer itself need not be aligned: it may have been drained amid a file.
+    let padding = data.len().next_multiple_of(BLOCK) - data.len();
+    out.resize(out.len() + padding, 0);
 }
 
 /// Puts a string into a field, whole; tells whether it fits. What does not fit is cut.
@@ -336,3 +338,6 @@ fn put_octal(field: &mut [u8], value: u64) -> bool {
     field[width] = 0;
     fits
 }
+
+#[cfg(test)]
+mod tests;

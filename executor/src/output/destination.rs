@@ -79,7 +79,8 @@ impl Destination {
         }
     }
 
-    fn file(&self) -> &File {
+    /// Returns the open file, for a job to write to.
+    pub fn file(&self) -> &File {
         match &self.inner {
             Inner::Direct(file) => file,
             Inner::Aside(file, _) => file.as_file(),

@@ -9,6 +9,8 @@ pub mod archive;
 pub mod assemble;
 pub mod destination;
 pub mod layout;
+pub mod local;
 pub mod metadata;
 pub mod options;
+pub mod tar;
 pub mod transcode;

@@ -396,16 +396,29 @@ proptest::proptest! {
             found.iter().all(|d| d.span.start <= d.span.end && d.span.end <= source.len())
         };
         let errors = |error: &Error| !error.diagnostics().is_empty() && check(error.diagnostics());
-        if let Ok(file) = parse(source.as_bytes()) {
-            match resolve(&file, &options) {
-                Err(error) => proptest::prop_assert!(errors(&error)),
-                Ok(plan) => match lower(&plan, 0, Origin::Scratch) {
-                    Err(error) => proptest::prop_assert!(errors(&error)),
-                    Ok(parent) => match lower(&plan, 1, Origin::Stage(&parent)) {
-                        Err(error) => proptest::prop_assert!(errors(&error)),
-                        Ok(child) => proptest::prop_assert!(check(&child.warnings)),
-                    },
-                },
+        let Ok(file) = parse(source.as_bytes()) else {
+            return Ok(());
+        };
+        let plan = match resolve(&file, &options) {
+            Ok(plan) => plan,
+            Err(error) => {
+                proptest::prop_assert!(errors(&error));
+                return Ok(());
+            }
+        };
+        // The last word of a line may have continued it, over the second FROM.
+        let mut parent: Option<Lowered> = None;
+        for head in &plan.heads {
+            let origin = parent.as_ref().map_or(Origin::Scratch, Origin::Stage);
+            match lower(&plan, head.index, origin) {
+                Ok(lowered) => {
+                    proptest::prop_assert!(check(&lowered.warnings));
+                    parent = Some(lowered);
+                }
+                Err(error) => {
+                    proptest::prop_assert!(errors(&error));
+                    break;
+                }
             }
         }
     }

@@ -25,7 +25,8 @@ impl Range {
     fn from_bounds(start: u64, end: u64) -> Option<Self> {
         let start32 = u32::try_from(start).ok()?;
         let count = u32::try_from(end.checked_sub(start)?).ok()?;
-        (count > 0).then_some(Self {
+        // The last number means "no id" (chown(2)), and no range goes beyond it.
+        (count > 0 && end <= u64::from(u32::MAX)).then_some(Self {
             start: start32,
             count,
         })

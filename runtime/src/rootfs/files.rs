@@ -60,7 +60,7 @@ fn open_or_create(root: &Root, target: &Path, created: &mut Created) -> Result<O
     let mut dir = parent;
     while root.open_dir(dir).is_err_and(|e| e == Errno::NOENT) {
         missing.push(dir.to_path_buf());
-        dir = dir.parent().unwrap_or(Path::new("/"));
+        dir = dir.parent().unwrap_or_else(|| Path::new("/"));
     }
     for dir in missing.iter().rev() {
         created.make(root, dir, true)?;

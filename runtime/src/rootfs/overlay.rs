@@ -6,12 +6,13 @@
 //!
 //! Every mount uses `userxattr` (Linux 5.11), so layers are the same whoever mounts them.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create,
@@ -72,10 +73,9 @@ pub fn mount_with(lowers: &[impl AsRef<Path>], upper: Option<Upper<'_>>) -> Resu
         mount::restrict(fd.as_fd(), false, flags).op_path("mount layer", first)?;
         return Ok(fd);
     }
-    let parts = Parts::open(&lowers, upper)?;
-    match parts.mount() {
+    match Parts::open(&lowers, upper)?.mount() {
         // Before Linux 6.7 `lowerdir+` is unknown; some kernels notice only when they create.
-        Err(Errno::INVAL | Errno::NOSYS) => parts.mount_by_one_string(),
+        Err(Errno::INVAL | Errno::NOSYS) => mount_by_one_string(&lowers, upper),
         other => other.map_err(|errno| refused(errno, upper)),
     }
 }
@@ -88,11 +88,10 @@ pub(crate) fn try_mount(lowers: &[&PathBuf], upper: &Path, work: &Path) -> Resul
         work,
         durable: false,
     };
-    let parts = Parts::open(&lowers, Some(upper))?;
-    match parts.mount() {
+    match Parts::open(&lowers, Some(upper))?.mount() {
         Ok(_) => Ok(Ok(())),
         Err(errno @ (Errno::INVAL | Errno::NOSYS)) => {
-            parts.mount_by_one_string()?;
+            mount_by_one_string(&lowers, Some(upper))?;
             Ok(Err(Error::new("mount overlay").cause(errno)))
         }
         Err(errno) => Err(refused(errno, Some(upper))),
@@ -148,9 +147,9 @@ impl Parts {
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     }
 
-    /// All options in one string, by mount(2), whose limit is a page. The names are relative to
-    /// the directory of descriptors, so that [`MAX_LOWERS`] layers still fit.
-    fn mount_by_one_string(&self) -> Result<OwnedFd> {
+    /// All options in one string. The names are relative to the directory of descriptors, so that
+    /// [`MAX_LOWERS`] layers fit the limit of mount(2), which is a page.
+    fn one_string(&self) -> String {
         let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
         let lowers: Vec<String> = self.lowers.iter().map(number).collect();
         let mut options = format!("userxattr,lowerdir={}", lowers.join(":"));
@@ -160,34 +159,41 @@ impl Parts {
         if self.volatile {
             options += ",volatile";
         }
-        // mount(2) needs a place that nobody else sees and a working directory of its own: both
-        // can belong to a thread.
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .spawn_scoped(scope, || self.mount_string(&options))
-                .op("start thread")?;
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(Error::new("mount overlay: the thread died")))
-        })
+        options
     }
+}
 
-    fn mount_string(&self, options: &str) -> Result<OwnedFd> {
-        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).op("enter mount namespace")?;
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", private).op("make mounts private")?;
-        let place = Path::new("/proc/thread-self/fdinfo");
-        rustix::process::chdir("/proc/thread-self/fd").op("enter descriptor directory")?;
-        let mut flags = MountFlags::NODEV;
-        if self.upper.is_none() {
-            flags |= MountFlags::RDONLY;
-        }
-        let data = std::ffi::CString::new(options)
-            .map_err(|e| Error::new("mount overlay").cause(e.to_string()))?;
-        rustix::mount::mount("sandcrab", place, "overlay", flags, data.as_c_str())
-            .op("mount overlay")?;
-        mount::copy(place, false).op("mount overlay")
+/// Mounts by mount(2), which needs a place that nobody else sees and a working directory of its
+/// own: both can belong to a thread.
+fn mount_by_one_string(lowers: &[&Path], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .spawn_scoped(scope, || mount_in_own_namespace(lowers, upper))
+            .op("start thread")?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(Error::new("mount overlay: the thread died")))
+    })
+}
+
+fn mount_in_own_namespace(lowers: &[&Path], upper: Option<Upper<'_>>) -> Result<OwnedFd> {
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).op("enter mount namespace")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).op("make mounts private")?;
+    // Opened here: the kernel takes layers from the calling thread's mount namespace only.
+    let parts = Parts::open(lowers, upper)?;
+    let options = CString::new(parts.one_string())
+        .map_err(|e| Error::new("mount overlay").cause(e.to_string()))?;
+    rustix::process::chdir("/proc/thread-self/fd").op("enter descriptor directory")?;
+    // Hides /proc from this thread, which is in the directory that it needs.
+    let place = Path::new("/proc");
+    let mut flags = MountFlags::NODEV;
+    if upper.is_none() {
+        flags |= MountFlags::RDONLY;
     }
+    rustix::mount::mount("sandcrab", place, "overlay", flags, options.as_c_str())
+        .map_err(|errno| refused(errno, upper))?;
+    mount::copy(place, false).op("mount overlay")
 }
 
 /// A name for a directory that fits in an option (256 bytes) and holds nothing to escape.
@@ -236,9 +242,9 @@ fn refused(errno: Errno, upper: Option<Upper<'_>>) -> Error {
         .ok()
         .and_then(|dir| rustix::fs::fstatfs(dir).ok())
         .map(|s| s.f_type);
-    const OVERLAYFS: i64 = 0x794c_7630;
-    const NFS: i64 = 0x6969;
-    match kind.map(|k| k as i64) {
+    const OVERLAYFS: FsWord = 0x794c_7630;
+    const NFS: FsWord = 0x6969;
+    match kind {
         Some(OVERLAYFS) => error.path(upper.dir).hint(
             "the store is on an overlay file system, on which none can be stacked; put it on a volume",
         ),
@@ -274,15 +280,12 @@ mod tests {
     }
 
     fn may_mount() -> bool {
-        let root = caps::has_cap(
-            None,
-            caps::CapSet::Effective,
-            caps::Capability::CAP_SYS_ADMIN,
-        );
-        if root != Ok(true) {
+        let admin = caps::Capability::CAP_SYS_ADMIN;
+        let may = caps::has_cap(None, caps::CapSet::Effective, admin).unwrap_or(false);
+        if !may {
             println!("SKIP: mounting needs CAP_SYS_ADMIN");
         }
-        root == Ok(true)
+        may
     }
 
     fn check(fd: OwnedFd, count: usize) {
@@ -327,8 +330,7 @@ mod tests {
         for count in [2, 300, MAX_LOWERS] {
             let lowers = layers(&dir.path().join(count.to_string()), count);
             let paths: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-            let parts = Parts::open(&paths, None).expect("open");
-            check(parts.mount_by_one_string().expect("mount"), count);
+            check(mount_by_one_string(&paths, None).expect("mount"), count);
         }
     }
 

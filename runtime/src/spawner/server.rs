@@ -306,7 +306,7 @@ fn start_job(
             // touched again, since the job ends by `exit`.
             #[expect(unsafe_code, reason = "part of the clone site")]
             let closed = unsafe { sys::close_fd(control) };
-            let ready = ready.and(closed.op("close control socket"));
+            let ready = ready.and_then(|()| closed.op("close control socket"));
             match ready.and_then(|()| guarded(handler, request)) {
                 Ok(reply) => {
                     let sent = protocol::send(socket.as_fd(), Kind::Reply, &reply, &[]);

@@ -3,8 +3,10 @@
 //! Responsible for the claims. Must not depend on who the caller is beyond what the bench says.
 //! Invariant: a case fails when its claim does not hold; none only prints.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use runtime::identity::Identity;
 
@@ -12,7 +14,7 @@ use crate::jobs::{Bench, Op, Outcome, Reply, Spec};
 
 type Case = fn(&mut Bench);
 
-pub(crate) const ALL: [(&str, Case); 25] = [
+pub(crate) const ALL: [(&str, Case); 26] = [
     ("exit_codes_and_signals", exit_codes_and_signals),
     ("programs_that_cannot_run", programs_that_cannot_run),
     ("a_missing_working_directory", a_missing_working_directory),
@@ -41,6 +43,7 @@ pub(crate) const ALL: [(&str, Case); 25] = [
     ("nothing_outlives_the_spawner", nothing_outlives_the_spawner),
     ("jobs_that_break", jobs_that_break),
     ("layers_and_large_messages", layers_and_large_messages),
+    ("features_are_tried", features_are_tried),
 ];
 
 fn line<'a>(text: &'a str, key: &str) -> &'a str {
@@ -341,6 +344,13 @@ fn mounted_files_leave_no_trace(b: &mut Bench) {
     let outcome = b.run(spec);
     assert_eq!(outcome.out, content);
     assert_eq!(outcome.upper, ["etc"]);
+    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let copy = fs::read_dir(b.dir())
+        .expect("read directory")
+        .map(|entry| entry.expect("an entry").path().join("upper/etc"))
+        .find(|path| path.exists())
+        .expect("the copy");
+    assert_eq!(modified(&copy), modified(&b.dir().join("hiding/etc")));
     let outcome = b.run(Spec::sh(
         "echo x > /etc/resolv.conf || rm /etc/resolv.conf || echo kept",
     ));
@@ -445,4 +455,20 @@ fn layers_and_large_messages(b: &mut Bench) {
     let inside = b.sh("cat /proc/self/uid_map");
     let whole = inside.contains("4294967295");
     assert_eq!(whole, b.identity() == Identity::Host, "{inside}");
+}
+
+fn features_are_tried(b: &mut Bench) {
+    let found = runtime::features::probe(b.dir()).expect("probe");
+    assert_eq!(found.user_namespace, Ok(()));
+    assert_eq!(found.overlay, Ok(()));
+    assert_eq!(found.seccomp, Ok(()));
+    assert!(!found.kernel.is_empty());
+    let names = fs::read_dir(b.dir()).expect("read directory");
+    let left = names.filter(|e| {
+        let name = e.as_ref().expect("an entry").file_name();
+        name.to_string_lossy().starts_with(".probe")
+    });
+    assert_eq!(left.count(), 0);
+    let missing = runtime::features::probe(Path::new("/not/there")).expect("probe");
+    assert!(missing.overlay.is_err());
 }

@@ -65,6 +65,7 @@ pub(crate) enum Op {
     Image(PathBuf),
     Run(PathBuf, Spec),
     Layers(PathBuf, usize),
+    Remove(PathBuf),
     Echo(Vec<u8>),
     Panic,
     Abort,
@@ -84,6 +85,10 @@ pub(crate) fn handle(mut request: Request) -> Vec<u8> {
         Op::Image(dir) => image(&dir, &request).map(|()| Reply::Done),
         Op::Run(dir, spec) => run(&dir, &spec, request),
         Op::Layers(dir, count) => layers(&dir, count).map(|()| Reply::Done),
+        Op::Remove(dir) => {
+            remove(&dir);
+            Ok(Reply::Done)
+        }
         Op::Echo(bytes) => Ok(Reply::Bytes(bytes)),
         Op::Panic => panic!("as the case wants"),
         Op::Abort => std::process::abort(),
@@ -119,7 +124,9 @@ fn image(dir: &Path, request: &Request) -> Result<(), runtime::Error> {
     )
     .expect("mknod");
     skeleton::create(&dir.join("skeleton"), request.ids)?;
-    own_all(dir, request.ids.to_executor(0));
+    for layer in ["base", "dangling", "hiding"] {
+        own_all(&dir.join(layer), request.ids.to_executor(0));
+    }
     let sticky = fs::Permissions::from_mode(0o1777);
     fs::set_permissions(dir.join("base/tmp"), sticky).expect("chmod");
     fs::write(dir.join("resolv.conf"), "nameserver 192.0.2.1\n").expect("write");
@@ -239,9 +246,8 @@ pub(crate) struct Outcome {
 
 impl Bench {
     pub(crate) fn new(choice: Choice) -> Self {
-        let spawner = Spawner::start(handle).expect("start spawner");
         let plan = identity::detect(choice).expect("detect identity");
-        spawner.configure(&plan).expect("configure");
+        let spawner = start(&plan);
         let dir = tempfile::tempdir().expect("temporary directory");
         // Jobs that act as container root must reach the layers.
         let open = fs::Permissions::from_mode(0o755);
@@ -318,10 +324,27 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         // What belongs to subordinate ids only a job may remove.
-        struct Remove;
-        let _ = Remove;
-        if let Some(spawner) = self.spawner.take() {
-            drop(spawner);
+        if self.spawner.is_none() {
+            self.spawner = Some(start(&self.plan));
+        }
+        let reply = self.ask(&Op::Remove(self.dir.path().to_path_buf()));
+        assert!(matches!(reply, Reply::Done), "{reply:?}");
+    }
+}
+
+fn start(plan: &EnterPlan) -> Spawner {
+    let spawner = Spawner::start(handle).expect("start spawner");
+    spawner.configure(plan).expect("configure");
+    spawner
+}
+
+fn remove(dir: &Path) {
+    for entry in fs::read_dir(dir).expect("read directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(&path).expect("remove");
+        } else {
+            fs::remove_file(&path).expect("remove");
         }
     }
 }

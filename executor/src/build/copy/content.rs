@@ -88,7 +88,7 @@ impl Transfer {
                 Err(Errno::INTR) => {}
                 // Not between these two, or not on this kernel.
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                    self.range = false
+                    self.range = false;
                 }
                 Err(e) => return Err(e),
             }

@@ -26,13 +26,17 @@ pub struct ExportLocalTask {
     pub dest: PathBuf,
 }
 
-pub(super) fn tar(scene: Scene, task: &ExportTarTask, fds: &mut Descriptors) -> Result<()> {
+pub(super) fn tar(
+    scene: Scene,
+    task: &ExportTarTask,
+    fds: &mut Descriptors,
+) -> Result<Vec<String>> {
     let out = File::from(fds.take()?);
     let root = tree::open_readonly(&task.lowers)?;
     output::tar::export_tar(&root, scene.ids, out)
 }
 
-pub(super) fn local(_scene: Scene, task: &ExportLocalTask) -> Result<()> {
+pub(super) fn local(_scene: Scene, task: &ExportLocalTask) -> Result<Vec<String>> {
     let root = tree::open_readonly(&task.lowers)?;
     output::local::export_local(&root, &task.dest)
 }

@@ -61,6 +61,8 @@ pub enum Reply {
     Layer(Option<LayerReply>),
     /// Files were copied.
     Copied(CopyReply),
+    /// A tree was written; what could not be kept, for people.
+    Exported(Vec<String>),
     /// The command ended with this code, 128 + signal when a signal ended it; no layer.
     Exited(i32),
 }
@@ -119,8 +121,8 @@ fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
         Task::Copy(task) => copy::copy(scene, &task, &mut fds).map(Reply::Copied),
         Task::Workdir(task) => workdir::workdir(scene, &task, &mut fds).map(Reply::Layer),
         Task::Remove(task) => remove::remove(&task).map(|()| Reply::Done),
-        Task::ExportTar(task) => export::tar(scene, &task, &mut fds).map(|()| Reply::Done),
-        Task::ExportLocal(task) => export::local(scene, &task).map(|()| Reply::Done),
+        Task::ExportTar(task) => export::tar(scene, &task, &mut fds).map(Reply::Exported),
+        Task::ExportLocal(task) => export::local(scene, &task).map(Reply::Exported),
     }
 }
 

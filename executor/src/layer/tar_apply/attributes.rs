@@ -112,9 +112,9 @@ impl Applier<'_> {
         for (name, _) in &entry.xattrs {
             match xattr::classify(name) {
                 Class::Overlay => return Err(overlay_attribute(entry)),
-                Class::Capability => return Err(bad_capability(entry)),
-                // Only files and directories can carry attributes of users.
-                Class::User | Class::Foreign => self.skip_xattr(name),
+                // Only files and directories can carry attributes of users, and capabilities
+                // mean something on files only.
+                Class::Capability | Class::User | Class::Foreign => self.skip_xattr(name),
             }
         }
         Ok(())

@@ -124,6 +124,9 @@ impl Applier<'_> {
         let target = self.dirs.root().entry(host_path(&entry.link));
         let target = target.map_err(lost)?.ok_or_else(|| lost(Errno::ISDIR))?;
         let source = target.stat().map_err(lost)?;
+        if FileType::from_raw_mode(source.st_mode) == FileType::Directory {
+            return Err(lost(Errno::ISDIR));
+        }
         self.make(entry, |dir, name| {
             let flags = AtFlags::empty();
             match rustix::fs::linkat(&target.dir, &target.name, dir, name, flags) {

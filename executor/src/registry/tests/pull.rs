@@ -1,6 +1,5 @@
 //! Pulling, and everything that can go wrong with it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -507,7 +506,7 @@ fn a_cancelled_pull_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_not_retried() {
+fn nothing_is_fetched_for_a_store_that_can_not_be_written() {
     let image = Image::new(&noise(1000));
     let served = image.clone();
     let mock = Mock::start(move |seen| served.answer(seen));
@@ -517,8 +516,8 @@ fn a_full_disk_is_said_and_not_retried() {
     let resolved = registry
         .resolve(&reference, &amd64(), &bench.blobs, &bench.vertex)
         .expect("resolve");
-    let absent = Arc::new(bench.dir.path().join("absent"));
-    let blobs = Blobs::new(bench.dir.path().join("blobs"), absent.to_path_buf());
+    let absent = bench.dir.path().join("absent");
+    let blobs = Blobs::new(bench.dir.path().join("blobs"), absent);
     let error = registry
         .fetch_layers(&resolved, &blobs, &bench.vertex)
         .expect_err("no place for files");
