@@ -199,7 +199,7 @@ pub(super) fn parse_mode(text: &str) -> Option<Mode> {
 
 /// What is to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     /// Where the files come from.
     pub context: Location,
     /// Where the Dockerfile comes from.
@@ -569,7 +569,7 @@ mod tests {
             (&["--pull=sometimes", "."], "--pull can't be `sometimes`"),
             (
                 &["https://example.com/x.git"],
-                "a context from a URL is not supported yet",
+                "a git repository as context is not supported yet",
             ),
             (&[""], "the context is empty"),
         ] {

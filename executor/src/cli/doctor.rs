@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<Diagnosis> {
 fn existing(root: &Path) -> PathBuf {
     let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
     let found = absolute.ancestors().find(|dir| dir.is_dir());
-    found.unwrap_or(Path::new("/")).to_path_buf()
+    found.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
 }
 
 /// One thing that was tried.
@@ -74,11 +74,17 @@ fn findings(features: &Features, root: &Path) -> Vec<Finding> {
     };
     let present = |found: bool, why: &str| if found { Ok(()) } else { Err(why.to_owned()) };
     let overlay = format!("overlay file systems in `{}`", root.display());
-    let landlock = features.landlock.map_or("Landlock".to_owned(), |version| {
-        format!("Landlock, version {version}")
-    });
+    let landlock = match features.landlock {
+        Some(version) => format!("Landlock, version {version}"),
+        None => "Landlock".to_owned(),
+    };
     vec![
-        finding("user_namespace", "user namespaces", &features.user_namespace, None),
+        finding(
+            "user_namespace",
+            "user namespaces",
+            &features.user_namespace,
+            None,
+        ),
         finding("overlay", &overlay, &features.overlay, None),
         finding(
             "overlay_options",
@@ -92,18 +98,23 @@ fn findings(features: &Features, root: &Path) -> Vec<Finding> {
             &features.proc,
             Some("steps see this machine's processes by their numbers"),
         ),
-        finding("seccomp", "filters of system calls", &features.seccomp, None),
+        finding(
+            "seccomp",
+            "filters of system calls",
+            &features.seccomp,
+            None,
+        ),
         finding(
             "seccomp_notify",
             "answering system calls for a step (Linux 5.0)",
             &present(features.seccomp_notify, "the kernel is too old"),
-            Some("nothing yet"),
+            Some("nothing is lost by that so far"),
         ),
         finding(
             "landlock",
             &landlock,
             &present(features.landlock.is_some(), "not switched on in the kernel"),
-            Some("one wall less between a step and this machine"),
+            Some("nothing is lost by that so far"),
         ),
     ]
 }
@@ -120,7 +131,11 @@ fn report(features: &Features, root: &Path) -> String {
         Ok(plan) => {
             row(&mut text, "isolation", &isolation(plan));
             row(&mut text, "because", &plan.reason);
-            row(&mut text, "files", "overlays of the layers, nothing is copied");
+            row(
+                &mut text,
+                "files",
+                "overlays of the layers, nothing is copied",
+            );
         }
         Err(error) => row(&mut text, "nothing", &describe(error)),
     }
@@ -131,7 +146,10 @@ fn report(features: &Features, root: &Path) -> String {
             (Ok(()), _) => text.push_str(&format!("  yes  {}\n", finding.label)),
             (Err(why), None) => text.push_str(&format!("  NO   {}: {why}\n", finding.label)),
             (Err(why), Some(without)) => {
-                text.push_str(&format!("  no   {}: {why}\n       {without}\n", finding.label));
+                text.push_str(&format!(
+                    "  no   {}: {why}\n       {without}\n",
+                    finding.label
+                ));
             }
         }
     }
@@ -328,14 +346,17 @@ mod tests {
         for wanted in [
             "  nothing    no user namespace\n",
             "  NO   user namespaces: permission denied\n",
-            "  no   Landlock: not switched on in the kernel\n       one wall less",
+            "  no   Landlock: not switched on in the kernel\n       nothing is lost",
             "What to change\n  - a switch is off: switch it on\n  - ask for one\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} in {text}");
         }
         let document = document(&features, Path::new("/s"), false);
         assert_eq!(document["identity"]["error"], "no user namespace");
-        assert_eq!(document["features"]["user_namespace"]["reason"], "permission denied");
+        assert_eq!(
+            document["features"]["user_namespace"]["reason"],
+            "permission denied"
+        );
     }
 
     #[test]

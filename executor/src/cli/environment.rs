@@ -27,14 +27,14 @@ const PROXIES: [&str; 10] = [
 
 /// A snapshot of the environment.
 #[derive(Debug, Clone, Default)]
-pub struct Environment {
+pub(super) struct Environment {
     variables: BTreeMap<OsString, OsString>,
     uid: u32,
 }
 
 impl Environment {
     /// Reads the process's environment. `HOME`, when missing, comes from `/etc/passwd`.
-    pub fn read() -> Self {
+    pub(super) fn read() -> Self {
         let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         let uid = rustix::process::getuid().as_raw();
         if variables
@@ -61,17 +61,17 @@ impl Environment {
     }
 
     /// Returns the caller's user id.
-    pub fn uid(&self) -> u32 {
+    pub(super) fn uid(&self) -> u32 {
         self.uid
     }
 
     /// Returns a variable; `None` when it is empty.
-    pub fn get(&self, name: &str) -> Option<OsString> {
+    pub(super) fn get(&self, name: &str) -> Option<OsString> {
         self.verbatim(name).filter(|value| !value.is_empty())
     }
 
     /// Returns a variable that the user named (`--build-arg NAME`, `-e NAME`), empty or not.
-    pub fn verbatim(&self, name: &str) -> Option<OsString> {
+    pub(super) fn verbatim(&self, name: &str) -> Option<OsString> {
         self.variables.get(OsStr::new(name)).cloned()
     }
 
@@ -91,7 +91,7 @@ impl Environment {
     ///
     /// # Errors
     /// [`Kind::Usage`] when none of these is known.
-    pub fn store_root(&self, flag: Option<&Path>) -> Result<PathBuf> {
+    pub(super) fn store_root(&self, flag: Option<&Path>) -> Result<PathBuf> {
         flag.map(Path::to_path_buf)
             .or_else(|| self.get("SANDCRAB_ROOT").map(PathBuf::from))
             .or_else(|| self.directory("XDG_DATA_HOME").map(|d| d.join("sandcrab")))
@@ -106,21 +106,15 @@ impl Environment {
             })
     }
 
-    /// Returns the directory for what must not survive a reboot, if there is one.
-    pub fn runtime_dir(&self) -> Option<PathBuf> {
-        self.directory("XDG_RUNTIME_DIR")
-            .map(|dir| dir.join("sandcrab"))
-    }
-
     /// Returns the directory for large temporary files: `TMPDIR`, else `/var/tmp`, since `/tmp`
     /// may be memory.
-    pub fn temp_dir(&self) -> PathBuf {
+    pub(super) fn temp_dir(&self) -> PathBuf {
         self.directory("TMPDIR")
             .unwrap_or_else(|| PathBuf::from("/var/tmp"))
     }
 
     /// Returns the proxy settings that a build step gets, as names and values.
-    pub fn proxies(&self) -> Vec<(String, String)> {
+    pub(super) fn proxies(&self) -> Vec<(String, String)> {
         PROXIES
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), self.text(name)?)))
@@ -129,7 +123,7 @@ impl Environment {
 
     /// Decides on colours for a stream: `NO_COLOR` forbids them, `CLICOLOR_FORCE` and
     /// `FORCE_COLOR` ask for them, else a terminal that is not dumb has them.
-    pub fn colour(&self, is_terminal: bool) -> bool {
+    pub(super) fn colour(&self, is_terminal: bool) -> bool {
         let forced = |name| self.get(name).is_some_and(|value| value != "0");
         if self.get("NO_COLOR").is_some() {
             return false;
@@ -138,19 +132,19 @@ impl Environment {
     }
 
     /// Tells whether `TERM` names a terminal that can move its cursor.
-    pub fn has_terminal(&self) -> bool {
+    pub(super) fn has_terminal(&self) -> bool {
         self.get("TERM").is_some_and(|term| term != "dumb")
     }
 
     /// Tells whether this is a CI job, whose output is recorded rather than watched.
-    pub fn is_ci(&self) -> bool {
+    pub(super) fn is_ci(&self) -> bool {
         self.get("CI").is_some_and(|value| value != "false")
     }
 
     /// Returns the progress mode for when the command line leaves the choice:
     /// `SANDCRAB_PROGRESS`, else `BUILDKIT_PROGRESS`. One that is unknown is an error only where
     /// it is our own variable.
-    pub fn progress(&self) -> Result<Option<Mode>> {
+    pub(super) fn progress(&self) -> Result<Option<Mode>> {
         if let Some(value) = self.text("SANDCRAB_PROGRESS") {
             return match super::build::parse_mode(&value) {
                 Some(mode) => Ok(Some(mode)),
@@ -170,7 +164,7 @@ impl Environment {
     ///
     /// # Errors
     /// [`Kind::Usage`] when it is not a number of seconds.
-    pub fn source_date_epoch(&self) -> Result<Option<i64>> {
+    pub(super) fn source_date_epoch(&self) -> Result<Option<i64>> {
         let Some(value) = self.get("SOURCE_DATE_EPOCH") else {
             return Ok(None);
         };

@@ -18,7 +18,7 @@ const REPORT: &str = "this is a bug in sandcrab: please report it with the comma
 
 /// A Dockerfile as it was given, for findings that point into it.
 #[derive(Debug, Clone, Default)]
-pub struct Source {
+pub(super) struct Source {
     /// What to call it.
     pub name: String,
     /// Its bytes.
@@ -27,7 +27,7 @@ pub struct Source {
 
 /// An error on its way out, with what is needed to show it.
 #[derive(Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     /// The error.
     pub error: Error,
     /// What its findings point into.
@@ -49,10 +49,10 @@ pub(super) fn code(kind: Kind) -> u8 {
         Kind::Build | Kind::NotFound | Kind::Denied => 1,
         Kind::Usage => USAGE,
         // 125 and above mean something else to a shell and to docker's users.
-        Kind::Step(code) => match u8::try_from(code) {
-            Ok(code @ 1..=124) => code,
-            _ => 1,
-        },
+        Kind::Step(code) => u8::try_from(code)
+            .ok()
+            .filter(|code| (1..=124).contains(code))
+            .unwrap_or(1),
         Kind::Interrupted(signal) => u8::try_from(signal).map_or(1, |s| s.saturating_add(128)),
         Kind::Internal => INTERNAL,
     }

@@ -318,7 +318,7 @@ mod tests {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
                 let first = help.chars().next();
                 assert!(
-                    first.is_some_and(char::is_uppercase) && !help.ends_with('.'),
+                    first.is_some_and(|c| c.is_uppercase() || c == '`') && !help.ends_with('.'),
                     "{} {}: {help:?}",
                     sub.get_name(),
                     arg.get_id()

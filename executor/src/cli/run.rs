@@ -84,7 +84,7 @@ pub(super) struct Args {
 
 /// What is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     /// Name, or beginning of an id.
     pub image: String,
     /// In place of the image's CMD; empty to keep it.
