@@ -8,6 +8,14 @@ use support::{World, base, for_users, need};
 /// Where the engines themselves leave marks: mount points that they make in the image.
 const ENGINE_MARKS: [&str; 4] = ["proc", "sys", "dev", "run"];
 
+/// Everything counts that both engines have a say in.
+fn options() -> Options {
+    let mut options = Options::standard().ignoring(&ENGINE_MARKS);
+    // What the kernel notes in the layers of a rootless overlay; buildah puts it into its images.
+    options.ignore_xattrs.push("user.overlay.".to_owned());
+    options
+}
+
 /// Builds `ctx` with sandcrab and with buildah, in Docker's format, and expects the same.
 fn assert_same_as_buildah(world: &World, arguments: &[&str], options: &Options) {
     let ours = ["--output=type=docker,dest=ours.tar"];
@@ -130,7 +138,7 @@ for_users! {
         write_context(world);
         world.dockerfile(EVERY_INSTRUCTION);
         let argument = format!("--build-arg=BASE={base}");
-        let options = Options::standard().ignoring(&ENGINE_MARKS);
+        let options = options();
         assert_same_as_buildah(world, &[&argument, "--build-arg=VERSION=2"], &options);
     }
 
@@ -161,7 +169,7 @@ for_users! {
         let argument = format!("--build-arg=BASE={base}");
         for target in ["a", "1"] {
             let target = format!("--target={target}");
-            let options = Options::standard().ignoring(&ENGINE_MARKS);
+            let options = options();
             assert_same_as_buildah(world, &[&argument, &target], &options);
         }
     }
@@ -173,7 +181,7 @@ for_users! {
         world.dockerfile(&format!(
             "FROM {base}\nRUN find /data | sort >/list && rm -rf /data/opaque && chmod 750 /data/attr\n"
         ));
-        let options = Options::standard().ignoring(&ENGINE_MARKS);
+        let options = options();
         assert_same_as_buildah(world, &[], &options);
     }
 
@@ -182,7 +190,7 @@ for_users! {
         need!(world, "buildah");
         let base = base!(world, Triggers);
         world.dockerfile(&format!("FROM {base}\nRUN echo $TRIGGERED >/seen\n"));
-        let options = Options::standard().ignoring(&ENGINE_MARKS);
+        let options = options();
         assert_same_as_buildah(world, &[], &options);
     }
 
@@ -196,7 +204,7 @@ for_users! {
         world.build([argument.as_str(), "--output=type=oci,dest=ours.oci"]).ok();
         let target = format!("oci-archive:{}:peer", world.path("peer.oci").display());
         buildah_build(world, "oci", &[&argument], &target);
-        let mut options = Options::standard().ignoring(&ENGINE_MARKS);
+        let mut options = options();
         options.ignore_config = ["Healthcheck", "Shell", "OnBuild"].map(String::from).to_vec();
         assert_same(&world.image("ours.oci"), &world.image("peer.oci"), &options);
     }
@@ -211,9 +219,12 @@ for_users! {
              && apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*\n\
              RUN useradd --create-home --uid 1500 zed\n"
         ));
-        let mut options = Options::standard().ignoring(&ENGINE_MARKS);
+        let options = options();
         // What changes from one second to the next: days since a password was set, dpkg's times.
-        options = options.ignoring(&["etc/shadow", "etc/shadow-", "var/lib/dpkg/status-old"]);
+        let options = options
+            .ignoring(&["etc/shadow", "etc/shadow-", "var/lib/dpkg/status-old"])
+            // What buildah mounts over and leaves behind, empty.
+            .ignoring(&["etc/hostname", "etc/hosts", "etc/resolv.conf"]);
         assert_same_as_buildah(world, &["--network=host"], &options);
     }
 }

@@ -123,6 +123,7 @@ fn busybox(owners: bool) -> Result<Layer, String> {
         .dir("var", by_root(0o755))
         // Files that the container engines put here during RUN, so that an engine which makes
         // them itself leaves no trace of having done so.
+        .file("etc/hostname", by_root(0o644), b"")
         .file("etc/hosts", by_root(0o644), b"")
         .file("etc/resolv.conf", by_root(0o644), b"");
     if owners {

@@ -55,7 +55,25 @@ impl Layer {
         }
     }
 
+    /// Adds a GNU long name, for the entry that follows.
+    fn long(&mut self, kind: EntryType, text: &str) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(text.len() as u64 + 1);
+        let fields = header.as_gnu_mut().expect("made as GNU");
+        fields.name[..13].copy_from_slice(b"././@LongLink");
+        header.set_cksum();
+        let data = [text.as_bytes(), b"\0"].concat();
+        self.tar.append(&header, &*data).expect("write to memory");
+    }
+
     fn entry(&mut self, kind: EntryType, path: &str, link: &str, meta: Meta, data: &[u8]) {
+        if path.len() > 100 {
+            self.long(EntryType::GNULongName, path);
+        }
+        if link.len() > 100 {
+            self.long(EntryType::GNULongLink, link);
+        }
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(meta.mode);
@@ -65,12 +83,9 @@ impl Layer {
         header.set_size(data.len() as u64);
         // Byte by byte: the checked setters refuse the names that hostile fixtures need.
         let fields = header.as_gnu_mut().expect("made as GNU");
-        assert!(
-            path.len() <= 100 && link.len() <= 100,
-            "fixture names are short"
-        );
-        fields.name[..path.len()].copy_from_slice(path.as_bytes());
-        fields.linkname[..link.len()].copy_from_slice(link.as_bytes());
+        let (name, target) = (path.len().min(100), link.len().min(100));
+        fields.name[..name].copy_from_slice(&path.as_bytes()[..name]);
+        fields.linkname[..target].copy_from_slice(&link.as_bytes()[..target]);
         header.set_cksum();
         self.tar.append(&header, data).expect("write to memory");
     }

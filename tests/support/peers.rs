@@ -33,6 +33,9 @@ pub fn buildah_build(world: &World, format: &str, arguments: &[&str], target: &s
         .args(arguments)
         .arg("ctx")
         .ok();
+    // An archive that exists is one to be extended, which buildah refuses to do.
+    let path = target.split(':').nth(1).expect("a transport and a path");
+    drop(std::fs::remove_file(path));
     buildah(world)
         .args(["push", "--quiet", "--format"])
         .arg(match format {

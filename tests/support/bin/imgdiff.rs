@@ -22,6 +22,7 @@ of several images in one, PATH#TAG or PATH#sha256:… names one.
   --ignore PATH         leave out PATH and what is below it; repeatable
   --ignore-config KEY   leave out a key of the config, such as Healthcheck
   --ignore-label KEY    leave out a label
+  --ignore-xattr NAME   leave out extended attributes that begin with NAME
   --mtime, --no-mtime   compare modification times (default: no)
   --hard-links          compare which names are the same file
   --no-owner            do not compare uid and gid
@@ -56,6 +57,7 @@ fn run() -> Result<bool> {
             "--ignore" => options.ignore.push(value()?.trim_matches('/').into()),
             "--ignore-config" => options.ignore_config.push(value()?),
             "--ignore-label" => options.ignore_labels.push(value()?),
+            "--ignore-xattr" => options.ignore_xattrs.push(value()?),
             "--mtime" => options.mtime = true,
             "--no-mtime" => options.mtime = false,
             "--hard-links" => options.hard_links = true,

@@ -24,6 +24,8 @@ pub struct Options {
     pub ignore_config: Vec<String>,
     /// Leave out labels with these keys.
     pub ignore_labels: Vec<String>,
+    /// Leave out extended attributes whose names begin so.
+    pub ignore_xattrs: Vec<String>,
     /// Compare modification times, in seconds.
     pub mtime: bool,
     /// Compare uid and gid.
@@ -43,6 +45,7 @@ impl Options {
             ignore: Vec::new(),
             ignore_config: Vec::new(),
             ignore_labels: Vec::new(),
+            ignore_xattrs: Vec::new(),
             mtime: false,
             owner: true,
             config: true,
@@ -212,7 +215,7 @@ fn fields(node: &Node, options: &Options) -> BTreeMap<&'static str, String> {
         fields.insert("uid", node.uid.to_string());
         fields.insert("gid", node.gid.to_string());
     }
-    fields.insert("xattr", attributes(node));
+    fields.insert("xattr", attributes(node, options));
     if options.mtime {
         fields.insert("mtime", node.mtime.to_string());
     }
@@ -223,10 +226,17 @@ fn bytes(value: &[u8]) -> String {
     format!("{:?}", OsStr::from_bytes(value))
 }
 
-fn attributes(node: &Node) -> String {
+fn attributes(node: &Node, options: &Options) -> String {
+    let ignored = |name: &str| {
+        options
+            .ignore_xattrs
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
     let each = node
         .xattrs
         .iter()
+        .filter(|(name, _)| !ignored(name))
         .map(|(name, value)| format!("{name}={}", bytes(value)));
     format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
 }

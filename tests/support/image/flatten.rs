@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::read::{Image, normal};
+use super::tape;
 use crate::hash;
 
 /// What kind of file a node is, with what only that kind has.
@@ -129,68 +130,45 @@ enum Entry {
 }
 
 fn read_entries(tar: &mut dyn Read) -> Result<Vec<(PathBuf, Entry)>> {
-    let mut entries = Vec::new();
-    for entry in tar::Archive::new(tar).entries()? {
-        let mut entry = entry?;
-        let path = normal(&entry.path()?);
-        let read = read_entry(&mut entry, &path).with_context(|| path.display().to_string())?;
-        entries.push((path, read));
-    }
-    Ok(entries)
+    let mut found = Vec::new();
+    tape::entries(tar, |entry, data| {
+        let path = normal(Path::new(OsStr::from_bytes(&entry.path)));
+        let read = read_entry(entry, data, &path)?;
+        found.push((path, read));
+        Ok(())
+    })?;
+    Ok(found)
 }
 
-fn read_entry<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> Result<Entry> {
-    let mut xattrs = BTreeMap::new();
-    let mut pax_mtime = None;
-    if let Some(extensions) = entry.pax_extensions()? {
-        for extension in extensions {
-            let extension = extension?;
-            let key = extension.key()?;
-            if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-                xattrs.insert(name.to_owned(), extension.value_bytes().to_vec());
-            } else if key == "mtime" {
-                let whole = extension.value()?.split('.').next().unwrap_or("0");
-                pax_mtime = Some(whole.parse::<i64>().context("pax mtime")?);
-            } else if key.starts_with("GNU.sparse.") {
-                bail!("a sparse file in pax form can't be compared");
-            }
-        }
-    }
-    let header = entry.header().clone();
-    let kind = header.entry_type();
-    let node_kind = match kind {
-        tar::EntryType::Directory => NodeKind::Directory,
-        tar::EntryType::Symlink => {
-            let target = entry.link_name_bytes().context("a link without a target")?;
-            NodeKind::Symlink(target.into_owned())
-        }
-        tar::EntryType::Link => {
-            let target = entry.link_name()?.context("a link without a target")?;
-            return Ok(Entry::HardLink(normal(&target)));
-        }
-        tar::EntryType::Char | tar::EntryType::Block => NodeKind::Device {
-            block: kind == tar::EntryType::Block,
-            major: header.device_major()?.unwrap_or(0),
-            minor: header.device_minor()?.unwrap_or(0),
-        },
-        tar::EntryType::Fifo => NodeKind::Fifo,
-        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-            let (size, sha256) = hash::sha256_reader(entry)?;
+fn read_entry(entry: tape::Entry, data: &mut dyn Read, path: &Path) -> Result<Entry> {
+    let kind = match entry.kind {
+        // Before POSIX, a directory was a file whose name ends in a slash.
+        0 | b'0' if entry.path.ends_with(b"/") => NodeKind::Directory,
+        0 | b'0' | b'7' => {
+            let (size, sha256) = hash::sha256_reader(data)?;
             NodeKind::File { size, sha256 }
         }
-        other => bail!("an entry of type {other:?}"),
-    };
-    let mtime = match pax_mtime {
-        Some(mtime) => mtime,
-        None => i64::try_from(header.mtime()?)?,
+        b'1' => {
+            let target = normal(Path::new(OsStr::from_bytes(&entry.link)));
+            return Ok(Entry::HardLink(target));
+        }
+        b'2' => NodeKind::Symlink(entry.link),
+        kind @ (b'3' | b'4') => NodeKind::Device {
+            block: kind == b'4',
+            major: entry.device.0,
+            minor: entry.device.1,
+        },
+        b'5' => NodeKind::Directory,
+        b'6' => NodeKind::Fifo,
+        other => bail!("an entry of type {:?}", char::from(other)),
     };
     Ok(Entry::Node(Node {
-        kind: node_kind,
-        mode: header.mode()? & 0o7777,
-        uid: header.uid()?,
-        gid: header.gid()?,
-        mtime,
-        xattrs,
+        kind,
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: entry.xattrs,
         inode: path.to_owned(),
     }))
 }

@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod flatten;
 pub mod read;
+mod tape;
 
 pub use compare::{Options, assert_same, compare};
 pub use flatten::{Node, NodeKind, Tree, assert_file, flatten, node};

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::tape;
 use crate::hash::hex;
 
 /// An image that can be read more than once.
@@ -111,9 +112,10 @@ impl Image {
     pub fn layer_names(&self, index: usize) -> Vec<String> {
         self.layer(index, |tar| {
             let mut names = Vec::new();
-            for entry in tar::Archive::new(tar).entries()? {
-                names.push(String::from_utf8_lossy(&entry?.path_bytes()).into_owned());
-            }
+            tape::entries(tar, |entry, _| {
+                names.push(String::from_utf8_lossy(&entry.path).into_owned());
+                Ok(())
+            })?;
             Ok(names)
         })
         .unwrap_or_else(|error| panic!("{error:#}"))
