@@ -42,6 +42,8 @@ pub struct ApplyOptions {
     pub limits: Limits,
     /// Whether `.wh.` names are deletions, as in layers, or names like any other.
     pub whiteouts: bool,
+    /// Owner and group for everything, as in the container, instead of the archive's.
+    pub owner: Option<(u32, u32)>,
     /// Directory in the root that the archive's paths start from; empty for the root itself.
     pub dest: Vec<u8>,
 }
@@ -54,6 +56,7 @@ impl ApplyOptions {
             identity,
             limits: Limits::default(),
             whiteouts: true,
+            owner: None,
             dest: Vec::new(),
         }
     }
@@ -140,6 +143,9 @@ impl Applier<'_> {
             if entry.kind == EntryKind::Hardlink {
                 entry.link = self.below_dest(&entry.link);
             }
+        }
+        if let Some(owner) = self.options.owner {
+            (entry.uid, entry.gid) = owner;
         }
         let meaning = if self.options.whiteouts {
             whiteout::meaning(&entry)?
