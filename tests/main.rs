@@ -1,1 +1,19 @@
+//! The black-box tests: every promise of the programs, through their command lines, as root, as a
+//! user with subordinate ids, and as one without.
+//!
+//! One module for each feature. Must not reach into the libraries.
+#![cfg(test)]
 
+mod add;
+mod compare;
+mod context;
+mod crash;
+mod dockerignore;
+mod errors;
+mod instructions;
+mod interop;
+mod layers;
+mod output;
+mod registry;
+mod sandbox;
+mod store;

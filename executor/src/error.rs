@@ -108,6 +108,13 @@ impl Error {
         self
     }
 
+    /// Adds a finding about the Dockerfile.
+    #[must_use]
+    pub fn diagnostic(mut self, diagnostic: crate::diagnostics::Diagnostic) -> Self {
+        self.inner.diagnostics.push(diagnostic);
+        self
+    }
+
     /// Wraps this error in a further operation; kind and hints move outwards.
     #[must_use]
     pub fn during(mut self, op: impl Into<Cow<'static, str>>) -> Self {
@@ -148,7 +155,7 @@ impl Error {
 /// Returns an error's own text; an operating-system error without its numeric suffix.
 fn describe(error: &(dyn StdError + 'static)) -> String {
     let text = error.to_string();
-    if error.downcast_ref::<std::io::Error>().is_some()
+    if (error.is::<std::io::Error>() || error.is::<rustix::io::Errno>())
         && let Some(at) = text.rfind(" (os error ")
     {
         let mut short = text[..at].to_owned();

@@ -5,10 +5,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
+pub mod cache;
+pub mod cancel;
+pub mod cli;
+pub mod config;
+pub mod context;
 pub mod diagnostics;
+pub mod dockerfile;
 pub mod error;
 pub mod image;
 pub mod layer;
+pub mod output;
 pub mod plan;
 pub mod progress;
+pub mod registry;
 pub mod store;

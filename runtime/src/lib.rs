@@ -1,9 +1,21 @@
 //! The sandbox of sandcrab: identities, namespaces, root file systems, capabilities, seccomp.
 //!
 //! Synchronous; knows nothing of images, Dockerfiles or registries. Never prints and never reads
-//! the environment. `unsafe` is confined to [`mod@sys`] and the clone site.
+//! the environment. `unsafe` is confined to `sys` and the clone sites.
 
 #![deny(unsafe_code)]
 
+pub mod caps;
+pub mod error;
+pub mod features;
 pub mod identity;
 pub mod path;
+pub mod rootfs;
+pub mod sandbox;
+pub mod seccomp;
+pub mod signals;
+pub mod spawner;
+#[allow(unsafe_code, reason = "the one place for raw system calls")]
+mod sys;
+
+pub use error::{Error, Result};

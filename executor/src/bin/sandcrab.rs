@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `sandcrab`.
+
+fn main() -> std::process::ExitCode {
+    executor::cli::main()
+}

@@ -42,7 +42,7 @@ pub struct ApplyOptions {
     pub limits: Limits,
     /// Whether `.wh.` names are deletions, as in layers, or names like any other.
     pub whiteouts: bool,
-    /// Owner and group for everything, as in the container, instead of the archive's.
+    /// Owner and group, as in the container, that every entry gets instead of its own.
     pub owner: Option<(u32, u32)>,
     /// Directory in the root that the archive's paths start from; empty for the root itself.
     pub dest: Vec<u8>,
@@ -138,14 +138,14 @@ struct Applier<'a> {
 
 impl Applier<'_> {
     fn take<R: Read>(&mut self, mut entry: Entry, reader: &mut TarReader<R>) -> Result<()> {
+        if let Some((uid, gid)) = self.options.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
         if !self.options.dest.is_empty() {
             entry.path = self.below_dest(&entry.path);
             if entry.kind == EntryKind::Hardlink {
                 entry.link = self.below_dest(&entry.link);
             }
-        }
-        if let Some(owner) = self.options.owner {
-            (entry.uid, entry.gid) = owner;
         }
         let meaning = if self.options.whiteouts {
             whiteout::meaning(&entry)?

@@ -3,4 +3,14 @@
 //! Responsible for stages, variable scopes and the steps of each stage. Must not run or read
 //! anything: base image configs are handed in.
 
+mod copy;
+mod history;
+mod path;
+pub mod platform;
+pub mod scope;
+pub mod stages;
 pub mod step;
+pub mod steps;
+
+pub use stages::{Options, Plan, resolve};
+pub use steps::{Lowered, Origin, apply_labels, lower};

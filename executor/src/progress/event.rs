@@ -83,17 +83,24 @@ pub enum Event {
     },
 }
 
+/// How many events may wait for the renderer. A terminal that is stopped stops the steps that
+/// write to it, as a pipe would, instead of filling the memory.
+const QUEUE: usize = 512;
+
+/// The largest piece of log in one event, in bytes.
+const PIECE: usize = 16 * 1024;
+
 /// Where events go; cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    out: mpsc::Sender<Event>,
+    out: mpsc::SyncSender<Event>,
     next: Arc<AtomicU32>,
 }
 
 impl Sender {
     /// Makes a sender and the receiving end, which one renderer reads until all senders are gone.
     pub fn new() -> (Self, mpsc::Receiver<Event>) {
-        let (out, events) = mpsc::channel();
+        let (out, events) = mpsc::sync_channel(QUEUE);
         let next = Arc::new(AtomicU32::new(0));
         (Self { out, next }, events)
     }
@@ -118,7 +125,7 @@ impl Sender {
 #[derive(Debug)]
 pub struct Vertex {
     id: VertexId,
-    out: mpsc::Sender<Event>,
+    out: mpsc::SyncSender<Event>,
     ended: bool,
 }
 
@@ -130,22 +137,30 @@ impl Vertex {
 
     /// Passes on output.
     pub fn log(&self, stream: Stream, bytes: &[u8]) {
-        self.send(Event::Log {
-            vertex: self.id,
-            stream,
-            bytes: bytes.to_vec(),
-        });
+        for piece in bytes.chunks(PIECE) {
+            self.send(Event::Log {
+                vertex: self.id,
+                stream,
+                bytes: piece.to_vec(),
+            });
+        }
     }
 
-    /// Reports how far a part of the work is.
+    /// Reports how far a part of the work is. Never waits for the renderer unless `complete`:
+    /// a later report makes up for one that is dropped.
     pub fn status(&self, id: &str, current: u64, total: Option<u64>, complete: bool) {
-        self.send(Event::Status {
+        let event = Event::Status {
             vertex: self.id,
             id: id.to_owned(),
             current,
             total,
             complete,
-        });
+        };
+        if complete {
+            self.send(event);
+        } else {
+            drop(self.out.try_send(event));
+        }
     }
 
     /// Reports something that the user should know.

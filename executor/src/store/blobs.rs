@@ -6,18 +6,20 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
+use crate::store::needs_session;
 
 /// The store's blobs.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     dir: PathBuf,
-    tmp: PathBuf,
+    /// Where unfinished blobs go; `None` when these are for reading only.
+    tmp: Option<PathBuf>,
 }
 
 /// A blob that is being written; dropped, it leaves nothing.
@@ -31,7 +33,15 @@ impl Blobs {
     /// Takes the directory of the blobs and the one for unfinished files; both exist and are on
     /// one file system.
     pub fn new(dir: PathBuf, tmp: PathBuf) -> Self {
-        Self { dir, tmp }
+        Self {
+            dir,
+            tmp: Some(tmp),
+        }
+    }
+
+    /// Takes the directory of the blobs, for reading.
+    pub fn read_only(dir: PathBuf) -> Self {
+        Self { dir, tmp: None }
     }
 
     /// Returns where a blob is or would be.
@@ -78,19 +88,15 @@ impl Blobs {
         if Digest::of(&bytes) != *digest {
             return Err(Error::new(format!("blob {digest} is corrupt in the store"))
                 .path(self.path(digest))
-                .hint("remove the file and build again"));
+                .hint("remove the file; it is made or pulled again when it is needed"));
         }
         Ok(bytes)
     }
 
     /// Starts a blob.
     pub fn writer(&self) -> Result<BlobWriter> {
-        let file = tempfile::Builder::new()
-            .prefix("blob-")
-            .tempfile_in(&self.tmp)
-            .op_path("create blob in", &self.tmp)?;
         Ok(BlobWriter {
-            out: HashingWriter::new(file),
+            out: HashingWriter::new(self.file()?),
             blobs: self.clone(),
         })
     }
@@ -106,12 +112,37 @@ impl Blobs {
         Ok(writer.commit(Some(&digest))?.0)
     }
 
-    /// Moves a finished file into place under a digest that the caller has computed while it
-    /// wrote the file; syncs it first. The file is on the store's file system.
-    pub fn adopt(&self, file: &File, path: &Path, digest: &Digest) -> Result<()> {
-        file.sync_all().op_path("sync blob", path)?;
-        std::fs::rename(path, self.path(digest)).op_path("store blob", self.path(digest))?;
+    /// Makes a file for a blob that somebody else writes, a job for example; dropped, it leaves
+    /// nothing.
+    pub fn file(&self) -> Result<NamedTempFile> {
+        let tmp = self
+            .tmp
+            .as_ref()
+            .ok_or_else(|| needs_session("write blob"))?;
+        tempfile::Builder::new()
+            .prefix("blob-")
+            .tempfile_in(tmp)
+            .op_path("create blob in", tmp)
+    }
+
+    /// Puts a finished file in place under a digest that its writer has computed on the way:
+    /// syncs it, then renames it.
+    pub fn adopt(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
+        let size = file.as_file().metadata().op("read blob's size")?.len();
+        if self.size(digest) == Some(size) {
+            return Ok(());
+        }
+        file.as_file().sync_all().op("sync blob")?;
+        let target = self.path(digest);
+        file.persist(&target)
+            .map_err(|e| e.error)
+            .op_path("store blob", &target)?;
         self.sync_dir()
+    }
+
+    /// Lists the files of all blobs, sorted.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        crate::cache::files(&self.dir)
     }
 
     fn sync_dir(&self) -> Result<()> {
@@ -146,12 +177,7 @@ impl BlobWriter {
                 "digest mismatch: expected {expected}, got {digest} ({size} bytes)"
             )));
         }
-        file.as_file().sync_all().op("sync blob")?;
-        let target = self.blobs.path(&digest);
-        file.persist(&target)
-            .map_err(|e| e.error)
-            .op_path("store blob", &target)?;
-        self.blobs.sync_dir()?;
+        self.blobs.adopt(file, &digest)?;
         Ok((digest, size))
     }
 }

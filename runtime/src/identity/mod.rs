@@ -1,10 +1,83 @@
 //! Who owns what: the identities of a sandbox and their id maps.
 //!
 //! Responsible for the arithmetic between ids in a container and ids as the executor's user
-//! namespace sees them. Must not enter namespaces or read files. Invariant: a map translates an
-//! id to at most one id, in both directions, or says that it cannot.
+//! namespace sees them; [`detect()`] chooses an identity and the spawner enters it. Must not know
+//! what a container runs. Invariant: a map translates an id to at most one id, in both
+//! directions, or says that it cannot.
+
+pub(crate) mod detect;
+pub(crate) mod enter;
+mod subids;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use detect::{detect, detect_with};
+pub use subids::Range;
+
+/// Which identity the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// The best that is there: subordinate ids, else a single id. Never the host's.
+    #[default]
+    Auto,
+    /// Subordinate ids, or an error.
+    Subids,
+    /// One id.
+    Single,
+    /// The host's ids, without a user namespace; for root only.
+    Host,
+}
+
+/// What to enter, decided by [`detect()`] in the main process and done by the spawner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnterPlan {
+    /// The identity.
+    pub identity: Identity,
+    /// The ids of containers.
+    pub ids: IdMap,
+    /// The user ids of the executor's user namespace; empty for [`Identity::Host`].
+    pub uid_map: Vec<Extent>,
+    /// The group ids of the executor's user namespace; empty for [`Identity::Host`].
+    pub gid_map: Vec<Extent>,
+    /// Who writes the maps.
+    pub writer: MapWriter,
+    /// One line: why this identity.
+    pub reason: String,
+    /// What to change on the machine for a better one; often empty.
+    pub advice: Vec<String>,
+}
+
+/// Who writes the id maps of the executor's user namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MapWriter {
+    /// Nobody: there is no user namespace.
+    None,
+    /// The process itself, for its one id, with setgroups(2) given up.
+    Own,
+    /// A process that stays in the parent namespace and may set ids there.
+    Parent,
+    /// The set-user-id programs newuidmap(1) and newgidmap(1).
+    Programs {
+        /// Absolute path of newuidmap.
+        newuidmap: PathBuf,
+        /// Absolute path of newgidmap.
+        newgidmap: PathBuf,
+    },
+}
+
+/// One line of an id map, user_namespaces(7): `inside..inside+count` are `outside…` in the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// First id in the namespace.
+    pub inside: u32,
+    /// First id in the parent namespace.
+    pub outside: u32,
+    /// How many ids.
+    pub count: u32,
+}
 
 /// How ids of a container become ids of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,6 +126,17 @@ impl IdMap {
     pub fn to_container(self, id: u32) -> Option<u32> {
         id.checked_sub(self.first).filter(|n| *n < self.count)
     }
+}
+
+/// Renders the maps of a container's user namespace, nested in the calling process's own.
+pub(crate) fn nested_maps(ids: IdMap) -> crate::Result<(String, String)> {
+    use crate::error::ResultExt;
+    let map = |path: &str| {
+        let text = std::fs::read_to_string(path).op_path("read id map", path)?;
+        let outer = subids::parse_map(&text);
+        crate::Result::Ok(subids::render(&subids::nest(&outer, ids.first, ids.count)))
+    };
+    Ok((map("/proc/self/uid_map")?, map("/proc/self/gid_map")?))
 }
 
 #[cfg(test)]

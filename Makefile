@@ -1,0 +1,63 @@
+# Each target works alone. PREFIX, DESTDIR and SOURCE_DATE_EPOCH are respected.
+
+PREFIX  ?= /usr/local
+CARGO   ?= cargo
+DENY    := 0.20.2
+
+TRIPLE  := $(shell rustc -vV | sed -n 's/^host: //p')
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+RELEASE := target/$(TRIPLE)/release
+DIST    := target/dist
+SOURCES := $(shell git ls-files '*.sh' tests/setup tests/run tests/support/add-user tests/support/debian-base examples/hello/demo .ci/run 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check lint fmt deny bench doc dist install clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the release program: target/…/release/sandcrab
+	$(CARGO) build --locked --release --package sandcrab-executor --bins
+
+demo: build ## Build examples/hello as an ordinary user and run it
+	examples/hello/demo $(RELEASE)/sandcrab
+
+test: ## Run all tests (as root: in three accounts; installs the peers they use)
+	tests/run
+
+check: lint doc deny ## Formatting, lints, docs and dependency rules; changes nothing
+
+lint: ## Check formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	for script in $(SOURCES); do sh -n $$script || exit 1; done
+
+fmt: ## Format the source
+	$(CARGO) fmt --all
+
+doc: ## Build the internal documentation; warnings are errors
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+deny: ## Check licences, bans and sources of dependencies; advisories where they can be fetched
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'installing cargo-deny $(DENY)'; \
+		$(CARGO) install --quiet --locked --version $(DENY) cargo-deny; }
+	$(CARGO) deny --locked --log-level error check bans licenses sources
+	@if timeout 15 git ls-remote --exit-code https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; \
+	then $(CARGO) deny --locked --log-level error check advisories; \
+	else echo 'deny: advisories not checked: the advisory database cannot be reached'; fi
+
+bench: build ## Measure against the peers on this machine, side by side
+	tests/setup bench
+	$(CARGO) build --locked --release --package sandcrab-tests --bin bench
+	$(RELEASE)/bench $(RELEASE)/sandcrab
+
+dist: build ## Put the stripped program and its checksum into target/dist
+	rm -rf $(DIST) && mkdir -p $(DIST)
+	cp $(RELEASE)/sandcrab $(DIST)/sandcrab-$(VERSION)-$(TRIPLE)
+	cd $(DIST) && sha256sum sandcrab-* >SHA256SUMS && cat SHA256SUMS
+
+install: build ## Install sandcrab into PREFIX/bin
+	install -D -m 0755 $(RELEASE)/sandcrab $(DESTDIR)$(PREFIX)/bin/sandcrab
+
+clean: ## Remove what was built
+	$(CARGO) clean

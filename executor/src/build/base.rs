@@ -1,0 +1,234 @@
+//! The images that a build starts from: found in the store or pulled into it.
+//!
+//! Responsible for the pull policy and for pulling each image once. Must not unpack. Invariant:
+//! a loaded image's manifest, config and layers are in the store, verified.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::state::Layer;
+use crate::diagnostics::{Diagnostic, Severity};
+use crate::error::{Error, Kind, Result};
+use crate::image::config::ImageConfig;
+use crate::image::digest::Digest;
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::progress::event::Sender;
+use crate::registry::Registry;
+use crate::store::images::Image;
+use crate::store::lock::Session;
+
+/// When an image is looked for in its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// When the store does not have it.
+    Missing,
+    /// Always; the store saves the layers that did not change.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// An image that is ready to build on.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Its config.
+    pub config: ImageConfig,
+    /// Its layers, bottom first.
+    pub layers: Vec<Layer>,
+    /// Its manifest's digest.
+    pub digest: Digest,
+}
+
+type Slot = Arc<Mutex<Option<Loaded>>>;
+
+/// Loads images; usable from any thread.
+#[derive(Debug)]
+pub struct Images<'a> {
+    session: &'a Session,
+    registry: &'a Registry,
+    progress: &'a Sender,
+    policy: PullPolicy,
+    loaded: Mutex<HashMap<(Reference, Platform), Slot>>,
+}
+
+impl<'a> Images<'a> {
+    /// Takes where images come from.
+    pub fn new(
+        session: &'a Session,
+        registry: &'a Registry,
+        progress: &'a Sender,
+        policy: PullPolicy,
+    ) -> Self {
+        Self {
+            session,
+            registry,
+            progress,
+            policy,
+            loaded: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Loads an image; `span` is where the Dockerfile names it.
+    pub fn load(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        span: &Range<usize>,
+    ) -> Result<Loaded> {
+        let slot = {
+            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (reference.clone(), platform.clone());
+            Arc::clone(loaded.entry(key).or_default())
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = &*slot {
+            return Ok(loaded.clone());
+        }
+        let name = format!("[internal] load image {reference}");
+        let loaded = match self.find(reference, platform) {
+            Ok(Some(found)) => {
+                self.progress.start(name).cached();
+                found
+            }
+            Ok(None) => self.pull(reference, platform, name, span)?,
+            Err(error) => {
+                self.progress.start(name).fail(error.chain());
+                return Err(point(error, span));
+            }
+        };
+        *slot = Some(loaded.clone());
+        Ok(loaded)
+    }
+
+    /// Takes an image that was found in the store otherwise.
+    pub fn take(&self, image: Image) -> Result<Loaded> {
+        loaded(image)
+    }
+
+    /// Looks in the store.
+    fn find(&self, reference: &Reference, platform: &Platform) -> Result<Option<Loaded>> {
+        if self.policy == PullPolicy::Always && !is_local_only(reference) {
+            return Ok(None);
+        }
+        let image = match self.session.store().images().by_reference(reference) {
+            Ok(Some(image)) => image,
+            Ok(None) if self.policy == PullPolicy::Never => {
+                return Err(
+                    Error::new(format!("image `{reference}` is not in the store"))
+                        .kind(Kind::NotFound)
+                        .hint("leave out `--pull=never` to fetch it"),
+                );
+            }
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !platform.accepts(&image.config.platform) {
+            return Ok(None);
+        }
+        let blobs = self.session.blobs();
+        let complete = image
+            .manifest
+            .layers
+            .iter()
+            .all(|l| blobs.size(&l.digest) == Some(l.size));
+        if !complete {
+            return Ok(None);
+        }
+        loaded(image).map(Some)
+    }
+
+    fn pull(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        name: String,
+        span: &Range<usize>,
+    ) -> Result<Loaded> {
+        let vertex = self.progress.start(name);
+        let result = (|| -> Result<Loaded> {
+            let pulled = self
+                .registry
+                .pull(reference, platform, &self.session.blobs(), &vertex)?;
+            let digest = pulled.descriptor.digest;
+            let images = self.session.store().images();
+            let names: &[Reference] = match reference.tag {
+                Some(_) => std::slice::from_ref(reference),
+                None => &[],
+            };
+            images.add(&digest, names)?;
+            images.add_origin(
+                &digest,
+                &Reference {
+                    digest: Some(pulled.index.unwrap_or(digest)),
+                    ..reference.clone()
+                },
+            )?;
+            Ok(Loaded {
+                layers: pair_layers(&pulled.manifest, &pulled.config)?,
+                config: pulled.config,
+                digest,
+            })
+        })();
+        match result {
+            Ok(loaded) => {
+                vertex.done();
+                Ok(loaded)
+            }
+            Err(error) => {
+                vertex.fail(error.chain());
+                Err(point(error, span))
+            }
+        }
+    }
+}
+
+/// Tells whether a name can only mean an image that was built here.
+fn is_local_only(reference: &Reference) -> bool {
+    reference.registry == "localhost"
+}
+
+fn loaded(image: Image) -> Result<Loaded> {
+    let layers = pair_layers(&image.manifest, &image.config)?;
+    Ok(Loaded {
+        config: image.config,
+        layers,
+        digest: image.manifest_digest,
+    })
+}
+
+/// Joins a manifest's blobs with its config's diff ids.
+///
+/// # Errors
+/// When there are not as many of one as of the other.
+fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>> {
+    let diff_ids = &config.rootfs.diff_ids;
+    if manifest.layers.len() != diff_ids.len() {
+        return Err(Error::new(format!(
+            "the image has {} layers, but its config names {}",
+            manifest.layers.len(),
+            diff_ids.len()
+        )));
+    }
+    let pair = |(blob, diff_id): (&Descriptor, &_)| Layer {
+        diff_id: *diff_id,
+        blob: blob.clone(),
+    };
+    Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
+}
+
+fn point(error: Error, span: &Range<usize>) -> Error {
+    if matches!(error.get_kind(), Kind::Interrupted(_)) {
+        return error;
+    }
+    let message = error.chain();
+    error.diagnostic(Diagnostic {
+        severity: Severity::Error,
+        rule: None,
+        message,
+        span: span.clone(),
+        hint: None,
+    })
+}

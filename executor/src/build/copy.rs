@@ -1,0 +1,380 @@
+//! COPY: files of a context, a stage or an image placed in a container's tree.
+//!
+//! Responsible for BuildKit's rules about destinations, and for driving the walk. Must not decide
+//! what a step copies from or resolve stages; runs in a job process, where ids are the
+//! executor's. Invariant: every read goes through the source's root and every write through the
+//! destination's, by handles; no file is ever held in memory.
+//!
+//! The rules that are not obvious, all checked against BuildKit:
+//! - The contents of a directory are copied, not the directory: its own owner and permissions
+//!   play no part, and a destination that has to be made is 0755.
+//! - Directories *below* it that exist already are merged and take the source's owner and
+//!   permissions. A directory over anything else, or anything else over a directory, is an error.
+//! - Missing parents are 0755 and owned as `--chown` says, never changed by `--chmod`.
+//! - Symbolic links in the destination are followed, the last one too, even when they dangle.
+//! - Hard links are kept among the files of one source. A socket becomes an empty file.
+//!
+//! Where BuildKit drops FIFOs of a context without a word, they are copied; where it keeps the
+//! time of the build as a directory's time, the source's is kept, so that equal contexts make
+//! equal layers; and several files to one file name are an error, not the last one.
+
+mod content;
+mod place;
+mod target;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use runtime::identity::{IdMap, Identity};
+use runtime::path::{Root, normalize};
+use rustix::fs::{FileType, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::build::users;
+use crate::context::digest::Stamp;
+use crate::context::ignore::{IgnoreFile, Matcher};
+use crate::context::walk::{Match, Node, Step, Tree};
+use crate::error::{Error, Result, ResultExt};
+use crate::image::digest::Digest;
+use crate::layer::tar_apply::{self, ApplyOptions};
+
+use content::Transfer;
+
+/// How many warnings one copy reports.
+const MAX_WARNINGS: usize = 16;
+
+/// What to copy, where to, and how it is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRequest {
+    /// Source patterns, in order.
+    pub sources: Vec<String>,
+    /// Destination, absolute; `/` at the end makes it a directory.
+    pub dest: String,
+    /// The source's ignore file, if it is a context that has one.
+    pub ignore: Option<IgnoreFile>,
+    /// Who the copies belong to.
+    pub owners: Owners,
+    /// `--chmod=`: permissions of everything but made parents and links; at most 0o7777.
+    pub chmod: Option<u32>,
+}
+
+/// Who copies belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owners {
+    /// Nobody was named: 0 and 0, as for a context. What ADD unpacks keeps its owners.
+    Root,
+    /// These ids in the container.
+    Ids {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// An argument of `--chown`, resolved in the destination's passwd and group.
+    Named(String),
+    /// The source's own: a stage or an image without `--chown`.
+    Source,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyStats {
+    /// Files, links and other entries that were written.
+    pub files: u64,
+    /// Directories that were made.
+    pub directories: u64,
+    /// Bytes in regular files.
+    pub bytes: u64,
+    /// Equal to the selection's stamp when nothing changed since it was made.
+    pub stamp: Digest,
+    /// What was left behind without failing the copy, such as an attribute that the file system
+    /// of the destination can't store.
+    pub warnings: Vec<String>,
+}
+
+/// Copies what `request` selects from `source` to `dest`.
+///
+/// # Errors
+/// When a source is missing, a destination is in the way, an owner does not exist under this
+/// identity, or a source changes while it is read; each names the path.
+pub fn copy(
+    source: &Root,
+    dest: &Root,
+    request: &CopyRequest,
+    ids: IdMap,
+    identity: Identity,
+) -> Result<CopyStats> {
+    let ignore = request.ignore_rules()?;
+    let tree = Tree::new(source, &ignore);
+    let matches = tree.matches(&request.sources)?;
+    let mut copier = Copier::new(dest, request, ids, identity)?;
+    copier.refuse_collision(&matches)?;
+    for from in &matches {
+        copier.copy_match(&tree, from)?;
+    }
+    Ok(copier.finish())
+}
+
+impl CopyRequest {
+    pub(super) fn ignore_rules(&self) -> Result<Matcher> {
+        match &self.ignore {
+            Some(file) => file.rules(),
+            None => Ok(Matcher::none()),
+        }
+    }
+}
+
+/// A copy under way.
+pub(super) struct Copier<'a> {
+    dest: &'a Root,
+    request: &'a CopyRequest,
+    ids: IdMap,
+    identity: Identity,
+    /// The owner that was named, as the container sees it.
+    named: Option<(u32, u32)>,
+    /// Owner of everything, as the executor sees it; `None` when the source's are kept.
+    owner: Option<(u32, u32)>,
+    transfer: Transfer,
+    /// Where files with several links went first, in one match.
+    links: HashMap<(u64, u64), PathBuf>,
+    stamp: Stamp,
+    stats: CopyStats,
+}
+
+/// A directory of the destination that is being filled.
+struct OpenDir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl<'a> Copier<'a> {
+    pub(super) fn new(
+        dest: &'a Root,
+        request: &'a CopyRequest,
+        ids: IdMap,
+        identity: Identity,
+    ) -> Result<Self> {
+        let named = match &request.owners {
+            Owners::Ids { uid, gid } => Some((*uid, *gid)),
+            Owners::Named(spec) => Some(users::resolve_owner(dest, spec)?),
+            Owners::Root | Owners::Source => None,
+        };
+        let mut copier = Self {
+            dest,
+            request,
+            ids,
+            identity,
+            named,
+            owner: None,
+            transfer: Transfer::new(),
+            links: HashMap::new(),
+            stamp: Stamp::new(),
+            stats: CopyStats {
+                files: 0,
+                directories: 0,
+                bytes: 0,
+                stamp: Digest::of(b""),
+                warnings: Vec::new(),
+            },
+        };
+        if request.owners != Owners::Source {
+            let (uid, gid) = named.unwrap_or((0, 0));
+            copier.owner = Some(copier.to_executor(uid, gid, Path::new(&request.dest))?);
+        }
+        Ok(copier)
+    }
+
+    /// Unpacks an archive's content below the directory that is the destination.
+    pub(super) fn unpack(
+        &mut self,
+        archive: impl std::io::Read,
+        from: &Match,
+        node: &Node<'_>,
+    ) -> Result<()> {
+        let path = self.make_dirs(Path::new(&self.request.dest))?;
+        let options = ApplyOptions {
+            owner: self.named,
+            ..ApplyOptions::archive(self.ids, self.identity, &path)
+        };
+        let applied = tar_apply::apply(archive, self.dest, &options)
+            .map_err(|e| e.during(format!("unpack `{}`", node.path.display())))?;
+        self.stamp.start(from);
+        self.stamp.add(node);
+        self.stats.files += applied.entries;
+        self.stats.bytes += applied.bytes;
+        for note in applied.notes() {
+            self.warn(format!("`{}`: {note}", node.path.display()));
+        }
+        Ok(())
+    }
+
+    /// Keeps a warning, unless there are many.
+    fn warn(&mut self, warning: String) {
+        if self.stats.warnings.len() < MAX_WARNINGS {
+            self.stats.warnings.push(warning);
+        }
+    }
+
+    pub(super) fn finish(self) -> CopyStats {
+        CopyStats {
+            stamp: self.stamp.finish(),
+            ..self.stats
+        }
+    }
+
+    /// Refuses to write several files over each other.
+    pub(super) fn refuse_collision(&self, matches: &[Match]) -> Result<()> {
+        let files = matches.iter().filter(|m| !m.is_dir()).count();
+        if files < 2 || self.request.dest.ends_with('/') {
+            return Ok(());
+        }
+        let path = target::resolve(self.dest, Path::new(&self.request.dest))?;
+        if self.stat(&path)?.is_some_and(|t| t == FileType::Directory) {
+            return Ok(());
+        }
+        Err(
+            Error::new(format!("{files} files would be copied to one file"))
+                .path(&self.request.dest)
+                .hint("end the destination in `/` to make it a directory"),
+        )
+    }
+
+    /// Copies what one pattern matched.
+    pub(super) fn copy_match(&mut self, tree: &Tree<'_>, from: &Match) -> Result<()> {
+        self.links.clear();
+        self.stamp.start(from);
+        let path = self.prepare(from)?;
+        let mut open: Vec<OpenDir> = Vec::new();
+        tree.walk(from, &mut |step| match step {
+            Step::Enter(node) => {
+                self.stamp.add(node);
+                let dir = match open.last() {
+                    None => self.open_top(&path)?,
+                    Some(parent) => self.enter(parent, node)?,
+                };
+                open.push(dir);
+                Ok(())
+            }
+            Step::Item(node) => {
+                self.stamp.add(node);
+                match open.last() {
+                    Some(parent) => {
+                        let at = parent.path.join(node.name);
+                        self.place(parent.fd.as_fd(), &at, node)
+                    }
+                    None => {
+                        let parent = path.parent().unwrap_or_else(|| Path::new("/"));
+                        let dir = self.dest.open_dir(parent).op_path("open", parent)?;
+                        self.place(dir.as_fd(), &path, node)
+                    }
+                }
+            }
+            Step::Leave(node) => {
+                let dir = open.pop();
+                match dir.filter(|_| !node.below.as_os_str().is_empty()) {
+                    Some(dir) => self.finish_dir(&dir.fd, &dir.path, node),
+                    None => Ok(()),
+                }
+            }
+        })
+    }
+
+    /// Makes the destination's missing directories. Returns the directory that a directory's
+    /// contents go to, or the file that anything else becomes; without symbolic links but for
+    /// the last component of the latter.
+    fn prepare(&mut self, from: &Match) -> Result<PathBuf> {
+        let dest = normalize(Path::new(&self.request.dest));
+        let is_directory = self.request.dest.ends_with('/');
+        let parent = dest.parent().filter(|_| !is_directory).unwrap_or(&dest);
+        self.make_dirs(parent)?;
+        let path = target::resolve(self.dest, &dest)?;
+        let existing = self.stat(&path)?;
+        if from.is_dir() {
+            return match existing {
+                Some(FileType::Directory) => Ok(path),
+                Some(_) => Err(Error::new(format!(
+                    "cannot copy the directory `{}` over what is no directory:",
+                    from.path.display()
+                ))
+                .path(path)),
+                None => {
+                    self.make_dirs(&path)?;
+                    Ok(path)
+                }
+            };
+        }
+        match existing {
+            Some(FileType::Directory) => Ok(path.join(&from.name)),
+            Some(_) => Ok(path),
+            None => {
+                // The destination was a dangling link, maybe to a directory that is missing.
+                self.make_dirs(path.parent().unwrap_or_else(|| Path::new("/")))?;
+                Ok(path)
+            }
+        }
+    }
+
+    /// Makes a directory and its missing parents as BuildKit does: 0755, owned as `--chown` says.
+    pub(super) fn make_dirs(&mut self, path: &Path) -> Result<PathBuf> {
+        let path = target::resolve(self.dest, path)?;
+        let (uid, gid) = match self.owner {
+            Some(owner) => owner,
+            None => self.to_executor(0, 0, &path)?,
+        };
+        let mut made = 0;
+        self.dest
+            .make_dirs(&path, Mode::from_raw_mode(0o755), &mut |fd| {
+                made += 1;
+                rustix::fs::fchown(fd, Some(place::user(uid)), Some(place::group(gid)))
+            })
+            .op_path("make directory", &path)?;
+        self.stats.directories += made;
+        Ok(path)
+    }
+
+    fn open_top(&self, path: &Path) -> Result<OpenDir> {
+        let fd = self.dest.open_dir(path).op_path("open directory", path)?;
+        Ok(OpenDir {
+            fd,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens the copy of a directory, and makes it if it is missing.
+    fn enter(&mut self, parent: &OpenDir, node: &Node<'_>) -> Result<OpenDir> {
+        let path = parent.path.join(node.name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match place::kind(parent.fd.as_fd(), node.name).op_path("stat", &path)? {
+            Some(FileType::Directory) => {}
+            Some(_) => {
+                return Err(Error::new(format!(
+                    "cannot copy the directory `{}` over what is no directory:",
+                    node.path.display()
+                ))
+                .path(path));
+            }
+            None => {
+                rustix::fs::mkdirat(&parent.fd, node.name, Mode::RWXU)
+                    .op_path("make directory", &path)?;
+                self.stats.directories += 1;
+            }
+        }
+        let fd = rustix::fs::openat(&parent.fd, node.name, flags, Mode::empty())
+            .op_path("open directory", &path)?;
+        Ok(OpenDir { fd, path })
+    }
+
+    /// Returns the type of an entry of the destination, unfollowed; `None` when there is none.
+    fn stat(&self, path: &Path) -> Result<Option<FileType>> {
+        match self.dest.stat(path, false) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::new("stat").path(path).source(e)),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,278 @@
+//! Entries of a copy: made, filled, and given their owner, permissions, attributes and time.
+//!
+//! Responsible for one entry at a time, below directory handles. Must not resolve paths.
+//! Invariant: an entry never has more permissions than it ends up with, and its owner is set
+//! before its permissions, because changing an owner clears set-id bits and capabilities.
+
+use std::ffi::OsStr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use runtime::identity::Identity;
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+};
+use rustix::io::Errno;
+
+use super::Copier;
+use crate::context::digest::FileKey;
+use crate::context::ignore::bytes_path;
+use crate::context::walk::{Node, changed};
+use crate::context::xattrs::{self, Attribute};
+use crate::error::{Error, Result, ResultExt};
+
+/// Makes a user id for the `chown` calls.
+pub(super) fn user(id: u32) -> Uid {
+    Uid::from_raw(id)
+}
+
+/// Makes a group id for the `chown` calls.
+pub(super) fn group(id: u32) -> Gid {
+    Gid::from_raw(id)
+}
+
+/// Returns the type of an entry, unfollowed; `None` when there is none.
+pub(super) fn kind(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<FileType>> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+impl Copier<'_> {
+    /// Translates container ids to the executor's.
+    pub(super) fn to_executor(&self, uid: u32, gid: u32, path: &Path) -> Result<(u32, u32)> {
+        match (self.ids.to_executor(uid), self.ids.to_executor(gid)) {
+            (Some(uid), Some(gid)) => Ok((uid, gid)),
+            _ => Err(self.no_such_owner(uid, gid, path)),
+        }
+    }
+
+    fn no_such_owner(&self, uid: u32, gid: u32, path: &Path) -> Error {
+        let error = Error::new(format!(
+            "owner {uid}:{gid} does not exist here: the container has {} {}, needed for",
+            self.ids.count,
+            if self.ids.count == 1 { "id" } else { "ids" }
+        ))
+        .path(path);
+        if self.identity == Identity::Single {
+            error.hint("give the user ranges of ids in /etc/subuid and /etc/subgid")
+        } else {
+            error
+        }
+    }
+
+    /// Returns the owner that the copy of `node` gets, as the executor sees it.
+    fn owner_of(&self, node: &Node<'_>) -> Result<(u32, u32)> {
+        if let Some(owner) = self.owner {
+            return Ok(owner);
+        }
+        let (uid, gid) = (node.stat.st_uid, node.stat.st_gid);
+        let known = |id| self.ids.to_container(id).is_some();
+        if known(uid) && known(gid) {
+            Ok((uid, gid))
+        } else {
+            Err(self.no_such_owner(uid, gid, node.path))
+        }
+    }
+
+    fn mode_of(&self, stat: &Stat) -> Mode {
+        Mode::from_raw_mode(self.request.chmod.unwrap_or(stat.st_mode & 0o7777))
+    }
+
+    /// Makes the copy of anything but a directory, at `path`, which is the node's place in `dir`.
+    pub(super) fn place(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &Path,
+        node: &Node<'_>,
+    ) -> Result<()> {
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::new("cannot replace the root directory with").path(node.path))?;
+        match kind(dir, name).op_path("stat", path)? {
+            Some(FileType::Directory) => {
+                return Err(Error::new(format!(
+                    "cannot copy `{}` over the directory",
+                    node.path.display()
+                ))
+                .path(path));
+            }
+            Some(_) => rustix::fs::unlinkat(dir, name, AtFlags::empty()).op_path("remove", path)?,
+            None => {}
+        }
+        self.stats.files += 1;
+        match node.file_type() {
+            FileType::RegularFile => self.place_file(dir, name, path, node),
+            // What a program can talk to is gone anyway.
+            FileType::Socket => {
+                let to = create(dir, name, path)?;
+                self.finish_file(&to, path, node, &[])
+            }
+            FileType::Symlink => {
+                let target = node.read_link()?;
+                rustix::fs::symlinkat(bytes_path(&target), dir, name)
+                    .op_path("make symbolic link", path)?;
+                self.finish_special(dir, name, path, node)
+            }
+            FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
+                self.place_device(dir, name, path, node)
+            }
+            FileType::Directory | FileType::Unknown => {
+                Err(Error::new("unknown file type of").path(node.path))
+            }
+        }
+    }
+
+    fn place_file(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        node: &Node<'_>,
+    ) -> Result<()> {
+        let inode = (node.stat.st_dev, node.stat.st_ino);
+        if let Some(first) = self.links.get(&inode) {
+            return self.link(first, dir, name, path);
+        }
+        let from = node.open()?;
+        let to = create(dir, name, path)?;
+        let whole = self
+            .transfer
+            .copy(&from, &to, node.stat)
+            .op_path("copy", node.path)?;
+        let attributes = xattrs::read(&from).op_path("read attributes of", node.path)?;
+        let now = rustix::fs::fstat(&from).op_path("stat", node.path)?;
+        if !whole || FileKey::of(&now) != FileKey::of(node.stat) {
+            return Err(changed(node.path));
+        }
+        self.stats.bytes += node.stat.st_size.cast_unsigned();
+        if node.stat.st_nlink > 1 {
+            self.links.insert(inode, path.to_owned());
+        }
+        self.finish_file(&to, path, node, &attributes)
+    }
+
+    fn link(&self, first: &PathBuf, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
+        let missing = || Error::new("the first of several hard links went away:").path(first);
+        let entry = self.dest.entry(first).op_path("open", first)?;
+        let entry = entry.ok_or_else(missing)?;
+        rustix::fs::linkat(&entry.dir, &entry.name, dir, name, AtFlags::empty())
+            .op_path("make hard link", path)
+    }
+
+    fn place_device(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        node: &Node<'_>,
+    ) -> Result<()> {
+        let kind = node.file_type();
+        if kind == FileType::CharacterDevice && node.stat.st_rdev == 0 {
+            // In an overlay this is how a removed file looks.
+            return Err(
+                Error::new("cannot copy a character device with number 0:0:").path(node.path),
+            );
+        }
+        let device = if kind == FileType::Fifo {
+            0
+        } else {
+            node.stat.st_rdev
+        };
+        rustix::fs::mknodat(dir, name, kind, Mode::RUSR, device).map_err(|e| {
+            let error = Error::new("make device").path(path).source(e);
+            if e == Errno::PERM {
+                error.hint("devices can be made only by real root with --isolation=host")
+            } else {
+                error
+            }
+        })?;
+        self.finish_special(dir, name, path, node)
+    }
+
+    /// Gives a directory its owner, permissions, attributes and time.
+    pub(super) fn finish_dir(&mut self, to: &OwnedFd, path: &Path, node: &Node<'_>) -> Result<()> {
+        let attributes = match &node.opened {
+            Some(from) => xattrs::read(from).op_path("read attributes of", node.path)?,
+            None => Vec::new(),
+        };
+        self.finish_file(to, path, node, &attributes)
+    }
+
+    fn finish_file(
+        &mut self,
+        to: &OwnedFd,
+        path: &Path,
+        node: &Node<'_>,
+        attributes: &[Attribute],
+    ) -> Result<()> {
+        let (uid, gid) = self.owner_of(node)?;
+        // The permissions may forbid writing even attributes; an owner change drops capabilities.
+        let (last, first): (Vec<_>, Vec<_>) = attributes
+            .iter()
+            .partition(|a| a.name == xattrs::CAPABILITY);
+        self.write_attributes(to, node, &first);
+        rustix::fs::fchown(to, Some(user(uid)), Some(group(gid)))
+            .op_path("change the owner of", path)?;
+        rustix::fs::fchmod(to, self.mode_of(node.stat))
+            .op_path("change the permissions of", path)?;
+        self.write_attributes(to, node, &last);
+        rustix::fs::futimens(to, &times(node.stat)).op_path("set the time of", path)
+    }
+
+    /// Writes attributes; those that the destination can't store are only warned about, as in
+    /// BuildKit.
+    fn write_attributes(&mut self, to: &OwnedFd, node: &Node<'_>, attributes: &[&Attribute]) {
+        let root_id = (self.identity != Identity::Host).then_some(self.ids.first);
+        for attribute in attributes {
+            if let Err(e) = xattrs::write(to, attribute, root_id) {
+                self.warn(format!(
+                    "attribute `{}` of `{}` was not copied: {e}",
+                    attribute.name.display(),
+                    node.path.display()
+                ));
+            }
+        }
+    }
+
+    /// Finishes what can't be opened: symbolic links, FIFOs and devices.
+    fn finish_special(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        node: &Node<'_>,
+    ) -> Result<()> {
+        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        let (uid, gid) = self.owner_of(node)?;
+        rustix::fs::chownat(dir, name, Some(user(uid)), Some(group(gid)), nofollow)
+            .op_path("change the owner of", path)?;
+        if node.file_type() != FileType::Symlink {
+            // Not a link, and nobody else is here to put one in its place.
+            rustix::fs::chmodat(dir, name, self.mode_of(node.stat), AtFlags::empty())
+                .op_path("change the permissions of", path)?;
+        }
+        rustix::fs::utimensat(dir, name, &times(node.stat), nofollow)
+            .op_path("set the time of", path)
+    }
+}
+
+fn create(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).op_path("create", path)
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: stat.st_mtime,
+            tv_nsec: stat.st_mtime_nsec.cast_signed(),
+        },
+    }
+}

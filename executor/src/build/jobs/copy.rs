@@ -1,0 +1,82 @@
+//! COPY and ADD: files into a staged tree, and the layer that this makes.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use runtime::path::Root;
+
+use super::tree::{self, LayerReply, Staged};
+use super::{Descriptors, Scene};
+use crate::build::add;
+use crate::build::copy::{self, CopyRequest};
+use crate::error::Result;
+use crate::image::digest::Digest;
+
+/// Copy files and take the layer. Descriptors: the layer's file, then the directory of each part
+/// that has one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CopyTask {
+    /// The snapshots below and the staging directory.
+    pub tree: Staged,
+    /// What to copy, in order.
+    pub parts: Vec<CopyPart>,
+}
+
+/// Files to copy from one place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CopyPart {
+    /// Where the files are.
+    pub source: Source,
+    /// What to copy, and how.
+    pub request: CopyRequest,
+    /// Whether archives are unpacked.
+    pub unpack: bool,
+}
+
+/// Where files are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Source {
+    /// Under a directory of the caller's, given by descriptor.
+    Directory,
+    /// In another stage's or image's snapshots, topmost first.
+    Snapshots(Vec<PathBuf>),
+}
+
+/// Files were copied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CopyReply {
+    /// The layer.
+    pub layer: LayerReply,
+    /// Identity of the files that were read, for each part, to compare with the selection's.
+    pub stamps: Vec<Digest>,
+    /// What could not be kept, for people.
+    pub notes: Vec<String>,
+}
+
+pub(super) fn copy(scene: Scene, task: &CopyTask, fds: &mut Descriptors) -> Result<CopyReply> {
+    let out = fds.take()?;
+    let tree = task.tree.open(scene, &[])?;
+    let (mut stamps, mut notes) = (Vec::new(), Vec::new());
+    for part in &task.parts {
+        let source = match &part.source {
+            Source::Directory => Root::new(fds.take()?),
+            Source::Snapshots(lowers) => tree::open_readonly(lowers)?,
+        };
+        let work = if part.unpack { add::add } else { copy::copy };
+        let stats = work(
+            &source,
+            &tree.merged,
+            &part.request,
+            scene.ids,
+            scene.identity,
+        )?;
+        stamps.push(stats.stamp);
+        notes.extend(stats.warnings);
+    }
+    Ok(CopyReply {
+        layer: tree.write_layer(scene, out)?,
+        stamps,
+        notes,
+    })
+}

@@ -1,0 +1,42 @@
+//! Outputs that are trees: the flattened file system as an archive or as the caller's files.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::tree;
+use super::{Descriptors, Scene};
+use crate::error::Result;
+use crate::output;
+
+/// Write the tree as an archive. Descriptor: where to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportTarTask {
+    /// Snapshot directories, topmost first.
+    pub lowers: Vec<PathBuf>,
+}
+
+/// Write the tree as files of the caller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportLocalTask {
+    /// Snapshot directories, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// An existing directory of the caller's.
+    pub dest: PathBuf,
+}
+
+pub(super) fn tar(
+    scene: Scene,
+    task: &ExportTarTask,
+    fds: &mut Descriptors,
+) -> Result<Vec<String>> {
+    let out = File::from(fds.take()?);
+    let root = tree::open_readonly(&task.lowers)?;
+    output::tar::export_tar(&root, scene.ids, out)
+}
+
+pub(super) fn local(_scene: Scene, task: &ExportLocalTask) -> Result<Vec<String>> {
+    let root = tree::open_readonly(&task.lowers)?;
+    output::local::export_local(&root, &task.dest)
+}

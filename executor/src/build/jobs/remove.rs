@@ -1,0 +1,27 @@
+//! Removes trees whose owners only exist inside the build's user namespace.
+//!
+//! Invariant: nothing outside the named trees is touched, whatever links they hold: the walk is
+//! by descriptor and never follows.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, ResultExt};
+
+/// Remove these trees of the store; one that is not there is no error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemoveTask {
+    /// The trees.
+    pub paths: Vec<PathBuf>,
+}
+
+pub(super) fn remove(task: &RemoveTask) -> Result<()> {
+    for path in &task.paths {
+        match std::fs::remove_dir_all(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.op_path("remove", path)?,
+        }
+    }
+    Ok(())
+}

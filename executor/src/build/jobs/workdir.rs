@@ -1,0 +1,71 @@
+//! WORKDIR: a directory that exists afterwards.
+
+use rustix::fs::{AtFlags, Gid, Mode, Uid};
+use serde::{Deserialize, Serialize};
+
+use super::tree::{LayerReply, Staged};
+use super::{Descriptors, Scene};
+use crate::build::users;
+use crate::error::{Error, Result};
+
+/// Make a working directory. Descriptor: the layer's file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkdirTask {
+    /// The snapshots below and the staging directory.
+    pub tree: Staged,
+    /// Absolute, clean path.
+    pub path: String,
+    /// Who owns what has to be made: USER, verbatim; empty for root.
+    pub user: String,
+}
+
+/// Makes the directory; `None` when it was there already.
+pub(super) fn workdir(
+    scene: Scene,
+    task: &WorkdirTask,
+    fds: &mut Descriptors,
+) -> Result<Option<LayerReply>> {
+    let out = fds.take()?;
+    let tree = task.tree.open(scene, &[])?;
+    let made = make(scene, &tree.merged, &task.path, &task.user)?;
+    if made {
+        tree.write_layer(scene, out).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Makes `path` with its missing parents, owned by `user`; tells whether anything was missing.
+pub(super) fn make(
+    scene: Scene,
+    root: &runtime::path::Root,
+    path: &str,
+    user: &str,
+) -> Result<bool> {
+    if root.open_dir(path).is_ok() {
+        return Ok(false);
+    }
+    let who = users::resolve(root, user)?;
+    let owner = |id: u32| {
+        scene
+            .ids
+            .to_executor(id)
+            .ok_or_else(|| super::tree::no_such_id(scene, path, who.uid, who.gid))
+    };
+    let (uid, gid) = (
+        Uid::from_raw(owner(who.uid)?),
+        Gid::from_raw(owner(who.gid)?),
+    );
+    root.make_dirs(path, Mode::from_raw_mode(0o755), &mut |dir| {
+        rustix::fs::chownat(dir, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+    })
+    .map_err(|e| match e {
+        rustix::io::Errno::NOTDIR | rustix::io::Errno::EXIST => {
+            Error::new("a part of the working directory is not a directory:").path(path)
+        }
+        other => Error::new("create working directory")
+            .path(path)
+            .source(other),
+    })?;
+    Ok(true)
+}

@@ -1,0 +1,112 @@
+//! Cache keys of steps.
+//!
+//! Responsible for naming everything that a step's result depends on. Must not compute content
+//! digests. Invariant: the tree below a step enters as its chain id, which is content: a rebuild
+//! whose upper steps come out the same meets its old keys again.
+
+use crate::cache::key::KeyBuilder;
+use crate::image::digest::{ChainId, Digest};
+use crate::image::platform::Platform;
+use crate::plan::step::{Copy, Network, Run};
+
+fn start(kind: &str, parent: Option<ChainId>) -> KeyBuilder {
+    let mut key = KeyBuilder::new(kind);
+    key.option("parent", parent.map(|chain| *chain.0.as_bytes()));
+    key
+}
+
+/// Returns the key of a RUN step. Proxy settings that only the host gives are not part of it.
+pub(super) fn run(
+    parent: Option<ChainId>,
+    platform: &Platform,
+    run: &Run,
+    network: Network,
+) -> Digest {
+    let network = match network {
+        Network::Host => "host",
+        Network::None => "none",
+    };
+    let mut key = start("run", parent);
+    key.field("platform", platform.to_string())
+        .list("argv", &run.argv)
+        .list("env", &run.env)
+        .field("cwd", &run.cwd)
+        .field("user", &run.user)
+        .field("network", network);
+    key.finish()
+}
+
+/// Returns the key of a WORKDIR step.
+pub(super) fn workdir(parent: Option<ChainId>, path: &str, user: &str) -> Digest {
+    let mut key = start("workdir", parent);
+    key.field("path", path).field("user", user);
+    key.finish()
+}
+
+/// Returns the key of a COPY or ADD step whose files have the digests `content`.
+pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: &[Digest]) -> Digest {
+    let mut key = start(if copy.add { "add" } else { "copy" }, parent);
+    key.list("content", content.iter().map(|d| *d.as_bytes()))
+        .list("source", &copy.sources)
+        .field("dest", &copy.dest)
+        .option("chown", copy.chown.as_ref())
+        .option("chmod", copy.chmod.map(u32::to_be_bytes));
+    key.finish()
+}
+
+/// Returns the digest that stands for another tree as a source.
+pub(super) fn tree_content(chain: Option<ChainId>) -> Digest {
+    start("tree", chain).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Run {
+        Run {
+            argv: vec!["true".into()],
+            env: vec!["A=b".into()],
+            proxy: Vec::new(),
+            cwd: "/".into(),
+            user: String::new(),
+            network: None,
+        }
+    }
+
+    #[test]
+    fn everything_counts_but_the_proxy() {
+        let platform = Platform::host();
+        let key = |r: &Run, n| run(None, &platform, r, n);
+        let base = key(&step(), Network::Host);
+        let variants = [
+            Run {
+                argv: vec!["false".into()],
+                ..step()
+            },
+            Run {
+                env: Vec::new(),
+                ..step()
+            },
+            Run {
+                cwd: "/tmp".into(),
+                ..step()
+            },
+            Run {
+                user: "x".into(),
+                ..step()
+            },
+        ];
+        for variant in variants {
+            assert_ne!(key(&variant, Network::Host), base, "{variant:?}");
+        }
+        assert_ne!(key(&step(), Network::None), base);
+        let below = ChainId(Digest::of(b"x"));
+        assert_ne!(run(Some(below), &platform, &step(), Network::Host), base);
+        let proxied = Run {
+            proxy: vec!["http_proxy=x".into()],
+            ..step()
+        };
+        assert_eq!(key(&proxied, Network::Host), base);
+    }
+}

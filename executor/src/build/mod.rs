@@ -1,0 +1,146 @@
+//! Builds: executes a plan and puts the image into the store.
+//!
+//! Responsible for the order of things: stages, steps, cache, jobs, the finished image. Must not
+//! print, parse the command line or read the environment. The main process keeps the caller's
+//! identity and does everything that needs no other ids; what does is in [`jobs`], one process
+//! each, inside the build's user namespace.
+
+pub mod add;
+pub mod base;
+pub mod copy;
+pub mod jobs;
+mod keys;
+pub mod schedule;
+pub mod sources;
+mod stage;
+pub mod state;
+pub mod trees;
+pub mod users;
+pub mod worker;
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::build::base::Images;
+use crate::build::schedule::Places;
+use crate::build::sources::Sources;
+use crate::build::state::State;
+use crate::build::trees::Trees;
+use crate::build::worker::Worker;
+use crate::diagnostics::Diagnostic;
+use crate::error::Result;
+use crate::image::digest::Digest;
+use crate::image::manifest::{Descriptor, Manifest, media_type};
+use crate::image::reference::Reference;
+use crate::plan::Plan;
+use crate::progress::event::Sender;
+use crate::store::lock::Session;
+
+pub use stage::Settings;
+
+/// What a build works with.
+#[derive(Debug)]
+pub struct Build<'a> {
+    /// What to build.
+    pub plan: &'a Plan,
+    /// The store.
+    pub session: &'a Session,
+    /// The way to the jobs.
+    pub worker: &'a Worker,
+    /// Where progress goes.
+    pub progress: &'a Sender,
+    /// Unpacked layers.
+    pub trees: &'a Trees<'a>,
+    /// Base images.
+    pub images: &'a Images<'a>,
+    /// The build context.
+    pub sources: &'a Sources<'a>,
+    /// How steps are executed.
+    pub settings: &'a Settings,
+    /// How many steps may run at once.
+    pub jobs: usize,
+    /// `--label`s.
+    pub labels: &'a [(String, String)],
+}
+
+/// A finished build.
+#[derive(Debug)]
+pub struct Finished {
+    /// The image.
+    pub state: State,
+    /// What deserves attention in the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Build<'_> {
+    /// Builds the target stage.
+    pub fn run(&self) -> Result<Finished> {
+        let places = Places::new(self.jobs);
+        let warnings = Mutex::new(self.plan.warnings.clone());
+        let shared = stage::Shared {
+            plan: self.plan,
+            session: self.session,
+            worker: self.worker,
+            progress: self.progress,
+            trees: self.trees,
+            images: self.images,
+            sources: self.sources,
+            places: &places,
+            settings: self.settings,
+            warnings: &warnings,
+        };
+        let built = schedule::run(&self.plan.heads, self.worker.cancel(), |head, earlier| {
+            stage::build(&shared, head, earlier)
+        })?;
+        let mut state = built.state;
+        state.finish(self.labels);
+        Ok(Finished {
+            state,
+            warnings: warnings
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+}
+
+/// The digests of an image that was put into the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The manifest's.
+    pub manifest: Digest,
+    /// The config's: the image's id.
+    pub config: Digest,
+}
+
+/// Puts a finished image into the store under these names.
+pub fn store(session: &Session, state: &State, names: &[Reference]) -> Result<Stored> {
+    let blobs = session.blobs();
+    let config = state.config.to_bytes();
+    let config_digest = blobs.put(&config)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.into()),
+        config: Descriptor::of(media_type::OCI_CONFIG, &config),
+        layers: state.layers.iter().map(|l| to_oci(&l.blob)).collect(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let manifest = serde_json::to_vec(&manifest).expect("a manifest has string keys only");
+    let manifest_digest = blobs.put(&manifest)?;
+    session.store().images().add(&manifest_digest, names)?;
+    Ok(Stored {
+        manifest: manifest_digest,
+        config: config_digest,
+    })
+}
+
+/// Names a layer's media type as OCI does; the bytes are the same in both dialects.
+fn to_oci(blob: &Descriptor) -> Descriptor {
+    let media_type = match blob.media_type.as_str() {
+        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
+        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
+        other => other,
+    };
+    Descriptor {
+        media_type: media_type.into(),
+        ..blob.clone()
+    }
+}

@@ -1,0 +1,274 @@
+//! What COPY and ADD take: files of the context, other trees, and what a URL gives.
+//!
+//! Responsible for reading a copy's sources once before it, for the step's key, and for handing
+//! the job the very tree that was read. Must not place files. Invariant: a step is cached under
+//! the content that was copied: the job reports the files' identity, and a copy whose files
+//! changed meanwhile is not recorded.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use runtime::path::Root;
+
+use super::copy::{CopyRequest, Owners};
+use super::keys;
+use super::state::Layer;
+use crate::cache::stat::{FileStat, StatCache};
+use crate::context::Context;
+use crate::context::digest::{FileDigests, FileKey, SelectRequest};
+use crate::context::http::{self, FetchOptions, Fetched};
+use crate::context::ignore::IgnoreFile;
+use crate::context::location;
+use crate::error::{Error, Result, ResultExt};
+use crate::image::digest::{ChainId, DiffId, Digest};
+use crate::plan::step::Copy;
+use crate::progress::event::Sender;
+use crate::store::lock::Session;
+
+/// The build context, ready to be selected from.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    context: &'a Context,
+    session: &'a Session,
+    progress: &'a Sender,
+    known: Known,
+}
+
+/// The sources of one copy.
+#[derive(Debug)]
+pub struct Prepared {
+    parts: Vec<Part>,
+    changed: AtomicBool,
+}
+
+/// Sources of a copy that are in one place.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Where they are.
+    pub(super) place: Place,
+    /// Patterns under that place.
+    sources: Vec<String>,
+    /// Digest of what is copied.
+    digest: Digest,
+    /// Identity of the context's files as they were read.
+    stamp: Option<Digest>,
+    ignore: Option<IgnoreFile>,
+    /// Whether archives are unpacked.
+    unpack: bool,
+}
+
+/// Where sources are.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Under this directory of the caller's.
+    Directory(OwnedFd),
+    /// In the tree of these layers; the name is for the progress display.
+    Layers(Vec<Layer>, String),
+}
+
+/// Digests of files that were read in earlier builds.
+#[derive(Debug)]
+struct Known(StatCache);
+
+impl<'a> Sources<'a> {
+    /// Takes the context, the digests known from earlier builds, and what fetching needs.
+    pub fn new(
+        context: &'a Context,
+        known: StatCache,
+        session: &'a Session,
+        progress: &'a Sender,
+    ) -> Self {
+        Self {
+            context,
+            session,
+            progress,
+            known: Known(known),
+        }
+    }
+
+    /// Reads what a copy from the context selects, and fetches what it takes from URLs.
+    pub(super) fn prepare(&self, copy: &Copy) -> Result<Prepared> {
+        let mut parts = Vec::new();
+        let mut local = Vec::new();
+        for source in &copy.sources {
+            if copy.add && location::is_http(source) {
+                if !local.is_empty() {
+                    parts.push(self.select(copy, std::mem::take(&mut local))?);
+                }
+                parts.push(self.fetch(copy, source)?);
+            } else {
+                local.push(source.clone());
+            }
+        }
+        if !local.is_empty() {
+            parts.push(self.select(copy, local)?);
+        }
+        Ok(Prepared::of(parts))
+    }
+
+    /// Keeps the digests of the files that were read for later builds.
+    pub fn save(&self) -> Result<()> {
+        self.known.0.save()
+    }
+
+    fn select(&self, copy: &Copy, sources: Vec<String>) -> Result<Part> {
+        let request = SelectRequest {
+            sources: &sources,
+            chmod: copy.chmod,
+            owners: None,
+        };
+        let selection = self.context.select(&request, &self.known)?;
+        let dir = self.context.root().as_fd().try_clone_to_owned();
+        Ok(Part {
+            place: Place::Directory(dir.op("duplicate descriptor")?),
+            digest: selection.digest,
+            stamp: Some(selection.stamp),
+            ignore: self.context.ignore_file().cloned(),
+            sources,
+            unpack: copy.add,
+        })
+    }
+
+    fn fetch(&self, copy: &Copy, url: &str) -> Result<Part> {
+        let vertex = self.progress.start(format!("[internal] fetch {url}"));
+        let dir = self.session.scratch().dir();
+        let fetched = http::fetch(url, copy.checksum.as_ref(), &FetchOptions::default(), dir)
+            .and_then(|fetched| {
+                let root = Root::open_host(&fetched.dir).op_path("open", &fetched.dir)?;
+                Ok((fetched, root))
+            });
+        let (fetched, root) = match fetched {
+            Ok(found) => found,
+            Err(error) => {
+                vertex.fail(error.chain());
+                return Err(error);
+            }
+        };
+        vertex.status(url, fetched.size, Some(fetched.size), true);
+        vertex.done();
+        let dir = root.as_fd().try_clone_to_owned();
+        Ok(Part {
+            place: Place::Directory(dir.op("duplicate descriptor")?),
+            digest: fetched.key(),
+            stamp: None,
+            ignore: None,
+            sources: vec![file_pattern(&fetched, url, &copy.dest)?],
+            unpack: false,
+        })
+    }
+}
+
+impl Prepared {
+    fn of(parts: Vec<Part>) -> Self {
+        Self {
+            parts,
+            changed: AtomicBool::new(false),
+        }
+    }
+
+    /// Prepares a copy from another tree: the whole of it stands for what is selected.
+    pub(super) fn tree(copy: &Copy, layers: Vec<Layer>, name: String) -> Self {
+        let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
+        Self::of(vec![Part {
+            digest: keys::tree_content(ChainId::of(&diff_ids)),
+            place: Place::Layers(layers, name),
+            sources: copy.sources.clone(),
+            stamp: None,
+            ignore: None,
+            unpack: false,
+        }])
+    }
+
+    /// Returns the digests of what is copied, in order.
+    pub(super) fn digests(&self) -> Vec<Digest> {
+        self.parts.iter().map(|part| part.digest).collect()
+    }
+
+    /// Returns the parts, in order.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Compares the identity of the files that the job read with that of those the key is for.
+    pub(super) fn check(&self, stamps: &[Digest]) {
+        let same = self.parts.len() == stamps.len()
+            && self
+                .parts
+                .iter()
+                .zip(stamps)
+                .all(|(part, stamp)| part.stamp.is_none_or(|known| known == *stamp));
+        if !same {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells whether the job copied what the key is for.
+    pub(super) fn is_unchanged(&self) -> bool {
+        !self.changed.load(Ordering::Relaxed)
+    }
+}
+
+impl Part {
+    /// Tells whether archives among the sources are unpacked.
+    pub(super) fn unpacks(&self) -> bool {
+        self.unpack
+    }
+
+    /// Returns the request for the job.
+    pub(super) fn request(&self, copy: &Copy) -> CopyRequest {
+        let owners = match (&copy.chown, &self.place) {
+            (Some(spec), _) => Owners::Named(spec.clone()),
+            (None, Place::Directory(_)) => Owners::Ids { uid: 0, gid: 0 },
+            (None, Place::Layers(..)) => Owners::Source,
+        };
+        CopyRequest {
+            sources: self.sources.clone(),
+            dest: copy.dest.clone(),
+            ignore: self.ignore.clone(),
+            owners,
+            chmod: copy.chmod,
+        }
+    }
+}
+
+/// Returns the pattern for a download's file, whose name the destination may have to lend.
+fn file_pattern(fetched: &Fetched, url: &str, dest: &str) -> Result<String> {
+    if fetched.name.is_none() && dest.ends_with('/') {
+        return Err(Error::new(format!("`{url}` gives its file no name"))
+            .hint("name the file in ADD's destination"));
+    }
+    let name = fetched
+        .path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let mut pattern = String::with_capacity(name.len());
+    for c in name.chars() {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    Ok(pattern)
+}
+
+impl FileDigests for Known {
+    fn lookup(&self, key: &FileKey) -> Option<Digest> {
+        self.0.lookup(&file_stat(key))
+    }
+
+    fn insert(&self, key: &FileKey, digest: Digest, seen: SystemTime) {
+        self.0.insert(file_stat(key), digest, seen);
+    }
+}
+
+fn file_stat(key: &FileKey) -> FileStat {
+    FileStat {
+        dev: key.dev,
+        ino: key.ino,
+        size: key.size,
+        mtime: key.mtime,
+        ctime: key.ctime,
+    }
+}

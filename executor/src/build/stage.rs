@@ -1,0 +1,448 @@
+//! Executes one stage: its base, then its steps, each from the cache or in a job.
+//!
+//! Responsible for a step's key, its progress entry, and the layer it makes. Must not know how
+//! jobs isolate or how results are written out. Invariant: a cache record is written after its
+//! blob and its snapshot are in the store, so a record never promises what is not there.
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::base::Images;
+use super::jobs::{
+    Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task,
+    WorkdirTask,
+};
+use super::keys;
+use super::schedule::{Earlier, Places};
+use super::sources::{Place, Prepared, Sources};
+use super::state::{Layer, State};
+use super::trees::Trees;
+use super::worker::Worker;
+use crate::cache::steps::CacheRecord;
+use crate::diagnostics::{Diagnostic, Severity};
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::image::digest::{ChainId, DiffId, Digest};
+use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, Step};
+use crate::plan::{self, Lowered, Origin, Plan};
+use crate::progress::event::{Sender, Vertex};
+use crate::store::lock::Session;
+use crate::store::snapshots::Staging;
+
+use tempfile::NamedTempFile;
+
+/// What all stages of a build share.
+#[derive(Debug)]
+pub(super) struct Shared<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) session: &'a Session,
+    pub(super) worker: &'a Worker,
+    pub(super) progress: &'a Sender,
+    pub(super) trees: &'a Trees<'a>,
+    pub(super) images: &'a Images<'a>,
+    pub(super) sources: &'a Sources<'a>,
+    pub(super) places: &'a Places,
+    pub(super) settings: &'a Settings,
+    pub(super) warnings: &'a Mutex<Vec<Diagnostic>>,
+}
+
+impl Shared<'_> {
+    /// Makes a directory for what exists during one step only.
+    fn scratch(&self) -> Result<PathBuf> {
+        let dir = self.session.scratch().fresh("step");
+        std::fs::create_dir(&dir).op_path("create", &dir)?;
+        Ok(dir)
+    }
+
+    /// Keeps findings that stop nothing; each is shown once.
+    fn note(&self, warnings: &[Diagnostic]) {
+        let mut kept = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in warnings {
+            if !kept.contains(warning) {
+                kept.push(warning.clone());
+            }
+        }
+    }
+}
+
+/// What a build's steps are executed with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Take nothing from the cache.
+    pub no_cache: bool,
+    /// The network of RUN steps that don't choose one.
+    pub network: Network,
+    /// Files that exist in every RUN step only.
+    pub files: Vec<FileMount>,
+    /// Host name in RUN steps.
+    pub hostname: String,
+    /// The date of what is built now (RFC 3339).
+    pub now: String,
+}
+
+/// A finished stage.
+#[derive(Debug, Clone)]
+pub(super) struct Built {
+    pub(super) state: State,
+    lowered: Arc<Lowered>,
+}
+
+/// Executes one stage.
+pub(super) fn build(
+    shared: &Shared<'_>,
+    head: &StageHead,
+    earlier: &Earlier<'_, Built>,
+) -> Result<Built> {
+    let (mut state, lowered) = match &head.base {
+        Base::Scratch => (
+            State::scratch(head.platform.clone()),
+            plan::lower(shared.plan, head.index, Origin::Scratch)?,
+        ),
+        Base::Stage(index) => {
+            let base = earlier.result(*index)?;
+            let lowered = plan::lower(shared.plan, head.index, Origin::Stage(&base.lowered))?;
+            (base.state, lowered)
+        }
+        Base::Image(reference) => {
+            let image = shared.images.load(reference, &head.platform, &head.span)?;
+            let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
+            (State::based_on(image.config, image.layers), lowered)
+        }
+    };
+    let stage = Stage {
+        shared,
+        head,
+        earlier,
+        total: 1 + lowered.steps.iter().filter(|s| is_shown(s)).count(),
+    };
+    shared.note(&lowered.warnings);
+    stage.show_base();
+    let mut number = 1;
+    for step in &lowered.steps {
+        shared.worker.cancel().check()?;
+        let made = if is_shown(step) {
+            number += 1;
+            stage.execute(step, number, &state)?
+        } else {
+            None
+        };
+        state.push(step, made);
+    }
+    state.config.config = lowered.config.clone();
+    Ok(Built {
+        state,
+        lowered: Arc::new(lowered),
+    })
+}
+
+fn is_shown(step: &Step) -> bool {
+    !matches!(step.op, Op::Config)
+}
+
+struct Stage<'a> {
+    shared: &'a Shared<'a>,
+    head: &'a StageHead,
+    earlier: &'a Earlier<'a, Built>,
+    total: usize,
+}
+
+/// A step that is ready to run: its key, and the files it copies.
+struct Ready {
+    key: Digest,
+    prepared: Option<Prepared>,
+}
+
+impl Stage<'_> {
+    fn label(&self, number: usize) -> String {
+        let total = self.total;
+        let width = total.to_string().len();
+        match (&self.head.name, self.shared.plan.stage_count() > 1) {
+            (_, false) => format!("[{number:>width$}/{total}]"),
+            (Some(name), true) => format!("[{name} {number:>width$}/{total}]"),
+            (None, true) => format!("[stage-{} {number:>width$}/{total}]", self.head.index),
+        }
+    }
+
+    /// Shows what the stage starts from; loading an image has its own entry.
+    fn show_base(&self) {
+        if !matches!(self.head.base, Base::Scratch) {
+            let name = format!("{} {}", self.label(1), self.head.display);
+            self.shared.progress.start(name).cached();
+        }
+    }
+
+    /// Executes a step; returns its layer and date unless it made none.
+    fn execute(
+        &self,
+        step: &Step,
+        number: usize,
+        state: &State,
+    ) -> Result<Option<(Layer, String)>> {
+        let name = format!("{} {}", self.label(number), step.name);
+        let ready = match self.prepare(step, state) {
+            Ok(ready) => ready,
+            Err(error) => {
+                let error = at(error, step);
+                self.shared.progress.start(name).fail(error.chain());
+                return Err(error);
+            }
+        };
+        if let Some(record) = self.recall(&ready.key) {
+            self.shared.progress.start(name).cached();
+            return Ok(record.diff_id.map(|diff_id| {
+                (
+                    Layer::uncompressed(diff_id, record.size),
+                    record.created.clone(),
+                )
+            }));
+        }
+        let place = self.shared.places.take();
+        self.shared.worker.cancel().check()?;
+        let vertex = self.shared.progress.start(name);
+        let result = self.run_step(step, &ready, state, &vertex);
+        drop(place);
+        match result {
+            Ok(layer) => {
+                let created = self.shared.settings.now.clone();
+                let diff_id = layer.as_ref().map(|l| l.diff_id);
+                let record = CacheRecord {
+                    diff_id,
+                    size: layer.as_ref().map_or(0, |l| l.blob.size),
+                    chain: match diff_id {
+                        Some(diff_id) => Some(ChainId::child(state.chain(), diff_id)),
+                        None => state.chain(),
+                    },
+                    created: created.clone(),
+                    name: step.name.clone(),
+                };
+                if ready.prepared.as_ref().is_none_or(Prepared::is_unchanged) {
+                    self.shared
+                        .session
+                        .cache()
+                        .steps()
+                        .put(&ready.key, &record)?;
+                } else {
+                    vertex.warn(
+                        "the context changed while it was being copied; the step is not cached",
+                    );
+                }
+                vertex.done();
+                Ok(layer.map(|l| (l, created)))
+            }
+            Err(error) => {
+                if matches!(error.get_kind(), Kind::Interrupted(_)) {
+                    return Err(error);
+                }
+                let error = at(error, step);
+                vertex.fail(error.chain());
+                Err(error)
+            }
+        }
+    }
+
+    fn recall(&self, key: &Digest) -> Option<CacheRecord> {
+        if self.shared.settings.no_cache {
+            return None;
+        }
+        self.shared.session.cache().steps().get(key)
+    }
+
+    /// Computes a step's key; for COPY this reads what is copied.
+    fn prepare(&self, step: &Step, state: &State) -> Result<Ready> {
+        let parent = state.chain();
+        let platform = &self.head.platform;
+        match &step.op {
+            Op::Run(run) => Ok(Ready {
+                key: keys::run(parent, platform, run, self.network(run)),
+                prepared: None,
+            }),
+            Op::Workdir { path, user } => Ok(Ready {
+                key: keys::workdir(parent, path, user),
+                prepared: None,
+            }),
+            Op::Copy(copy) => {
+                let prepared = self.prepare_copy(copy, &step.span)?;
+                Ok(Ready {
+                    key: keys::copy(parent, copy, &prepared.digests()),
+                    prepared: Some(prepared),
+                })
+            }
+            Op::Config => Err(Error::new("a config step has no key").kind(Kind::Internal)),
+        }
+    }
+
+    fn prepare_copy(&self, copy: &Copy, span: &Range<usize>) -> Result<Prepared> {
+        match &copy.from {
+            CopyFrom::Context => self.shared.sources.prepare(copy),
+            CopyFrom::Stage(index) => {
+                let built = self.earlier.result(*index)?;
+                Ok(Prepared::tree(
+                    copy,
+                    built.state.layers,
+                    format!("stage {index}"),
+                ))
+            }
+            CopyFrom::Image(reference) => {
+                let platform = &self.head.platform;
+                let image = self.shared.images.load(reference, platform, span)?;
+                Ok(Prepared::tree(copy, image.layers, reference.familiar()))
+            }
+        }
+    }
+
+    fn network(&self, run: &Run) -> Network {
+        run.network.unwrap_or(self.shared.settings.network)
+    }
+
+    fn run_step(
+        &self,
+        step: &Step,
+        ready: &Ready,
+        state: &State,
+        vertex: &Vertex,
+    ) -> Result<Option<Layer>> {
+        let shared = self.shared;
+        let lowers = shared.trees.lowers(&state.layers, &self.head.display)?;
+        let snapshots = shared.session.store().snapshots();
+        let staging = snapshots.staging(shared.session)?;
+        let out = shared.session.blobs().file()?;
+        let tree = Staged {
+            lowers,
+            staging: staging.dir().to_path_buf(),
+        };
+        let reply = match &step.op {
+            Op::Run(run) => {
+                let task = Task::Run(Box::new(RunTask {
+                    tree,
+                    scratch: shared.scratch()?,
+                    command: Command {
+                        argv: run.argv.clone(),
+                        env: run.env.iter().chain(&run.proxy).cloned().collect(),
+                        cwd: run.cwd.clone(),
+                        user: run.user.clone(),
+                        host_network: self.network(run) == Network::Host,
+                        hostname: shared.settings.hostname.clone(),
+                    },
+                    files: shared.settings.files.clone(),
+                }));
+                shared
+                    .worker
+                    .submit_logged(&task, &[out.as_file().as_fd()], vertex)?
+            }
+            Op::Workdir { path, user } => {
+                let task = Task::Workdir(WorkdirTask {
+                    tree,
+                    path: path.clone(),
+                    user: user.clone(),
+                });
+                shared.worker.submit(&task, &[out.as_file().as_fd()])?
+            }
+            Op::Copy(copy) => self.run_copy(copy, ready, tree, out.as_file())?,
+            Op::Config => return Ok(None),
+        };
+        match reply {
+            Reply::Layer(None) => Ok(None),
+            Reply::Copied(copied) => {
+                if let Some(prepared) = &ready.prepared {
+                    prepared.check(&copied.stamps);
+                }
+                for note in &copied.notes {
+                    vertex.warn(note.clone());
+                }
+                self.keep(state, copied.layer, staging, out, vertex)
+                    .map(Some)
+            }
+            Reply::Layer(Some(made)) => self.keep(state, made, staging, out, vertex).map(Some),
+            Reply::Exited(code) => Err(step_failed(step, code)),
+            _ => Err(Error::new("unexpected reply to a step").kind(Kind::Internal)),
+        }
+    }
+
+    /// Puts a step's layer into the store: its archive, and its tree as a snapshot.
+    fn keep(
+        &self,
+        state: &State,
+        made: LayerReply,
+        staging: Staging,
+        out: NamedTempFile,
+        vertex: &Vertex,
+    ) -> Result<Layer> {
+        let shared = self.shared;
+        for note in &made.notes {
+            vertex.warn(note.clone());
+        }
+        let diff_id = DiffId(made.digest);
+        shared.session.blobs().adopt(out, &made.digest)?;
+        let chain = ChainId::child(state.chain(), diff_id);
+        shared.session.store().snapshots().commit(
+            shared.session,
+            staging,
+            shared.worker.identity(),
+            chain,
+            made.bytes,
+        )?;
+        Ok(Layer::uncompressed(diff_id, made.size))
+    }
+
+    fn run_copy(
+        &self,
+        copy: &Copy,
+        ready: &Ready,
+        tree: Staged,
+        out: &std::fs::File,
+    ) -> Result<Reply> {
+        let shared = self.shared;
+        let prepared = ready
+            .prepared
+            .as_ref()
+            .ok_or_else(|| Error::new("a copy was not prepared").kind(Kind::Internal))?;
+        let mut fds = vec![out.as_fd()];
+        let mut parts = Vec::new();
+        for part in prepared.parts() {
+            let source = match &part.place {
+                Place::Directory(fd) => {
+                    fds.push(fd.as_fd());
+                    Source::Directory
+                }
+                Place::Layers(layers, name) => {
+                    Source::Snapshots(shared.trees.lowers(layers, name)?)
+                }
+            };
+            parts.push(CopyPart {
+                source,
+                request: part.request(copy),
+                unpack: part.unpacks(),
+            });
+        }
+        let task = Task::Copy(Box::new(CopyTask { tree, parts }));
+        shared.worker.submit(&task, &fds)
+    }
+}
+
+/// The error for a RUN step's exit code; 128 and above name the signal.
+fn step_failed(step: &Step, code: i32) -> Error {
+    let command = match &step.op {
+        Op::Run(run) => run.argv.join(" "),
+        _ => step.name.clone(),
+    };
+    Error::new(format!(
+        "process \"{command}\" did not complete successfully: exit code: {code}"
+    ))
+    .kind(Kind::Step(code))
+}
+
+/// Points an error at its step, unless it points somewhere already.
+fn at(error: Error, step: &Step) -> Error {
+    if !error.diagnostics().is_empty() || matches!(error.get_kind(), Kind::Interrupted(_)) {
+        return error;
+    }
+    let message = error.chain();
+    error.diagnostic(Diagnostic {
+        severity: Severity::Error,
+        rule: None,
+        message,
+        span: step.span.clone(),
+        hint: None,
+    })
+}

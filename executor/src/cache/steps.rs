@@ -1,0 +1,135 @@
+//! The local step cache: what a step with this key made.
+//!
+//! Responsible for the records and for telling whether what they name is still here. Invariant: a
+//! record that [`Steps::get`] returns names a layer whose blob is in the store with the recorded
+//! size, or no layer at all.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Shelf;
+use crate::error::Result;
+use crate::image::digest::{ChainId, DiffId, Digest};
+use crate::store::blobs::Blobs;
+use crate::store::record;
+
+const KIND: &str = "sandcrab-step-1";
+
+/// The step records.
+#[derive(Debug, Clone)]
+pub struct Steps {
+    shelf: Shelf,
+    blobs: Blobs,
+}
+
+/// What a step made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRecord {
+    /// The layer; `None` when the step made none.
+    pub diff_id: Option<DiffId>,
+    /// Size of the layer's uncompressed tar in bytes.
+    pub size: u64,
+    /// The stack after the step; `None` for an empty one.
+    pub chain: Option<ChainId>,
+    /// When the step ran (RFC 3339); goes into the history of every image that uses it.
+    pub created: String,
+    /// The instruction, for people.
+    pub name: String,
+}
+
+/// A record with the file that holds it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Its content, `None` when it is torn or its layer is gone.
+    pub(crate) record: Option<CacheRecord>,
+    /// When it was last used.
+    pub(crate) used: SystemTime,
+}
+
+impl Steps {
+    pub(super) fn new(shelf: Shelf, blobs: Blobs) -> Self {
+        Self { shelf, blobs }
+    }
+
+    /// Finds what a step with this key made, and notes that it was used.
+    pub fn get(&self, key: &Digest) -> Option<CacheRecord> {
+        let path = self.shelf.path(&key.hex());
+        let record = self.read(&path)?;
+        // The time of the last use only decides what is collected first.
+        if let Ok(file) = fs::File::open(&path) {
+            drop(file.set_modified(SystemTime::now()));
+        }
+        Some(record)
+    }
+
+    /// Records what a step with this key made; its blob is in the store already.
+    ///
+    /// # Errors
+    /// Those of the file system; the build can go on without the record.
+    pub fn put(&self, key: &Digest, record: &CacheRecord) -> Result<()> {
+        self.shelf.write(&key.hex(), KIND, record)
+    }
+
+    /// Lists all records.
+    pub(crate) fn list(&self) -> Vec<Stored> {
+        self.shelf
+            .list()
+            .into_iter()
+            .map(|path| Stored {
+                record: self.read(&path),
+                used: fs::metadata(&path)
+                    .and_then(|m| m.modified())
+                    .unwrap_or(SystemTime::UNIX_EPOCH),
+                path,
+            })
+            .collect()
+    }
+
+    fn read(&self, path: &std::path::Path) -> Option<CacheRecord> {
+        let record: CacheRecord = record::read(path, KIND)?;
+        match record.diff_id {
+            None => Some(record),
+            Some(id) => (self.blobs.size(&id.0) == Some(record.size)).then_some(record),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_record_counts_while_its_layer_is_here() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(&dir.path().join("store")).expect("open");
+        let session = store.session().expect("session");
+        let steps = session.cache().steps();
+        let layer = session.blobs().put(b"layer").expect("blob");
+        let key = Digest::of(b"key");
+        let record = CacheRecord {
+            diff_id: Some(DiffId(layer)),
+            size: 5,
+            chain: Some(ChainId(layer)),
+            created: "2026-01-01T00:00:00Z".into(),
+            name: "RUN true".into(),
+        };
+        assert_eq!(steps.get(&key), None);
+        steps.put(&key, &record).expect("put");
+        assert_eq!(store.cache().steps().get(&key), Some(record));
+        assert!(
+            store
+                .cache()
+                .steps()
+                .put(&key, &steps.get(&key).expect("get"))
+                .is_err()
+        );
+        fs::write(session.blobs().path(&layer), b"torn").expect("write");
+        assert_eq!(steps.get(&key), None);
+    }
+}

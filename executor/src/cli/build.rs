@@ -1,0 +1,613 @@
+//! `sandcrab build`: the arguments, and what they mean together.
+//!
+//! Responsible for the command line that docker's, podman's and buildah's users know, and for
+//! turning it into a [`Request`]. Must not read the context or build anything. Invariant: a
+//! `Request` is free of contradictions that can be seen without looking at files.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::environment::Environment;
+use super::{IsolationChoice, RegistryArgs, streams};
+use crate::build::base::PullPolicy;
+use crate::context::location::{DockerfileLocation, Location};
+use crate::error::{Error, Kind, Result};
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::output::options::{self, Dest, Form, Output, Target};
+use crate::plan::step::Network;
+use crate::progress::Mode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sandcrab build -t hello .
+  sandcrab build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .
+  sandcrab build -t registry.example.com/app:1 --push .
+  sandcrab build -o type=oci,dest=app.tar,compression=zstd .
+  tar -c src Dockerfile | sandcrab build -t app -";
+
+/// The command line of `build`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Directory with the files to build from; `-` for a tar archive or a Dockerfile on standard
+    /// input
+    #[arg(value_name = "CONTEXT")]
+    context: String,
+
+    /// Dockerfile to use; `-` for standard input [default: Dockerfile in the context]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+
+    /// Set a build argument; without a value it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+
+    /// Platform to build for; only this machine's is supported so far
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+
+    /// When to fetch base images: always, missing or never
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "missing",
+        default_missing_value = "always",
+        hide_default_value = true
+    )]
+    pull: String,
+
+    /// Name the image; can be given several times
+    #[arg(
+        short,
+        long = "tag",
+        value_name = "NAME[:TAG]",
+        help_heading = "Result"
+    )]
+    tags: Vec<String>,
+
+    /// Add a label to the image
+    #[arg(long = "label", value_name = "NAME=VALUE", help_heading = "Result")]
+    labels: Vec<String>,
+
+    /// Also write the result elsewhere: type=oci|docker|tar|local|registry[,dest=PATH]
+    /// [,compression=gzip|zstd|uncompressed][,compression-level=N][,name=NAME]
+    #[arg(short, long = "output", value_name = "OUTPUT", help_heading = "Result")]
+    outputs: Vec<String>,
+
+    /// Push the image to the registries of its names
+    #[arg(long, help_heading = "Result")]
+    push: bool,
+
+    /// Accepted for docker's sake: the image is always kept in the store
+    #[arg(long, help_heading = "Result")]
+    load: bool,
+
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE", help_heading = "Result")]
+    iidfile: Option<PathBuf>,
+
+    /// Write digests and names of the result to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Result")]
+    metadata_file: Option<PathBuf>,
+
+    /// Run every step again, whatever the cache has
+    #[arg(long, help_heading = "Steps")]
+    no_cache: bool,
+
+    /// Network of RUN steps
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NETWORK",
+        default_value = "default",
+        help_heading = "Steps"
+    )]
+    network: NetworkChoice,
+
+    /// User ids of RUN steps; `sandcrab doctor` tells what there is to choose from
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ISOLATION",
+        default_value = "auto",
+        help_heading = "Steps"
+    )]
+    isolation: IsolationChoice,
+
+    /// How many steps run at the same time [default: one per processor]
+    #[arg(short, long, value_name = "N", help_heading = "Steps")]
+    jobs: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+
+    /// How progress is shown [default: auto]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        help_heading = "Display",
+        hide_default_value = true
+    )]
+    progress: Option<ProgressChoice>,
+
+    /// Show errors only, and print the image's id
+    #[arg(short, long, help_heading = "Display")]
+    quiet: bool,
+}
+
+/// `--network`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum NetworkChoice {
+    /// What the step asks for, else the host's network
+    Default,
+    /// The network of this machine
+    Host,
+    /// None but the step's own loopback
+    None,
+}
+
+impl NetworkChoice {
+    pub(super) fn network(self) -> Network {
+        match self {
+            Self::Default | Self::Host => Network::Host,
+            Self::None => Network::None,
+        }
+    }
+}
+
+/// `--progress`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ProgressChoice {
+    /// A list on a terminal, lines elsewhere
+    Auto,
+    /// A list that is redrawn in place
+    Tty,
+    /// One line per event
+    Plain,
+    /// Errors only
+    Quiet,
+    /// One JSON object per line
+    Rawjson,
+}
+
+impl From<ProgressChoice> for Mode {
+    fn from(choice: ProgressChoice) -> Self {
+        match choice {
+            ProgressChoice::Auto => Self::Auto,
+            ProgressChoice::Tty => Self::Tty,
+            ProgressChoice::Plain => Self::Plain,
+            ProgressChoice::Quiet => Self::Quiet,
+            ProgressChoice::Rawjson => Self::RawJson,
+        }
+    }
+}
+
+/// Parses the name of a progress mode.
+pub(super) fn parse_mode(text: &str) -> Option<Mode> {
+    ProgressChoice::from_str(text, false).ok().map(Mode::from)
+}
+
+/// What is to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Where the files come from.
+    pub context: Location,
+    /// Where the Dockerfile comes from.
+    pub dockerfile: DockerfileLocation,
+    /// Stage to build, by name or number.
+    pub target: Option<String>,
+    /// Build arguments that have a value; a later one wins.
+    pub build_args: Vec<(String, String)>,
+    /// Platform to build for.
+    pub platform: Platform,
+    /// When base images are looked up.
+    pub pull: PullPolicy,
+    /// Names for the image.
+    pub tags: Vec<Reference>,
+    /// Labels in the order given.
+    pub labels: Vec<(String, String)>,
+    /// What else is made of the result; `--push` is one of them.
+    pub outputs: Vec<Output>,
+    /// File for the image's id.
+    pub iidfile: Option<PathBuf>,
+    /// File for the metadata.
+    pub metadata_file: Option<PathBuf>,
+    /// Whether cached results are left aside.
+    pub no_cache: bool,
+    /// Network of the steps that don't ask for one.
+    pub network: Network,
+    /// How progress is shown.
+    pub progress: Mode,
+    /// Whether the image's id is printed, and nothing else.
+    pub quiet: bool,
+}
+
+impl Args {
+    /// Returns the chosen isolation.
+    pub(super) fn isolation(&self) -> IsolationChoice {
+        self.isolation
+    }
+
+    /// Returns how many steps may run at once.
+    pub(super) fn jobs(&self) -> Option<NonZeroUsize> {
+        self.jobs
+    }
+
+    /// Returns the registry options.
+    pub(super) fn registry(&self) -> &RegistryArgs {
+        &self.registry
+    }
+
+    /// Works out what is to be built.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`], naming what is wrong or not supported yet.
+    pub(super) fn request(self, environment: &Environment) -> Result<Request> {
+        let context = Location::parse(&self.context)?;
+        let dockerfile = match self.file {
+            None => DockerfileLocation::Default,
+            Some(path) if path.as_os_str() == "-" => DockerfileLocation::Stdin,
+            Some(path) => DockerfileLocation::Path(path),
+        };
+        if context == Location::Stdin && dockerfile == DockerfileLocation::Stdin {
+            return Err(
+                usage("context and Dockerfile can't both come from standard input").hint(
+                    "a bare Dockerfile on standard input needs no -f: `sandcrab build - < FILE`",
+                ),
+            );
+        }
+        let tags = self
+            .tags
+            .iter()
+            .map(|tag| parse_tag(tag))
+            .collect::<Result<Vec<_>>>()?;
+        let outputs = outputs_of(&self.outputs, self.push, &tags)?;
+        if self.quiet && outputs.iter().any(|o| goes_to_stdout(&o.target)) {
+            return Err(usage("--quiet prints the id where the output should go")
+                .hint("write the output to a file, or leave --quiet out"));
+        }
+        let from_environment = match self.progress {
+            None | Some(ProgressChoice::Auto) => environment.progress()?,
+            Some(_) => None,
+        };
+        let chosen = self.progress.map_or(Mode::Auto, Mode::from);
+        let progress = match (self.quiet, chosen) {
+            (true, Mode::Auto) => Mode::Quiet,
+            (_, chosen) => streams::settle(from_environment.unwrap_or(chosen), environment),
+        };
+        Ok(Request {
+            context,
+            dockerfile,
+            target: self.target,
+            build_args: build_args(&self.build_args, environment)?,
+            platform: platform(self.platform.as_deref())?,
+            pull: pull_policy(&self.pull)?,
+            tags,
+            labels: labels(&self.labels)?,
+            outputs,
+            iidfile: self.iidfile,
+            metadata_file: self.metadata_file,
+            no_cache: self.no_cache,
+            network: self.network.network(),
+            progress,
+            quiet: self.quiet,
+        })
+    }
+}
+
+fn usage(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(text).kind(Kind::Usage)
+}
+
+fn parse_tag(text: &str) -> Result<Reference> {
+    let reference: Reference = text.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
+    if reference.digest.is_some() {
+        return Err(usage(format!(
+            "a name for the result can't have a digest: `{text}`"
+        )));
+    }
+    Ok(reference)
+}
+
+fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Output>> {
+    let mut outputs = texts
+        .iter()
+        .map(|text| options::parse(text))
+        .collect::<Result<Vec<_>>>()?;
+    if push {
+        let mut images = outputs
+            .iter_mut()
+            .filter(|o| matches!(o.target, Target::Image { .. }))
+            .peekable();
+        if images.peek().is_none() {
+            drop(images);
+            outputs.push(Output {
+                target: Target::Image { push: true },
+                names: Vec::new(),
+                form: Form::default(),
+            });
+        } else {
+            images.for_each(|image| image.target = Target::Image { push: true });
+        }
+    }
+    let nameless = |o: &Output| o.target == Target::Image { push: true } && o.names.is_empty();
+    if tags.is_empty() && outputs.iter().any(nameless) {
+        return Err(usage("an image without a name can't be pushed").hint("name it with -t NAME"));
+    }
+    if outputs.iter().filter(|o| goes_to_stdout(&o.target)).count() > 1 {
+        return Err(usage("only one output can go to standard output"));
+    }
+    Ok(outputs)
+}
+
+fn goes_to_stdout(target: &Target) -> bool {
+    matches!(
+        target,
+        Target::Tar(Dest::Stdout)
+            | Target::Archive {
+                dest: Dest::Stdout,
+                ..
+            }
+    )
+}
+
+/// Resolves `NAME=VALUE`, and `NAME` from the environment: one that is not set there stays unset.
+fn build_args(given: &[String], environment: &Environment) -> Result<Vec<(String, String)>> {
+    let mut args = Vec::new();
+    for text in given {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text.as_str(), from_environment(text, environment)?),
+        };
+        if name.is_empty() {
+            return Err(usage(format!("build argument without a name: `{text}`")));
+        }
+        if let Some(value) = value {
+            args.retain(|(known, _)| known != name);
+            args.push((name.to_owned(), value));
+        }
+    }
+    Ok(args)
+}
+
+/// Looks up a variable that the user named.
+pub(super) fn from_environment(name: &str, environment: &Environment) -> Result<Option<String>> {
+    environment
+        .verbatim(name)
+        .map(|value| {
+            value
+                .into_string()
+                .map_err(|_| usage(format!("environment variable `{name}` is not valid UTF-8")))
+        })
+        .transpose()
+}
+
+fn labels(given: &[String]) -> Result<Vec<(String, String)>> {
+    given
+        .iter()
+        .map(|text| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            if name.is_empty() {
+                return Err(usage(format!("label without a name: `{text}`")));
+            }
+            Ok((name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn platform(given: Option<&str>) -> Result<Platform> {
+    let host = Platform::host();
+    let Some(text) = given else { return Ok(host) };
+    if text.contains(',') {
+        return Err(
+            usage("building for several platforms at once is not supported yet")
+                .hint("build once per platform"),
+        );
+    }
+    let platform: Platform = text.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
+    if !platform.accepts(&host) {
+        return Err(
+            usage(format!("building for {platform} is not supported yet"))
+                .hint(format!("this machine is {host}")),
+        );
+    }
+    Ok(platform)
+}
+
+/// Parses `--pull`: docker's boolean or podman's word.
+pub(super) fn pull_policy(text: &str) -> Result<PullPolicy> {
+    match text {
+        "always" | "true" => Ok(PullPolicy::Always),
+        "missing" | "false" => Ok(PullPolicy::Missing),
+        "never" => Ok(PullPolicy::Never),
+        other => Err(usage(format!("--pull can't be `{other}`"))
+            .hint("it is one of always, missing and never")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Command;
+    use super::super::tests::parse;
+    use super::*;
+
+    fn request(args: &[&str], variables: &[(&str, &str)]) -> Result<Request> {
+        let line: Vec<&str> = ["sandcrab", "build"].iter().chain(args).copied().collect();
+        let Command::Build(args) = parse(&line).expect("a valid command line").command else {
+            panic!("not a build");
+        };
+        args.request(&Environment::of(variables))
+    }
+
+    #[test]
+    fn the_least_and_the_most() {
+        let least = request(&["."], &[]).expect("request");
+        assert_eq!(
+            least,
+            Request {
+                context: Location::Directory(".".into()),
+                dockerfile: DockerfileLocation::Default,
+                target: None,
+                build_args: Vec::new(),
+                platform: Platform::host(),
+                pull: PullPolicy::Missing,
+                tags: Vec::new(),
+                labels: Vec::new(),
+                outputs: Vec::new(),
+                iidfile: None,
+                metadata_file: None,
+                no_cache: false,
+                network: Network::Host,
+                progress: Mode::Auto,
+                quiet: false,
+            }
+        );
+        let most = request(
+            &[
+                "-f",
+                "d/Dockerfile",
+                "-t",
+                "a",
+                "--tag",
+                "b:1",
+                "--target=x",
+                "--build-arg",
+                "A=1",
+                "--build-arg",
+                "B",
+                "--build-arg",
+                "C",
+                "--build-arg=A=2",
+                "--label",
+                "l=v=w",
+                "--label",
+                "m",
+                "--no-cache",
+                "--network=none",
+                "-o",
+                "type=oci,dest=x.tar",
+                "--push",
+                "--load",
+                "--iidfile",
+                "i",
+                "--metadata-file",
+                "m",
+                "--progress=rawjson",
+                "--pull",
+                "--jobs",
+                "3",
+                "--isolation",
+                "single",
+                "-",
+            ],
+            &[("B", "from environment")],
+        )
+        .expect("request");
+        assert_eq!(
+            most.dockerfile,
+            DockerfileLocation::Path("d/Dockerfile".into())
+        );
+        assert_eq!(most.context, Location::Stdin);
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            most.build_args,
+            [pair("B", "from environment"), pair("A", "2")]
+        );
+        assert_eq!(most.labels, [pair("l", "v=w"), pair("m", "")]);
+        assert_eq!(most.network, Network::None);
+        assert_eq!(most.pull, PullPolicy::Always);
+        assert_eq!(most.progress, Mode::RawJson);
+        assert_eq!(most.outputs.len(), 2);
+        assert_eq!(most.outputs[1].target, Target::Image { push: true });
+        assert_eq!(most.tags.len(), 2);
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        for (args, wanted) in [
+            (
+                &["-f", "-", "-"][..],
+                "context and Dockerfile can't both come from standard input",
+            ),
+            (&["--push", "."], "an image without a name can't be pushed"),
+            (&["-t", "UPPER", "."], "invalid image reference `UPPER`"),
+            (
+                &[
+                    "-t",
+                    "a@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                    ".",
+                ],
+                "a name for the result can't have a digest",
+            ),
+            (
+                &["-o", "-", "-o", "type=oci,dest=-", "."],
+                "only one output can go to standard output",
+            ),
+            (
+                &["-q", "-o", "-", "."],
+                "--quiet prints the id where the output should go",
+            ),
+            (&["--build-arg", "=x", "."], "build argument without a name"),
+            (
+                &["--platform", "linux/amd64,linux/arm64", "."],
+                "building for several platforms",
+            ),
+            (
+                &["--platform", "linux/s390x", "."],
+                "building for linux/s390x is not supported yet",
+            ),
+            (&["--pull=sometimes", "."], "--pull can't be `sometimes`"),
+            (
+                &["https://example.com/x.git"],
+                "a git repository as context is not supported yet",
+            ),
+            (&[""], "the context is empty"),
+        ] {
+            let error = request(args, &[]).expect_err(wanted);
+            assert_eq!(error.get_kind(), Kind::Usage, "{args:?}");
+            assert!(error.to_string().starts_with(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_progress_mode_has_an_order() {
+        for (args, variables, wanted) in [
+            (
+                &["."][..],
+                &[("BUILDKIT_PROGRESS", "plain")][..],
+                Mode::Plain,
+            ),
+            (
+                &["."],
+                &[("BUILDKIT_PROGRESS", "plain"), ("SANDCRAB_PROGRESS", "tty")],
+                Mode::Tty,
+            ),
+            (
+                &["--progress=tty", "."],
+                &[("SANDCRAB_PROGRESS", "plain")],
+                Mode::Tty,
+            ),
+            (
+                &["--progress=auto", "."],
+                &[("SANDCRAB_PROGRESS", "plain")],
+                Mode::Plain,
+            ),
+            (&["."], &[("CI", "true")], Mode::Plain),
+            (&["-q", "."], &[("SANDCRAB_PROGRESS", "plain")], Mode::Quiet),
+            (&["-q", "--progress=plain", "."], &[], Mode::Plain),
+        ] {
+            let request = request(args, variables).expect("request");
+            assert_eq!(request.progress, wanted, "{args:?} {variables:?}");
+        }
+    }
+}

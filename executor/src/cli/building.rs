@@ -1,0 +1,408 @@
+//! Carries out `sandcrab build`.
+//!
+//! Responsible for the way from a request to a stored image and its outputs: Dockerfile, context,
+//! plan, build, outputs, in that order. Must not know how any of them works. Invariant: whatever
+//! happens, the session's unfinished work is removed and the display finished before the error
+//! is shown.
+
+use std::os::fd::AsFd;
+
+use super::build::{Args, Request};
+use super::desk::{self, Desk};
+use super::environment::Environment;
+use super::exit::{Failure, Source};
+use super::push;
+use super::{Global, registries, streams};
+use crate::build::base::Images;
+use crate::build::jobs::{ExportLocalTask, ExportTarTask, FileMount, Reply, Task};
+use crate::build::sources::Sources;
+use crate::build::state::State;
+use crate::build::trees::Trees;
+use crate::build::worker::Worker;
+use crate::build::{self, Build};
+use crate::context::http::FetchOptions;
+use crate::context::location::Location;
+use crate::context::{self, Context, DockerfileText, OpenRequest};
+use crate::diagnostics::{self, Diagnostic};
+use crate::dockerfile;
+use crate::error::{Error, Result, ResultExt};
+use crate::image::reference::Reference;
+use crate::output::assemble::{PushPlan, prepare_push, verbatim};
+use crate::output::destination::{self, Destination};
+use crate::output::layout::{self, Export};
+use crate::output::options::{Dest, Output, Target};
+use crate::output::transcode::Watch;
+use crate::output::{archive, metadata};
+use crate::plan;
+use crate::progress::Mode;
+use crate::progress::event::{Sender, Vertex};
+use crate::registry::Registry;
+use crate::store::images::Image;
+use crate::store::lock::Session;
+
+/// The most that one layer of a base image may unpack to, in bytes.
+pub(super) const MAX_LAYER: u64 = 1 << 40;
+
+/// Host name in the sandboxes of a build.
+const HOSTNAME: &str = "sandcrab";
+
+/// Builds and returns the exit code.
+pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Result<u8, Failure> {
+    let settings = global.settings(environment, Some(args.registry()), args.jobs())?;
+    let isolation = args.isolation();
+    let request = args.request(environment)?;
+    let mut desk = Desk::start(settings, isolation)?;
+    let worker = desk.worker()?;
+    let session = desk.store()?.session()?;
+    let registry = registries::client(&desk.settings, environment, &desk.cancel);
+    let mut source = None;
+    let result = desk.show("Building", request.progress, environment, |progress| {
+        let building = Building {
+            request: &request,
+            desk: &desk,
+            worker: &worker,
+            session: &session,
+            registry: &registry,
+            progress,
+        };
+        building.run(&mut source)
+    })?;
+    let cleared = desk::clear(&session, &worker);
+    match result {
+        Ok(finished) => {
+            cleared?;
+            tell(&request, environment, source.as_ref(), &finished)?;
+            Ok(0)
+        }
+        Err(error) => Err(Failure { error, source }),
+    }
+}
+
+/// What is left to say when everything is done.
+struct Finished {
+    id: String,
+    warnings: Vec<Diagnostic>,
+}
+
+fn tell(
+    request: &Request,
+    environment: &Environment,
+    source: Option<&Source>,
+    finished: &Finished,
+) -> Result<()> {
+    if request.quiet {
+        return streams::write_data(format!("{}\n", finished.id).as_bytes());
+    }
+    if let (Some(source), false, false) = (
+        source,
+        finished.warnings.is_empty(),
+        matches!(request.progress, Mode::Quiet | Mode::RawJson),
+    ) {
+        let colour = streams::colour(environment);
+        streams::complain(&diagnostics::render(
+            &finished.warnings,
+            &source.name,
+            &source.text,
+            colour,
+            streams::columns(),
+        ));
+    }
+    Ok(())
+}
+
+struct Building<'a> {
+    request: &'a Request,
+    desk: &'a Desk,
+    worker: &'a Worker,
+    session: &'a Session,
+    registry: &'a Registry,
+    progress: &'a Sender,
+}
+
+impl Building<'_> {
+    fn run(&self, source: &mut Option<Source>) -> Result<Finished> {
+        let request = self.request;
+        let (context, dockerfile) = self.open_context()?;
+        let identity = self.context_identity();
+        let file = source.insert(Source {
+            name: dockerfile.name,
+            text: dockerfile.bytes,
+        });
+        let plan = self.plan(&file.text)?;
+        let known = self.session.cache().stats(identity.as_bytes());
+        let sources = Sources::new(&context, known, self.session, self.progress);
+        let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
+        let images = Images::new(self.session, self.registry, self.progress, request.pull);
+        let settings = build::Settings {
+            no_cache: request.no_cache,
+            network: request.network,
+            files: provided_files(HOSTNAME),
+            hostname: HOSTNAME.into(),
+            now: self.now(),
+        };
+        let built = Build {
+            plan: &plan,
+            session: self.session,
+            worker: self.worker,
+            progress: self.progress,
+            trees: &trees,
+            images: &images,
+            sources: &sources,
+            settings: &settings,
+            jobs: self.desk.settings.jobs.get(),
+            labels: &request.labels,
+        }
+        .run();
+        sources.save()?;
+        let built = built?;
+        let image = self.store(&built.state)?;
+        let mut pushed = None;
+        for output in &request.outputs {
+            pushed = self.write(output, &image, &built.state, &trees)?.or(pushed);
+        }
+        self.describe(&image, pushed)?;
+        Ok(Finished {
+            id: image.config_digest.to_string(),
+            warnings: built.warnings,
+        })
+    }
+
+    fn open_context(&self) -> Result<(Context, DockerfileText)> {
+        let name = "[internal] load build definition and context";
+        let vertex = self.progress.start(name);
+        let opened = context::open(OpenRequest {
+            location: &self.request.context,
+            dockerfile: &self.request.dockerfile,
+            stdin: &mut std::io::stdin(),
+            tmp: self.session.scratch().dir(),
+            fetch: &FetchOptions::default(),
+        });
+        match &opened {
+            Ok(_) => vertex.done(),
+            Err(error) => vertex.fail(error.chain()),
+        }
+        opened
+    }
+
+    /// Names the context in the cache of file digests.
+    fn context_identity(&self) -> String {
+        match &self.request.context {
+            Location::Directory(path) => {
+                let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                full.display().to_string()
+            }
+            Location::Stdin | Location::Url(_) => "-".into(),
+        }
+    }
+
+    fn plan(&self, text: &[u8]) -> Result<plan::Plan> {
+        let file = dockerfile::parse(text)
+            .map_err(|found| Error::with_diagnostics("invalid Dockerfile", found))?;
+        let args = self.request.build_args.iter();
+        plan::resolve(
+            &file,
+            &plan::Options {
+                target: self.request.target.clone(),
+                build_args: args.map(|(n, v)| (n.clone(), Some(v.clone()))).collect(),
+                platform: self.request.platform.clone(),
+                build_platform: crate::image::platform::Platform::host(),
+            },
+        )
+    }
+
+    /// Returns the date of what is built now, as RFC 3339.
+    fn now(&self) -> String {
+        let epoch = self.desk.settings.source_date_epoch;
+        let fixed = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        fixed.unwrap_or_else(jiff::Timestamp::now).to_string()
+    }
+
+    /// Puts the image into the store, under the names of `-t` and of outputs that stay here.
+    fn store(&self, state: &State) -> Result<Image> {
+        let vertex = self.progress.start("exporting to image");
+        let mut names = self.request.tags.clone();
+        for output in &self.request.outputs {
+            if output.target == (Target::Image { push: false }) {
+                names.extend(output.names.iter().cloned());
+            }
+        }
+        let stored = build::store(self.session, state, &names).and_then(|stored| {
+            self.session
+                .store()
+                .images()
+                .get(&stored.manifest.to_string())
+        });
+        match &stored {
+            Ok(image) => {
+                vertex.status(
+                    &format!("writing image {}", image.config_digest),
+                    0,
+                    None,
+                    true,
+                );
+                for name in &names {
+                    vertex.status(&format!("naming to {name}"), 0, None, true);
+                }
+                vertex.done();
+            }
+            Err(error) => vertex.fail(error.chain()),
+        }
+        stored
+    }
+
+    /// Makes one output; returns the image's form in a registry when it was pushed.
+    fn write(
+        &self,
+        output: &Output,
+        image: &Image,
+        state: &State,
+        trees: &Trees<'_>,
+    ) -> Result<Option<PushPlan>> {
+        let vertex = match &output.target {
+            Target::Image { push: false } => return Ok(None),
+            Target::Image { push: true } => self.progress.start("pushing image"),
+            Target::Archive { dest, .. } | Target::Tar(dest) => {
+                self.progress.start(format!("exporting to {}", shown(dest)))
+            }
+            Target::Local(path) => self
+                .progress
+                .start(format!("exporting files to {}", path.display())),
+        };
+        let watch = Watch {
+            cancel: &self.desk.cancel,
+            vertex: Some(&vertex),
+        };
+        let result = match &output.target {
+            Target::Image { .. } => {
+                let names = self.names(output);
+                let cancel = &self.desk.cancel;
+                push::push(
+                    self.registry,
+                    self.session,
+                    image,
+                    names,
+                    &output.form,
+                    &vertex,
+                    cancel,
+                )
+                .and_then(|_| prepare_push(self.session, image, &output.form, watch))
+                .map(Some)
+            }
+            Target::Archive { format, dest, tar } => {
+                prepare_push(self.session, image, &output.form, watch)
+                    .and_then(|plan| {
+                        let sink = match (dest, tar) {
+                            (Dest::Path(path), false) => archive::Sink::dir(path)?,
+                            _ => archive::Sink::tar(Destination::open(dest, stdout().as_fd())?),
+                        };
+                        let names = self.names(output).to_vec();
+                        layout::write(&[Export { plan, names }], *format, sink)
+                    })
+                    .map(|()| None)
+            }
+            Target::Tar(dest) => self.write_tar(&vertex, dest, state, trees).map(|()| None),
+            Target::Local(dest) => self.write_files(&vertex, dest, state, trees).map(|()| None),
+        };
+        match &result {
+            Ok(_) => vertex.done(),
+            Err(error) => vertex.fail(error.chain()),
+        }
+        result
+    }
+
+    fn names<'o>(&'o self, output: &'o Output) -> &'o [Reference] {
+        if output.names.is_empty() {
+            &self.request.tags
+        } else {
+            &output.names
+        }
+    }
+
+    fn write_tar(
+        &self,
+        vertex: &Vertex,
+        dest: &Dest,
+        state: &State,
+        trees: &Trees<'_>,
+    ) -> Result<()> {
+        let mut destination = Destination::open(dest, stdout().as_fd())?;
+        let lowers = trees.lowers(&state.layers, "the result")?;
+        let task = Task::ExportTar(ExportTarTask { lowers });
+        let reply = self.worker.submit(&task, &[destination.file().as_fd()])?;
+        note(vertex, &reply);
+        destination.finish()
+    }
+
+    fn write_files(
+        &self,
+        vertex: &Vertex,
+        dest: &std::path::Path,
+        state: &State,
+        trees: &Trees<'_>,
+    ) -> Result<()> {
+        std::fs::create_dir_all(dest).op_path("create", dest)?;
+        let lowers = trees.lowers(&state.layers, "the result")?;
+        let task = Task::ExportLocal(ExportLocalTask {
+            lowers,
+            dest: std::path::absolute(dest).op_path("find", dest)?,
+        });
+        note(vertex, &self.worker.submit(&task, &[])?);
+        Ok(())
+    }
+
+    /// Writes `--iidfile` and `--metadata-file`.
+    fn describe(&self, image: &Image, pushed: Option<PushPlan>) -> Result<()> {
+        let request = self.request;
+        if request.iidfile.is_none() && request.metadata_file.is_none() {
+            return Ok(());
+        }
+        let plan = match pushed {
+            Some(plan) => plan,
+            None => verbatim(self.session, image)?,
+        };
+        if let Some(path) = &request.iidfile {
+            destination::write_file(path, &metadata::iid(&plan))?;
+        }
+        if let Some(path) = &request.metadata_file {
+            destination::write_file(path, &metadata::metadata(&plan, &request.tags))?;
+        }
+        Ok(())
+    }
+}
+
+fn note(vertex: &Vertex, reply: &Reply) {
+    if let Reply::Exported(notes) = reply {
+        for text in notes {
+            vertex.warn(text.clone());
+        }
+    }
+}
+
+fn stdout() -> std::io::Stdout {
+    std::io::stdout()
+}
+
+fn shown(dest: &Dest) -> String {
+    match dest {
+        Dest::Stdout => "standard output".into(),
+        Dest::Path(path) => path.display().to_string(),
+    }
+}
+
+/// The files that exist in a sandbox only while a command runs.
+pub(super) fn provided_files(hostname: &str) -> Vec<FileMount> {
+    // A host without the file has no name service to lend.
+    let resolv = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+    let hosts =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    vec![
+        FileMount {
+            path: "/etc/resolv.conf".into(),
+            content: resolv,
+        },
+        FileMount {
+            path: "/etc/hosts".into(),
+            content: hosts.into_bytes(),
+        },
+    ]
+}

@@ -1,0 +1,152 @@
+//! From a parsed command line to the command that carries it out.
+//!
+//! Responsible for what each command is given: settings, the store, standard streams, a display.
+//! Must not do a command's work. Invariant: nothing starts a thread or reads a credential before
+//! the commands that need jobs have started their spawner.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+
+use super::desk::{self, Desk};
+use super::environment::Environment;
+use super::exit::Failure;
+use super::{
+    Cli, Command, Global, IsolationChoice, building, df, doctor, history, images, inspect, load,
+    login, logout, prune, pull, push, registries, rmi, running, save, signals, streams, tag,
+};
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::image::platform::Platform;
+use crate::progress::Mode;
+use crate::store::Store;
+
+/// Does what the command line asks for and returns the exit code.
+pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Build(args) => return building::run(*args, &global, environment),
+        Command::Run(args) => return running::run(*args, &global, environment),
+        Command::Pull(args) => pull_images(&args, &global, environment)?,
+        Command::Push(args) => push_image(&args, &global, environment)?,
+        Command::Login(args) => {
+            let settings = global.settings(environment, Some(args.registry()), None)?;
+            let cancel = Cancel::new();
+            signals::listen(cancel.clone())?;
+            streams::complain(&login::run(args, &settings, environment, &cancel)?);
+        }
+        Command::Logout(args) => {
+            let settings = global.settings(environment, None, None)?;
+            streams::complain(&logout::run(&args, &settings, environment)?);
+        }
+        Command::Images(args) => {
+            print(|out| images::run(&args, &open(&global, environment)?, out))?
+        }
+        Command::Inspect(args) => {
+            print(|out| inspect::run(&args, &open(&global, environment)?, out))?;
+        }
+        Command::History(args) => {
+            print(|out| history::run(&args, &open(&global, environment)?, out))?;
+        }
+        Command::Tag(args) => tag::run(&args, &open(&global, environment)?)?,
+        Command::Rmi(args) => print(|out| rmi::run(&args, &open(&global, environment)?, out))?,
+        Command::Load(args) => {
+            let store = open(&global, environment)?;
+            let cancel = Cancel::new();
+            signals::listen(cancel.clone())?;
+            let mut stdin = io::stdin();
+            let piped = !stdin.is_terminal();
+            let stdin: Option<&mut (dyn Read + Send)> = if piped { Some(&mut stdin) } else { None };
+            print(|out| load::run(&args, &store, stdin, &cancel, out))?;
+        }
+        Command::Save(args) => {
+            save::run(&args, &open(&global, environment)?, io::stdout().as_fd())?;
+        }
+        Command::Prune(args) => prune_store(&args, &global, environment)?,
+        Command::Df(args) => print(|out| df::run(&args, &open(&global, environment)?, out))?,
+        Command::Doctor(args) => {
+            let settings = global.settings(environment, None, None)?;
+            let diagnosis = doctor::run(&args, &settings)?;
+            streams::write_data(diagnosis.text.as_bytes())?;
+            return Ok(u8::from(!diagnosis.can_build));
+        }
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            let text = format!("sandcrab {version} ({})\n", Platform::host());
+            streams::write_data(text.as_bytes())?;
+        }
+    }
+    Ok(0)
+}
+
+fn open(global: &Global, environment: &Environment) -> Result<Store> {
+    Store::open(&global.settings(environment, None, None)?.root)
+}
+
+/// Collects a command's data and prints it in one piece, so that an error comes with none of it.
+fn print(work: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let mut data = Vec::new();
+    let result = work(&mut data);
+    streams::write_data(&data)?;
+    result
+}
+
+fn pull_images(args: &pull::Args, global: &Global, environment: &Environment) -> Result<()> {
+    let settings = global.settings(environment, Some(args.registry()), None)?;
+    let desk = Desk::start(settings, IsolationChoice::Auto)?;
+    let session = desk.store()?.session()?;
+    let client = registries::client(&desk.settings, environment, &desk.cancel);
+    let mode = mode(args.quiet, environment)?;
+    let pulled = desk.show("Pulling", mode, environment, |progress| {
+        pull::run(args, &client, &session, progress)
+    })?;
+    for id in pulled? {
+        streams::write_data(format!("{id}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+fn push_image(args: &push::Args, global: &Global, environment: &Environment) -> Result<()> {
+    let settings = global.settings(environment, Some(args.registry()), None)?;
+    let desk = Desk::start(settings, IsolationChoice::Auto)?;
+    let session = desk.store()?.session()?;
+    let client = registries::client(&desk.settings, environment, &desk.cancel);
+    let mode = mode(args.quiet, environment)?;
+    let pushed = desk.show("Pushing", mode, environment, |progress| {
+        push::run(args, &client, &session, progress, &desk.cancel)
+    })?;
+    streams::write_data(format!("{}\n", pushed?).as_bytes())
+}
+
+fn mode(quiet: bool, environment: &Environment) -> Result<Mode> {
+    if quiet {
+        return Ok(Mode::Quiet);
+    }
+    let wanted = environment.progress()?.unwrap_or(Mode::Auto);
+    Ok(streams::settle(wanted, environment))
+}
+
+fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -> Result<()> {
+    let mut desk = Desk::start(
+        global.settings(environment, None, None)?,
+        IsolationChoice::Auto,
+    )?;
+    let store = desk.store()?;
+    let worker = desk.worker()?;
+    let mut answers = io::stdin().lock();
+    let terminal = prune::Terminal {
+        out: &mut io::stdout(),
+        notes: &mut io::stderr(),
+        answers: if io::stdin().is_terminal() {
+            Some(&mut answers)
+        } else {
+            None
+        },
+    };
+    prune::run(
+        args,
+        &store,
+        &|paths| desk::remove(&worker, paths),
+        terminal,
+    )
+    .map_err(|e: Error| e.during("prune the store"))
+}

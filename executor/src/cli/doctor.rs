@@ -1,0 +1,368 @@
+//! `sandcrab doctor`: what this machine and user can do, and what to change for more.
+//!
+//! Responsible for putting into words what [`runtime::features`] has found. Must not try or decide
+//! anything itself. Invariant: what the report says a build would use is what a build uses, since
+//! both ask the same function.
+
+use std::path::{Path, PathBuf};
+
+use runtime::features::{Cgroup, Features, Support};
+use runtime::identity::{EnterPlan, Identity};
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::error::{Result, ResultExt};
+use crate::image::platform::Platform;
+
+/// The command line of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to print, and whether builds work.
+#[derive(Debug)]
+pub(super) struct Diagnosis {
+    /// For standard output.
+    pub(super) text: String,
+    /// Whether a build would get as far as its steps.
+    pub(super) can_build: bool,
+}
+
+/// Tries everything and reports; the process has one thread still.
+///
+/// # Errors
+/// When no process can be started to try things in.
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<Diagnosis> {
+    let near = existing(&settings.root);
+    let features = runtime::features::probe(&near).op("find out what works")?;
+    let can_build =
+        features.identity.is_ok() && features.user_namespace.is_ok() && features.overlay.is_ok();
+    let text = if args.json {
+        let document = document(&features, &settings.root, can_build);
+        format!("{document:#}\n")
+    } else {
+        report(&features, &settings.root)
+    };
+    Ok(Diagnosis { text, can_build })
+}
+
+/// Returns the nearest directory that exists: nothing is left behind in a place that is new.
+fn existing(root: &Path) -> PathBuf {
+    let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+    let found = absolute.ancestors().find(|dir| dir.is_dir());
+    found.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
+}
+
+/// One thing that was tried.
+struct Finding {
+    key: &'static str,
+    label: String,
+    result: Support,
+    /// What is lost without it; `None` when builds are.
+    without: Option<&'static str>,
+}
+
+fn findings(features: &Features, root: &Path) -> Vec<Finding> {
+    let finding = |key, label: &str, result: &Support, without| Finding {
+        key,
+        label: label.to_owned(),
+        result: result.clone(),
+        without,
+    };
+    let present = |found: bool, why: &str| if found { Ok(()) } else { Err(why.to_owned()) };
+    let overlay = format!("overlay file systems in `{}`", root.display());
+    let landlock = match features.landlock {
+        Some(version) => format!("Landlock, version {version}"),
+        None => "Landlock".to_owned(),
+    };
+    vec![
+        finding(
+            "user_namespace",
+            "user namespaces",
+            &features.user_namespace,
+            None,
+        ),
+        finding("overlay", &overlay, &features.overlay, None),
+        finding(
+            "overlay_options",
+            "many layers in one overlay (Linux 6.7)",
+            &features.overlay_options,
+            Some("a slower way is used for images with many layers"),
+        ),
+        finding(
+            "proc",
+            "a /proc of its own for each step",
+            &features.proc,
+            Some("steps see this machine's processes by their numbers"),
+        ),
+        finding(
+            "seccomp",
+            "filters of system calls",
+            &features.seccomp,
+            None,
+        ),
+        finding(
+            "seccomp_notify",
+            "answering system calls for a step (Linux 5.0)",
+            &present(features.seccomp_notify, "the kernel is too old"),
+            Some("nothing is lost by that so far"),
+        ),
+        finding(
+            "landlock",
+            &landlock,
+            &present(features.landlock.is_some(), "not switched on in the kernel"),
+            Some("nothing is lost by that so far"),
+        ),
+    ]
+}
+
+fn report(features: &Features, root: &Path) -> String {
+    let mut text = format!(
+        "sandcrab {} for {}, on Linux {} ({})\n\nA build would use\n",
+        env!("CARGO_PKG_VERSION"),
+        Platform::host(),
+        features.kernel,
+        features.machine
+    );
+    match &features.identity {
+        Ok(plan) => {
+            row(&mut text, "isolation", &isolation(plan));
+            row(&mut text, "because", &plan.reason);
+            row(
+                &mut text,
+                "files",
+                "overlays of the layers, nothing is copied",
+            );
+        }
+        Err(error) => row(&mut text, "nothing", &describe(error)),
+    }
+    row(&mut text, "store", &root.display().to_string());
+    text.push_str("\nWhat works\n");
+    for finding in findings(features, root) {
+        match (&finding.result, finding.without) {
+            (Ok(()), _) => text.push_str(&format!("  yes  {}\n", finding.label)),
+            (Err(why), None) => text.push_str(&format!("  NO   {}: {why}\n", finding.label)),
+            (Err(why), Some(without)) => {
+                text.push_str(&format!(
+                    "  no   {}: {why}\n       {without}\n",
+                    finding.label
+                ));
+            }
+        }
+    }
+    text.push_str(&format!("  {}\n", programs(features)));
+    text.push_str(&format!("  control groups: {}\n", cgroup(features.cgroup)));
+    let modules = features.security_modules.trim();
+    if !modules.is_empty() {
+        text.push_str(&format!("  security modules: {modules}\n"));
+    }
+    let advice = advice(features);
+    if advice.is_empty() {
+        text.push_str("\nThere is nothing to change.\n");
+    } else {
+        text.push_str("\nWhat to change\n");
+        for item in advice {
+            text.push_str(&format!("  - {item}\n"));
+        }
+    }
+    text
+}
+
+fn row(text: &mut String, name: &str, value: &str) {
+    text.push_str(&format!("  {name:<11}{value}\n"));
+}
+
+fn isolation(plan: &EnterPlan) -> String {
+    let name = plan.identity.name();
+    match plan.identity {
+        Identity::Subids => format!(
+            "{name}: {} user ids of your own, none of which is you",
+            plan.ids.count
+        ),
+        Identity::Single => format!("{name}: one user id, yours; files of others can't be made"),
+        Identity::Host => format!("{name}: this machine's user ids"),
+    }
+}
+
+fn programs(features: &Features) -> String {
+    let found = |path: &Option<PathBuf>| match path {
+        Some(path) => path.display().to_string(),
+        None => "not found".to_owned(),
+    };
+    format!(
+        "newuidmap: {}, newgidmap: {}",
+        found(&features.newuidmap),
+        found(&features.newgidmap)
+    )
+}
+
+fn cgroup(cgroup: Cgroup) -> &'static str {
+    match cgroup {
+        Cgroup::None => "none",
+        Cgroup::V1 => "version 1",
+        Cgroup::Hybrid => "versions 1 and 2",
+        Cgroup::V2 => "version 2",
+    }
+}
+
+/// What the user can do, the most important first.
+fn advice(features: &Features) -> Vec<String> {
+    let mut advice: Vec<String> = Vec::new();
+    if let Some((why, change)) = &features.restriction {
+        advice.push(format!("{why}: {change}"));
+    }
+    match &features.identity {
+        Ok(plan) => advice.extend(plan.advice.iter().cloned()),
+        Err(error) => advice.extend(error.hints().iter().map(ToString::to_string)),
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    advice.retain(|item| seen.insert(item.clone()));
+    advice
+}
+
+fn describe(error: &runtime::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn document(features: &Features, root: &Path, can_build: bool) -> Value {
+    let identity = match &features.identity {
+        Ok(plan) => json!({
+            "name": plan.identity.name(),
+            "ids": plan.ids.count,
+            "reason": plan.reason,
+        }),
+        Err(error) => json!({ "error": describe(error) }),
+    };
+    let tried: serde_json::Map<String, Value> = findings(features, root)
+        .into_iter()
+        .map(|finding| {
+            let value = match finding.result {
+                Ok(()) => json!({ "works": true }),
+                Err(why) => json!({ "works": false, "reason": why }),
+            };
+            (finding.key.to_owned(), value)
+        })
+        .collect();
+    let modules: Vec<&str> = features
+        .security_modules
+        .trim()
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "platform": Platform::host().to_string(),
+        "kernel": features.kernel,
+        "machine": features.machine,
+        "can_build": can_build,
+        "store": root,
+        "identity": identity,
+        "features": tried,
+        "landlock_version": features.landlock,
+        "newuidmap": features.newuidmap,
+        "newgidmap": features.newgidmap,
+        "cgroup": cgroup(features.cgroup),
+        "security_modules": modules,
+        "advice": advice(features),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::identity::{IdMap, MapWriter};
+
+    use super::*;
+
+    fn good() -> Features {
+        Features {
+            kernel: "6.12.1".into(),
+            machine: "x86_64".into(),
+            identity: Ok(EnterPlan {
+                identity: Identity::Subids,
+                ids: IdMap {
+                    first: 1,
+                    count: 65_536,
+                },
+                uid_map: Vec::new(),
+                gid_map: Vec::new(),
+                writer: MapWriter::Own,
+                reason: "user has a range".into(),
+                advice: Vec::new(),
+            }),
+            newuidmap: Some("/usr/bin/newuidmap".into()),
+            newgidmap: None,
+            user_namespace: Ok(()),
+            overlay: Ok(()),
+            overlay_options: Ok(()),
+            proc: Ok(()),
+            seccomp: Ok(()),
+            seccomp_notify: true,
+            landlock: Some(6),
+            cgroup: Cgroup::V2,
+            security_modules: "lockdown,landlock\n".into(),
+            restriction: None,
+        }
+    }
+
+    #[test]
+    fn a_good_machine_has_nothing_to_change() {
+        let text = report(&good(), Path::new("/s"));
+        for wanted in [
+            ", on Linux 6.12.1 (x86_64)\n",
+            "  isolation  subids: 65536 user ids of your own, none of which is you\n",
+            "  because    user has a range\n",
+            "  yes  user namespaces\n",
+            "  yes  overlay file systems in `/s`\n",
+            "  yes  Landlock, version 6\n",
+            "  newuidmap: /usr/bin/newuidmap, newgidmap: not found\n",
+            "  security modules: lockdown,landlock\n",
+            "There is nothing to change.\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted:?} in {text}");
+        }
+        let document = document(&good(), Path::new("/s"), true);
+        assert_eq!(document["identity"]["name"], "subids");
+        assert_eq!(document["features"]["overlay"]["works"], true);
+        assert_eq!(document["security_modules"][1], "landlock");
+    }
+
+    #[test]
+    fn a_bad_machine_is_told_what_to_change() {
+        let refused = runtime::Error::new("no user namespace").hint("ask for one");
+        let features = Features {
+            identity: Err(refused),
+            user_namespace: Err("permission denied".into()),
+            landlock: None,
+            restriction: Some(("a switch is off".into(), "switch it on".into())),
+            ..good()
+        };
+        let text = report(&features, Path::new("/s"));
+        for wanted in [
+            "  nothing    no user namespace\n",
+            "  NO   user namespaces: permission denied\n",
+            "  no   Landlock: not switched on in the kernel\n       nothing is lost",
+            "What to change\n  - a switch is off: switch it on\n  - ask for one\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted:?} in {text}");
+        }
+        let document = document(&features, Path::new("/s"), false);
+        assert_eq!(document["identity"]["error"], "no user namespace");
+        assert_eq!(
+            document["features"]["user_namespace"]["reason"],
+            "permission denied"
+        );
+    }
+
+    #[test]
+    fn what_does_not_exist_is_tried_above() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        assert_eq!(existing(&dir.path().join("a/b")), dir.path());
+        assert_eq!(existing(dir.path()), dir.path());
+    }
+}

@@ -1,0 +1,241 @@
+//! `sandcrab push`: an image from the store to registries.
+//!
+//! Responsible for the arguments, for bringing the image into the form in which it travels, and
+//! for remembering where it went. Must not choose a display or handle signals: it is handed a
+//! running progress.
+
+use clap::ValueEnum;
+
+use super::RegistryArgs;
+use crate::cancel::Cancel;
+use crate::error::{Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::manifest::media_type;
+use crate::image::reference::Reference;
+use crate::layer::compress::Compression;
+use crate::output::assemble::{PushPlan, prepare_push};
+use crate::output::options::Form;
+use crate::output::transcode::Watch;
+use crate::progress::event::{Sender, Vertex};
+use crate::registry::{Artifact, BlobSource, Registry};
+use crate::store::images::Image;
+use crate::store::lock::Session;
+
+/// The command line of `push`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Image to push: a name, or the beginning of an id
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// Where to push it, if not to the registry of its name
+    #[arg(value_name = "DESTINATION")]
+    destinations: Vec<String>,
+
+    /// Compression of layers that are not compressed yet
+    #[arg(long, value_enum, value_name = "COMPRESSION", default_value = "gzip")]
+    compression: CompressionChoice,
+
+    /// Print the digest only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// `--compression`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompressionChoice {
+    /// What every tool reads
+    Gzip,
+    /// Smaller and quicker; for registries and tools of the last years
+    Zstd,
+    /// As they are
+    Uncompressed,
+}
+
+impl Args {
+    /// Returns the registry options.
+    pub(super) fn registry(&self) -> &RegistryArgs {
+        &self.registry
+    }
+}
+
+/// Pushes an image and returns the digest of its manifest in the registries.
+///
+/// # Errors
+/// [`Kind::NotFound`] when there is no such image in the store; [`Kind::Denied`] when a registry
+/// does not let it in.
+pub(super) fn run(
+    args: &Args,
+    registry: &Registry,
+    session: &Session,
+    progress: &Sender,
+    cancel: &Cancel,
+) -> Result<Digest> {
+    let texts = match args.destinations.as_slice() {
+        [] => std::slice::from_ref(&args.image),
+        destinations => destinations,
+    };
+    let references = texts
+        .iter()
+        .map(|text| text.parse::<Reference>().map_err(|e| e.kind(Kind::Usage)))
+        .collect::<Result<Vec<_>>>()?;
+    let images = session.store().images();
+    let image = images.get(&args.image)?;
+    let form = Form {
+        compression: Some(match args.compression {
+            CompressionChoice::Gzip => Compression::GZIP,
+            CompressionChoice::Zstd => Compression::ZSTD,
+            CompressionChoice::Uncompressed => Compression::None,
+        }),
+        // A pulled image goes on in its own dialect, so that its digest stays.
+        oci_media_types: image.manifest.media_type.as_deref() != Some(media_type::DOCKER_MANIFEST)
+            || args.compression == CompressionChoice::Zstd,
+        ..Form::default()
+    };
+    let shown: Vec<String> = references.iter().map(Reference::familiar).collect();
+    let vertex = progress.start(format!("push {}", shown.join(", ")));
+    let pushed = push(
+        registry,
+        session,
+        &image,
+        &references,
+        &form,
+        &vertex,
+        cancel,
+    );
+    match &pushed {
+        Ok(_) => vertex.done(),
+        Err(error) => vertex.fail(error.chain()),
+    }
+    pushed
+}
+
+/// Pushes an image under several names, in the form that is wanted, and notes where it went.
+pub(super) fn push(
+    registry: &Registry,
+    session: &Session,
+    image: &Image,
+    references: &[Reference],
+    form: &Form,
+    vertex: &Vertex,
+    cancel: &Cancel,
+) -> Result<Digest> {
+    let watch = Watch {
+        cancel,
+        vertex: Some(vertex),
+    };
+    let plan = prepare_push(session, image, form, watch)?;
+    let digest = registry.push(references, &artifact(plan, &image.origins), vertex)?;
+    for reference in references {
+        let origin = Reference {
+            tag: None,
+            digest: Some(digest),
+            ..reference.clone()
+        };
+        session
+            .store()
+            .images()
+            .add_origin(&image.manifest_digest, &origin)?;
+    }
+    Ok(digest)
+}
+
+/// Joins what is pushed with the repositories that may have parts of it already.
+fn artifact(plan: PushPlan, origins: &[Reference]) -> Artifact {
+    let config = BlobSource::bytes(plan.config, plan.config_bytes);
+    let layers = plan.layers.into_iter().map(|layer| {
+        let mut source = BlobSource::file(layer.descriptor, layer.path);
+        source.mount_from = origins.to_vec();
+        source
+    });
+    Artifact {
+        media_type: plan.manifest.media_type,
+        manifest: plan.manifest_bytes,
+        blobs: std::iter::once(config).chain(layers).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::pull;
+    use super::*;
+    use crate::registry::RegistryOptions;
+    use crate::registry::testing::DockerRegistry;
+    use crate::store::fixture;
+
+    #[derive(Debug, Parser)]
+    struct Push {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Pull {
+        #[command(flatten)]
+        args: pull::Args,
+    }
+
+    fn client() -> Registry {
+        Registry::new(RegistryOptions::default())
+    }
+
+    fn push_it(session: &Session, line: &[&str]) -> Result<Digest> {
+        let line = std::iter::once(&"push").chain(line);
+        let args = Push::try_parse_from(line).expect("arguments").args;
+        let (progress, _events) = Sender::new();
+        run(&args, &client(), session, &progress, &Cancel::new())
+    }
+
+    fn pull_it(session: &Session, name: &str) -> Result<Vec<Digest>> {
+        let parsed = Pull::try_parse_from(["pull", name]).expect("arguments");
+        let (progress, _events) = Sender::new();
+        pull::run(&parsed.args, &client(), session, &progress)
+    }
+
+    #[test]
+    fn an_image_goes_to_a_registry_and_comes_back() {
+        let Some(peer) = DockerRegistry::start("", |_| ()) else {
+            return;
+        };
+        let (_dir, here) = fixture::session();
+        let image = fixture::image(&here, &["one", "two"], &["app:1"]);
+        let name = format!("{}/team/app:1", peer.address);
+        for compression in ["gzip", "zstd", "uncompressed"] {
+            let flag = format!("--compression={compression}");
+            let digest = push_it(&here, &["app:1", &name, &flag]).expect("push");
+
+            let (_dir, there) = fixture::session();
+            let ids = pull_it(&there, &name).expect("pull");
+            assert_eq!(ids, [image.config_digest]);
+            let images = there.store().images();
+            let pulled = images.get(&name).expect("by its name");
+            assert_eq!(pulled.manifest_digest, digest);
+            assert_eq!(pulled.origins.len(), 1);
+            let kind = &pulled.manifest.layers[0].media_type;
+            assert_eq!(kind.contains("+gzip"), compression == "gzip", "{kind}");
+
+            let pinned = format!("{}/team/app@{digest}", peer.address);
+            images.get(&pinned).expect("by its digest");
+            // It goes on to another repository as it is.
+            let other = format!("{}/team/copy:1", peer.address);
+            assert_eq!(
+                push_it(&there, &[&name, &other, &flag]).expect("push"),
+                digest
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_store_is_not_pushed() {
+        let (_dir, session) = fixture::session();
+        let error = push_it(&session, &["localhost:1/absent"]).expect_err("absent");
+        assert_eq!(error.get_kind(), Kind::NotFound);
+        let error = pull_it(&session, "UPPER").expect_err("malformed");
+        assert_eq!(error.get_kind(), Kind::Usage);
+    }
+}

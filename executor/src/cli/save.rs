@@ -1,0 +1,75 @@
+//! `sandcrab save`: writes images to an archive, as they are in the store.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::error::Result;
+use crate::image::reference::Reference;
+use crate::output::archive::Sink;
+use crate::output::assemble::verbatim;
+use crate::output::destination::Destination;
+use crate::output::layout::{self, Export};
+use crate::output::options::{ArchiveFormat, Dest};
+use crate::store::Store;
+
+/// Arguments of `save`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Names or ids of images
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(super) images: Vec<String>,
+    /// File to write; standard output without it
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Format of the archive
+    #[arg(long, value_enum, default_value = "docker-archive")]
+    pub(super) format: Format,
+}
+
+/// Formats of archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For docker load and everything that reads OCI archives
+    DockerArchive,
+    /// An OCI image layout
+    OciArchive,
+}
+
+/// Runs the command; `stdout` takes the archive when no file is named.
+///
+/// # Errors
+/// When an image or one of its blobs does not exist; no archive appears then.
+pub(super) fn run(args: &Args, store: &Store, stdout: BorrowedFd<'_>) -> Result<()> {
+    let session = store.session()?;
+    let mut exports: Vec<Export> = Vec::new();
+    for text in &args.images {
+        let image = store.images().get(text)?;
+        // By name, the archive has that name only; by id, it has none.
+        let names: Vec<Reference> = text
+            .parse::<Reference>()
+            .into_iter()
+            .filter(|name| image.names.contains(name))
+            .collect();
+        let same = |e: &&mut Export| e.plan.manifest.digest == image.manifest_digest;
+        if let Some(export) = exports.iter_mut().find(same) {
+            let new = names.into_iter().filter(|n| !export.names.contains(n));
+            let new: Vec<_> = new.collect();
+            export.names.extend(new);
+        } else {
+            let plan = verbatim(&session, &image)?;
+            exports.push(Export { plan, names });
+        }
+    }
+    let dest = match &args.output {
+        Some(path) if path.as_os_str() != "-" => Dest::Path(path.clone()),
+        _ => Dest::Stdout,
+    };
+    let format = match args.format {
+        Format::DockerArchive => ArchiveFormat::Docker,
+        Format::OciArchive => ArchiveFormat::Oci,
+    };
+    let sink = Sink::tar(Destination::open(&dest, stdout)?);
+    layout::write(&exports, format, sink)
+}

@@ -1,0 +1,298 @@
+//! Downloads: what ADD and a context name by URL.
+//!
+//! Responsible for fetching one URL into a file, verified, with retries. Must not interpret the
+//! content. The only place here with asynchronous code, behind a function that blocks.
+//! Invariant: a file is handed out only when it is complete and its checksum, if one was given,
+//! is right; memory is one chunk.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{CONTENT_DISPOSITION, LAST_MODIFIED};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::image::digest::{Digest, HashingWriter};
+
+/// Name of a download whose URL and reply give none; BuildKit's.
+const UNNAMED: &str = "__unnamed__";
+
+/// How to fetch.
+#[derive(Debug, Clone)]
+pub struct FetchOptions {
+    /// Value of `User-Agent`.
+    pub user_agent: String,
+    /// Largest download, in bytes.
+    pub limit: u64,
+    /// How often a failure that may pass is tried again.
+    pub retries: u32,
+    /// Wait before the first retry; doubled each time.
+    pub backoff: Duration,
+    /// How long a connection may be silent.
+    pub timeout: Duration,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        Self {
+            user_agent: concat!("sandcrab/", env!("CARGO_PKG_VERSION")).to_owned(),
+            limit: 64 << 30,
+            retries: 4,
+            backoff: Duration::from_millis(500),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A finished download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Directory of its own; the file is the only entry.
+    pub dir: PathBuf,
+    /// The file: mode 0600, with the time of `Last-Modified` or else of the epoch.
+    pub path: PathBuf,
+    /// Last component of the URL's path, else the name that the reply proposes; `None` when
+    /// there is neither, which only a destination that names a file can do without.
+    pub name: Option<String>,
+    /// SHA-256 of the content.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size: u64,
+    /// Seconds since the epoch.
+    pub mtime: u64,
+}
+
+impl Fetched {
+    /// Returns what stands for the download in a cache key: name, content and time.
+    pub fn key(&self) -> Digest {
+        let name = self.name.as_deref().unwrap_or(UNNAMED);
+        let text = format!(
+            "sandcrab download 1\n{}\n{}\n{name}",
+            self.digest, self.mtime
+        );
+        Digest::of(text.as_bytes())
+    }
+}
+
+/// Why one attempt failed.
+enum Failure {
+    /// Trying again may help; the wait that the server asked for.
+    Passing(Error, Option<Duration>),
+    /// It will not.
+    Final(Error),
+}
+
+/// Fetches `url` into a new directory in `tmp`.
+///
+/// # Errors
+/// When the URL is malformed, the server refuses, the content is larger than the limit, or its
+/// digest is not `checksum`.
+pub fn fetch(
+    url: &str,
+    checksum: Option<&Digest>,
+    options: &FetchOptions,
+    tmp: &Path,
+) -> Result<Fetched> {
+    let parsed =
+        Url::parse(url).map_err(|e| Error::new(format!("invalid URL `{url}`")).source(e))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .op("start the HTTP client")?;
+    let dir = tempfile::Builder::new()
+        .prefix("download-")
+        .tempdir_in(tmp)
+        .op_path("make a directory in", tmp)?;
+    let fetched = runtime.block_on(with_retries(&parsed, checksum, options, dir.path()));
+    let fetched = fetched.map_err(|e| e.during(format!("fetch {}", shown(&parsed))))?;
+    // The file now belongs to whoever asked for it.
+    drop(dir.keep());
+    Ok(fetched)
+}
+
+async fn with_retries(
+    url: &Url,
+    checksum: Option<&Digest>,
+    options: &FetchOptions,
+    dir: &Path,
+) -> Result<Fetched> {
+    let client = Client::builder()
+        .user_agent(&options.user_agent)
+        .connect_timeout(options.timeout)
+        .read_timeout(options.timeout)
+        .build()
+        .op("set up the HTTP client")?;
+    let mut wait = options.backoff;
+    let mut left = options.retries;
+    loop {
+        match attempt(&client, url, checksum, options.limit, dir).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(Failure::Passing(_, asked)) if left > 0 => {
+                left -= 1;
+                tokio::time::sleep(asked.unwrap_or(wait).min(options.timeout)).await;
+                wait *= 2;
+            }
+            Err(Failure::Passing(error, _) | Failure::Final(error)) => return Err(error),
+        }
+    }
+}
+
+async fn attempt(
+    client: &Client,
+    url: &Url,
+    checksum: Option<&Digest>,
+    limit: u64,
+    dir: &Path,
+) -> Result<Fetched, Failure> {
+    let passing = |e: reqwest::Error| Failure::Passing(network(e), None);
+    let mut response = client.get(url.clone()).send().await.map_err(passing)?;
+    check_status(&response)?;
+    let too_large = || {
+        Failure::Final(Error::new(format!(
+            "the content is larger than {limit} bytes"
+        )))
+    };
+    if response.content_length().is_some_and(|n| n > limit) {
+        return Err(too_large());
+    }
+    let name = file_name(url, &response);
+    let mtime = last_modified(&response);
+    let path = dir.join(name.as_deref().unwrap_or(UNNAMED));
+    let file = File::create(&path).op_path("create", &path);
+    let mut out = HashingWriter::new(file.map_err(Failure::Final)?);
+    while let Some(chunk) = response.chunk().await.map_err(passing)? {
+        out.write_all(&chunk)
+            .op_path("write", &path)
+            .map_err(Failure::Final)?;
+        if out.count() > limit {
+            return Err(too_large());
+        }
+    }
+    let (file, digest, size) = out.finish();
+    if let Some(expected) = checksum
+        && *expected != digest
+    {
+        return Err(Failure::Final(Error::new(format!(
+            "checksum mismatch: expected {expected}, got {digest} ({size} bytes)"
+        ))));
+    }
+    settle(&file, mtime)
+        .op_path("set the status of", &path)
+        .map_err(Failure::Final)?;
+    Ok(Fetched {
+        dir: dir.to_owned(),
+        path,
+        name,
+        digest,
+        size,
+        mtime,
+    })
+}
+
+fn settle(file: &File, mtime: u64) -> std::io::Result<()> {
+    rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(0o600))?;
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(mtime))
+}
+
+fn check_status(response: &Response) -> Result<(), Failure> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let error = Error::new(format!("the server answered {status}"));
+    Err(match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+            Failure::Passing(error, retry_after(response))
+        }
+        _ if status.is_server_error() => Failure::Passing(error, retry_after(response)),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Failure::Final(error.kind(Kind::NotFound)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Failure::Final(error.kind(Kind::Denied))
+        }
+        _ => Failure::Final(error),
+    })
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get("retry-after")?.to_str().ok()?;
+    value.parse().ok().map(Duration::from_secs)
+}
+
+/// Strips the URL, which is named already and may hold a password.
+fn network(error: reqwest::Error) -> Error {
+    Error::new("the transfer did not complete").source(error.without_url())
+}
+
+/// Returns a URL for messages, without password or query.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Fails for URLs that have neither.
+    url.set_password(None).unwrap_or_default();
+    url.set_username("").unwrap_or_default();
+    url.set_query(None);
+    url.to_string()
+}
+
+fn file_name(url: &Url, response: &Response) -> Option<String> {
+    let from_path = url
+        .path_segments()
+        .and_then(|mut parts| parts.next_back().map(percent_decode))
+        .and_then(|name| plain(&name));
+    from_path.or_else(|| {
+        let value = response.headers().get(CONTENT_DISPOSITION)?.to_str().ok()?;
+        proposed_name(value)
+    })
+}
+
+/// Takes the name from a `Content-Disposition` (RFC 6266); the extended notation is not read.
+fn proposed_name(value: &str) -> Option<String> {
+    let mut parts = value.split(';');
+    let found = parts.find_map(|part| {
+        let (key, value) = part.split_once('=')?;
+        key.trim().eq_ignore_ascii_case("filename").then_some(value)
+    })?;
+    plain(found.trim().trim_matches('"'))
+}
+
+/// Accepts a name that is one component of a path.
+fn plain(name: &str) -> Option<String> {
+    let fits = !matches!(name, "" | "." | "..") && name.len() <= 255;
+    (fits && !name.contains(['/', '\0'])).then(|| name.to_owned())
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let code = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (byte, code) {
+            (b'%', Some(code)) => {
+                out.push(code);
+                rest = &after[2..];
+            }
+            _ => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Returns the time of `Last-Modified` in seconds; 0 without one, as in BuildKit.
+fn last_modified(response: &Response) -> u64 {
+    let header = response.headers().get(LAST_MODIFIED);
+    let time = header.and_then(|v| jiff::fmt::rfc2822::parse(v.to_str().ok()?).ok());
+    time.and_then(|t| {
+        SystemTime::from(t.timestamp())
+            .duration_since(UNIX_EPOCH)
+            .ok()
+    })
+    .map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

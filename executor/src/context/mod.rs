@@ -1,0 +1,210 @@
+//! Build contexts: where the files of a build come from, and which of them a COPY selects.
+//!
+//! Responsible for reading a context as a confined tree, for `.dockerignore`, for wildcards and
+//! for content digests. Must not know what files become in an image. Invariant: nothing outside
+//! the context's root is read on behalf of a name in it.
+
+pub mod archive;
+pub mod digest;
+pub mod http;
+pub mod ignore;
+pub mod local;
+pub mod location;
+pub mod pattern;
+pub mod suggest;
+pub mod tar;
+pub mod walk;
+pub mod xattrs;
+
+use std::io::Read;
+use std::path::Path;
+
+use runtime::path::Root;
+use tempfile::TempDir;
+
+use crate::context::digest::{FileDigests, SelectRequest, Selection};
+use crate::context::http::FetchOptions;
+use crate::context::ignore::{IgnoreFile, Matcher};
+use crate::context::location::{DockerfileLocation, Location};
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::layer::tar_read::Limits;
+
+/// Largest Dockerfile, in bytes.
+pub const MAX_DOCKERFILE: u64 = 16 << 20;
+
+/// A tree that COPY takes files from.
+#[derive(Debug)]
+pub struct Context {
+    root: Root,
+    ignore: Option<IgnoreFile>,
+    rules: Matcher,
+    /// The directory, when it is one of ours that goes away with the context.
+    owned: Option<TempDir>,
+}
+
+/// A Dockerfile's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerfileText {
+    /// Name in messages.
+    pub name: String,
+    /// Contents.
+    pub bytes: Vec<u8>,
+}
+
+/// What to open.
+pub struct OpenRequest<'a> {
+    /// Where the files come from.
+    pub location: &'a Location,
+    /// Where the Dockerfile comes from.
+    pub dockerfile: &'a DockerfileLocation,
+    /// Standard input.
+    pub stdin: &'a mut (dyn Read + Send),
+    /// Directory for what has to be unpacked; the session's own.
+    pub tmp: &'a Path,
+    /// How a context with a URL is fetched.
+    pub fetch: &'a FetchOptions,
+}
+
+impl std::fmt::Debug for OpenRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenRequest")
+            .field("location", &self.location)
+            .field("dockerfile", &self.dockerfile)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens a context and reads its Dockerfile and its ignore file.
+///
+/// A stream (standard input or a URL's content) is an archive when its first bytes say so, and
+/// else a Dockerfile, with an empty context. An archive's Dockerfile is looked for inside of it.
+///
+/// # Errors
+/// When something is missing, with hints; when both come from standard input; when an ignore
+/// file has a malformed pattern; and those of unpacking and fetching.
+pub fn open(request: OpenRequest<'_>) -> Result<(Context, DockerfileText)> {
+    let both = request.location == &Location::Stdin;
+    if both && request.dockerfile == &DockerfileLocation::Stdin {
+        return Err(
+            Error::new("context and Dockerfile can't both come from standard input")
+                .kind(Kind::Usage),
+        );
+    }
+    match request.location {
+        Location::Directory(path) => {
+            let root = local::open_dir(path)?;
+            let found = match request.dockerfile {
+                DockerfileLocation::Stdin => local::Found::text(read_dockerfile(request.stdin)?),
+                DockerfileLocation::Path(file) => local::named(&root, file)?,
+                DockerfileLocation::Default => local::default(&root)?,
+            };
+            finish(root, found, None)
+        }
+        Location::Stdin => stream(request.stdin, request.dockerfile, None, request.tmp),
+        Location::Url(url) => {
+            let fetched = http::fetch(url, None, request.fetch, request.tmp)?;
+            let mut file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
+            stream(
+                &mut file,
+                request.dockerfile,
+                Some(request.stdin),
+                request.tmp,
+            )
+        }
+    }
+}
+
+/// Takes a stream that is an archive or a Dockerfile.
+fn stream(
+    stream: &mut (dyn Read + Send),
+    dockerfile: &DockerfileLocation,
+    stdin: Option<&mut (dyn Read + Send)>,
+    tmp: &Path,
+) -> Result<(Context, DockerfileText)> {
+    let mut opened = archive::open(stream).op("read the context")?;
+    let owned = tempfile::Builder::new()
+        .prefix("context-")
+        .tempdir_in(tmp)
+        .op_path("make a directory in", tmp)?;
+    let root = Root::open_host(owned.path()).op_path("open", owned.path())?;
+    if !opened.compressed && !opened.tar {
+        if let DockerfileLocation::Path(path) = dockerfile {
+            return Err(
+                Error::new("the context is a Dockerfile, and not an archive with")
+                    .path(path)
+                    .hint("leave out -f to build it"),
+            );
+        }
+        let found = local::Found::text(read_dockerfile(&mut opened.reader)?);
+        return finish(root, found, Some(owned));
+    }
+    tar::extract(opened, &root, Limits::default()).map_err(|e| e.during("unpack the context"))?;
+    let found = match (dockerfile, stdin) {
+        (DockerfileLocation::Path(path), _) => local::inside(&root, path)?,
+        (DockerfileLocation::Stdin, Some(stdin)) => local::Found::text(read_dockerfile(stdin)?),
+        _ => local::default(&root)?,
+    };
+    finish(root, found, Some(owned))
+}
+
+fn finish(
+    root: Root,
+    found: local::Found,
+    owned: Option<TempDir>,
+) -> Result<(Context, DockerfileText)> {
+    let ignore = match found.ignore {
+        Some(file) => Some(file),
+        None => local::ignore_file(&root, Path::new(local::IGNORE))?,
+    };
+    let rules = match &ignore {
+        Some(file) => file.rules()?,
+        None => Matcher::none(),
+    };
+    let context = Context {
+        root,
+        ignore,
+        rules,
+        owned,
+    };
+    Ok((context, found.dockerfile))
+}
+
+fn read_dockerfile(reader: &mut dyn Read) -> Result<DockerfileText> {
+    let name = "Dockerfile";
+    Ok(DockerfileText {
+        name: name.to_owned(),
+        bytes: local::read_bounded(reader, MAX_DOCKERFILE, Path::new("-"))?,
+    })
+}
+
+impl Context {
+    /// Returns the tree's root.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Returns the ignore file, for a job that walks the tree again.
+    pub fn ignore_file(&self) -> Option<&IgnoreFile> {
+        self.ignore.as_ref()
+    }
+
+    /// Tells whether the tree was unpacked by us and can't change while it is copied.
+    pub fn is_private(&self) -> bool {
+        self.owned.is_some()
+    }
+
+    /// Selects the sources of one COPY; see [`digest::select`].
+    ///
+    /// # Errors
+    /// Those of [`digest::select`].
+    pub fn select(
+        &self,
+        request: &SelectRequest<'_>,
+        known: &dyn FileDigests,
+    ) -> Result<Selection> {
+        digest::select(&self.root, &self.rules, request, known)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! The parser: bytes to a [`Dockerfile`], or to every error in it.
+//!
+//! Responsible for the file as a whole: order of instructions, stages, and going on after an error.
+//! Must not know the arguments of single instructions.
+
+use std::ops::Range;
+
+use super::ast::{Dockerfile, Instruction, Keyword, Stage};
+use super::checks::{self, CheckOptions, Checks};
+use super::flags::Findings;
+use super::instructions::{self, Parsed};
+use super::lines::{LogicalLine, LogicalLines};
+use super::text::Text;
+use super::{directives, heredoc, json};
+use crate::diagnostics::Diagnostic;
+
+/// How many errors are reported; a file with more is no Dockerfile.
+const MOST_ERRORS: usize = 100;
+
+/// Parses a Dockerfile.
+///
+/// # Errors
+/// All errors in the file, in order, of which there is at least one.
+pub fn parse(bytes: &[u8]) -> Result<Dockerfile, Vec<Diagnostic>> {
+    let mut head = Vec::new();
+    let directives = directives::read(bytes, &mut head);
+    let mut parser = Parser {
+        escape: char::from(directives.escape),
+        found: Findings::default(),
+        globals: Vec::new(),
+        stages: Vec::new(),
+        checks: Checks {
+            file: directives.check,
+            scoped: Vec::new(),
+        },
+        started: false,
+        complained: false,
+        empty: true,
+    };
+    for finding in head {
+        match finding.severity {
+            crate::diagnostics::Severity::Error => parser.found.errors.push(finding),
+            crate::diagnostics::Severity::Warning => parser.found.warnings.push(finding),
+        }
+    }
+    let mut lines = LogicalLines::new(bytes, directives.escape);
+    while let Some(line) = lines.next() {
+        parser.line(line, &mut lines);
+    }
+    parser.found.errors.append(&mut lines.errors);
+    parser.finish()
+}
+
+/// Parses an ONBUILD trigger of a base image; all its spans are `span`.
+///
+/// # Errors
+/// All errors in the trigger, also for what is not supported yet.
+pub fn parse_trigger(text: &str, span: Range<usize>) -> Result<Instruction, Vec<Diagnostic>> {
+    let not_one = || {
+        vec![Diagnostic::error(
+            span.clone(),
+            "an ONBUILD trigger of the base must be one instruction",
+        )]
+    };
+    let mut lines = LogicalLines::new(text.as_bytes(), b'\\');
+    let line = lines.next().ok_or_else(not_one)?;
+    let line_text = Text::whole(line.text.as_str(), span.clone());
+    let mut found = Findings::default();
+    if !heredocs(&line_text, '\\').is_empty() {
+        found.unsupported.push(unsupported_heredoc(span.clone()));
+    } else if lines.next().is_some() {
+        return Err(not_one());
+    }
+    let parsed = instructions::read(&line_text, '\\', &mut found);
+    let mut errors = found.errors;
+    errors.append(&mut found.unsupported);
+    match parsed {
+        Some(Parsed::Instruction(instruction)) if errors.is_empty() => Ok(*instruction),
+        _ if errors.is_empty() => Err(vec![Diagnostic::error(
+            span.clone(),
+            "an ONBUILD trigger of the base can't be FROM",
+        )]),
+        _ => Err(errors),
+    }
+}
+
+fn unsupported_heredoc(span: Range<usize>) -> Diagnostic {
+    Diagnostic::error(span, "heredocs are not supported yet")
+}
+
+/// Finds the heredocs of an instruction that may have some.
+fn heredocs(text: &Text, escape: char) -> Vec<heredoc::Heredoc> {
+    let mut rest = text.as_str();
+    let mut word = || {
+        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        let word = &rest[..end];
+        rest = rest[end..].trim_start();
+        Keyword::find(word)
+    };
+    let keyword = match word() {
+        Some(Keyword::Onbuild) => word(),
+        other => other,
+    };
+    let exec = json::form(rest) != json::Form::Shell;
+    match keyword {
+        Some(Keyword::Run | Keyword::Copy | Keyword::Add) if !exec => {
+            heredoc::find(text.as_str(), escape)
+        }
+        _ => Vec::new(),
+    }
+}
+
+struct Parser {
+    escape: char,
+    found: Findings,
+    globals: Vec<Instruction>,
+    stages: Vec<Stage>,
+    checks: Checks,
+    /// Whether there was a FROM, right or wrong.
+    started: bool,
+    /// Whether a missing FROM was reported.
+    complained: bool,
+    /// Whether there was no instruction at all.
+    empty: bool,
+}
+
+impl Parser {
+    fn line(&mut self, line: LogicalLine, lines: &mut LogicalLines<'_>) {
+        self.empty = false;
+        let span = line.text.span();
+        if let Some(empty) = line.empty_continuation {
+            // An empty range could not be underlined.
+            let at = empty.start.saturating_sub(1)..empty.start.max(1);
+            self.found.warnings.push(
+                Diagnostic::warning(Some("NoEmptyContinuation"), at, "empty continuation line")
+                    .hint("such lines will become errors in a future release of Docker"),
+            );
+        }
+        for comment in &line.comments {
+            if let Some(value) = comment.strip_prefix("check=") {
+                let mut options = CheckOptions::default();
+                options.read(value.trim(), &span, &mut self.found.errors);
+                self.checks.scoped.push((span.clone(), options));
+            }
+        }
+        let heredocs = heredocs(&line.text, self.escape);
+        if let Some(first) = heredocs.first() {
+            self.found
+                .unsupported
+                .push(unsupported_heredoc(line.text.locate(first.range.clone())));
+            for heredoc in &heredocs {
+                if !lines.skip_heredoc(&heredoc.name, heredoc.strip_tabs) {
+                    self.found.errors.push(Diagnostic::error(
+                        line.text.locate(heredoc.range.clone()),
+                        format!("the heredoc is not ended by a line `{}`", heredoc.name),
+                    ));
+                    break;
+                }
+            }
+            return;
+        }
+        let is_from = instructions::keyword(&line.text) == Some(Keyword::From);
+        match instructions::read(&line.text, self.escape, &mut self.found) {
+            Some(Parsed::Stage(stage)) => self.stages.push(*stage),
+            Some(Parsed::Instruction(instruction)) => self.instruction(*instruction),
+            None => {}
+        }
+        self.started |= is_from;
+    }
+
+    fn instruction(&mut self, instruction: Instruction) {
+        if let Some(stage) = self.stages.last_mut() {
+            stage.instructions.push(instruction);
+        } else if instruction.keyword == Keyword::Arg {
+            self.globals.push(instruction);
+        } else if !self.started && !self.complained {
+            self.complained = true;
+            self.found.errors.push(
+                Diagnostic::error(
+                    instruction.keyword_span,
+                    format!("{} comes before the first FROM", instruction.keyword.name()),
+                )
+                .hint("only ARG may come before FROM"),
+            );
+        }
+    }
+
+    fn finish(mut self) -> Result<Dockerfile, Vec<Diagnostic>> {
+        let mut errors = self.found.errors;
+        errors.append(&mut self.found.unsupported);
+        if errors.is_empty() && self.stages.is_empty() {
+            errors.push(if self.empty {
+                Diagnostic::error(0..0, "the Dockerfile is empty")
+            } else {
+                Diagnostic::error(0..0, "the Dockerfile has no stage to build")
+                    .hint("begin it with FROM")
+            });
+        }
+        if !errors.is_empty() {
+            errors.sort_by_key(|e| e.span.start);
+            let more = errors.len().saturating_sub(MOST_ERRORS);
+            errors.truncate(MOST_ERRORS);
+            if more > 0 {
+                errors.push(Diagnostic::error(0..0, format!("and {more} more errors")));
+            }
+            return Err(errors);
+        }
+        let mut file = Dockerfile {
+            escape: self.escape,
+            globals: self.globals,
+            stages: self.stages,
+            warnings: self.found.warnings,
+            checks: self.checks,
+        };
+        let mut found = checks::run(&file);
+        file.warnings.append(&mut found);
+        file.warnings.sort_by_key(|w| w.span.start);
+        let Dockerfile {
+            warnings, checks, ..
+        } = &mut file;
+        checks.keep(warnings);
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+#[path = "parser_tests.rs"]
+mod tests;

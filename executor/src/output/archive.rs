@@ -1,0 +1,137 @@
+//! Where an image layout's files go: one tar, or a directory.
+//!
+//! Responsible for writing named files in the order given. Must not know what they are.
+//! Invariant: a tar has fixed owners, modes and times, so its bytes depend on names and contents
+//! only; a file in a directory appears whole or not at all.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::image::digest::{Digest, HashingReader};
+use crate::layer::entry::{Entry, EntryKind};
+use crate::layer::tar_write::TarWriter;
+use crate::output::destination::{Destination, write_file};
+
+/// A place for named files.
+#[derive(Debug)]
+pub enum Sink {
+    /// One tar file.
+    Tar {
+        /// The archive so far.
+        tar: TarWriter<Destination>,
+        /// Directories that it has.
+        dirs: BTreeSet<String>,
+    },
+    /// A directory, which exists.
+    Dir(PathBuf),
+}
+
+impl Sink {
+    /// Starts an archive.
+    pub fn tar(out: Destination) -> Self {
+        Self::Tar {
+            tar: TarWriter::new(out),
+            dirs: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a directory, making it when it is missing.
+    pub fn dir(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).op_path("create", path)?;
+        Ok(Self::Dir(path.to_path_buf()))
+    }
+
+    /// Adds a small file.
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.parents(name)?;
+        match self {
+            Self::Tar { tar, .. } => {
+                tar.append_reader(&entry(name, bytes.len() as u64), &mut &bytes[..])
+            }
+            Self::Dir(dir) => write_file(&dir.join(name), bytes),
+        }
+    }
+
+    /// Adds a blob's file and checks its digest on the way.
+    pub fn copy(&mut self, name: &str, source: &Path, digest: &Digest, size: u64) -> Result<()> {
+        self.parents(name)?;
+        let file = File::open(source).op_path("open", source)?;
+        let mut reader = HashingReader::new(file);
+        match self {
+            Self::Tar { tar, .. } => {
+                tar.append_reader(&entry(name, size), &mut reader)?;
+                check(digest, &reader.finish().1)
+            }
+            Self::Dir(dir) => {
+                let target = dir.join(name);
+                if fs::metadata(&target).is_ok_and(|m| m.len() == size) {
+                    return Ok(());
+                }
+                let mut out = aside(&target)?;
+                std::io::copy(&mut reader.by_ref(), out.as_file_mut()).op_path("write", &target)?;
+                check(digest, &reader.finish().1)?;
+                out.persist(&target)
+                    .map_err(|e| e.error)
+                    .op_path("write", &target)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the result visible.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Self::Tar { tar, .. } => tar.finish()?.finish(),
+            Self::Dir(_) => Ok(()),
+        }
+    }
+
+    fn parents(&mut self, name: &str) -> Result<()> {
+        for (end, _) in name.match_indices('/') {
+            let parent = &name[..end];
+            match self {
+                Self::Tar { tar, dirs } => {
+                    if dirs.insert(parent.to_owned()) {
+                        tar.append(&Entry::new(parent, EntryKind::Dir, 0o755))?;
+                    }
+                }
+                Self::Dir(dir) => {
+                    let path = dir.join(parent);
+                    fs::create_dir_all(&path).op_path("create", &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entry(name: &str, size: u64) -> Entry {
+    Entry {
+        size,
+        ..Entry::new(name, EntryKind::File, 0o644)
+    }
+}
+
+fn aside(target: &Path) -> Result<NamedTempFile> {
+    let parent = target.parent().unwrap_or(target);
+    tempfile::Builder::new()
+        .prefix(".sandcrab-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(parent)
+        .op_path("create file in", parent)
+}
+
+fn check(wanted: &Digest, found: &Digest) -> Result<()> {
+    if wanted == found {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "blob {wanted} is corrupt in the store: it is {found}"
+    ))
+    .hint("remove the blob; it is made or pulled again when it is needed"))
+}

@@ -1,0 +1,207 @@
+//! Images in the form in which they leave the store.
+//!
+//! Responsible for making the manifest that goes with a wanted compression, dialect and
+//! annotations. Must not write archives or talk to registries. Invariant: an image that already
+//! has the wanted form keeps its manifest byte for byte.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Kind, Result};
+use crate::image::manifest::{Descriptor, Manifest, media_type};
+use crate::layer::compress::{Compression, Format};
+use crate::output::options::Form;
+use crate::output::transcode::{self, Watch, format_of};
+use crate::store::images::Image;
+use crate::store::lock::Session;
+
+/// A layer and where its blob is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerBlob {
+    /// What the manifest says about it.
+    pub descriptor: Descriptor,
+    /// The blob's file.
+    pub path: PathBuf,
+}
+
+/// All that a registry or an archive needs of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushPlan {
+    /// Describes the manifest, with its platform and annotations for an index.
+    pub manifest: Descriptor,
+    /// The manifest's bytes.
+    pub manifest_bytes: Vec<u8>,
+    /// Describes the config; its digest is the image's id.
+    pub config: Descriptor,
+    /// The config's bytes.
+    pub config_bytes: Vec<u8>,
+    /// The layers, bottom first.
+    pub layers: Vec<LayerBlob>,
+}
+
+/// Brings an image into the form in which it is pushed or exported; layers are compressed with
+/// gzip unless `form` says otherwise.
+///
+/// # Errors
+/// When a layer is missing or corrupt, or has no name in Docker's dialect.
+pub fn prepare_push(
+    session: &Session,
+    image: &Image,
+    form: &Form,
+    watch: Watch<'_>,
+) -> Result<PushPlan> {
+    let diff_ids = &image.config.rootfs.diff_ids;
+    if diff_ids.len() != image.manifest.layers.len() {
+        return Err(Error::new(format!(
+            "image {} has {} layers and {} diff ids",
+            image.config_digest,
+            image.manifest.layers.len(),
+            diff_ids.len()
+        )));
+    }
+    let pairs: Vec<_> = image
+        .manifest
+        .layers
+        .iter()
+        .cloned()
+        .zip(diff_ids.iter().copied())
+        .collect();
+    let compression = form.compression.unwrap_or(Compression::GZIP);
+    let layers = transcode::layers(session, &pairs, compression, form.force_compression, watch)?;
+    plan(session, image, layers, form)
+}
+
+/// Takes an image as it is in the store.
+///
+/// # Errors
+/// When a layer is missing.
+pub fn verbatim(session: &Session, image: &Image) -> Result<PushPlan> {
+    let form = Form {
+        oci_media_types: !is_docker(&image.manifest),
+        ..Form::default()
+    };
+    plan(session, image, image.manifest.layers.clone(), &form)
+}
+
+/// Makes the manifest of an image from its config's bytes and its layers, bottom first.
+pub fn manifest(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<u8>> {
+    let config = Descriptor::of(media_type::OCI_CONFIG, config);
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        config,
+        layers: translate(layers, true)?,
+        annotations: Default::default(),
+    };
+    Ok(encode(&manifest))
+}
+
+fn plan(
+    session: &Session,
+    image: &Image,
+    layers: Vec<Descriptor>,
+    form: &Form,
+) -> Result<PushPlan> {
+    let oci = form.oci_media_types;
+    let layers = translate(layers, oci)?;
+    let mut wanted = image.manifest.clone();
+    wanted.layers = layers;
+    wanted.annotations.extend(form.annotations.clone());
+    let (manifest_type, config_type) = dialect(oci);
+    let manifest_bytes = if wanted == image.manifest && is_docker(&image.manifest) != oci {
+        image.manifest_bytes.clone()
+    } else {
+        wanted.media_type = Some(manifest_type.to_owned());
+        wanted.config.media_type = config_type.to_owned();
+        if !oci {
+            wanted.annotations.clear();
+        }
+        encode(&wanted)
+    };
+    let mut manifest = Descriptor::of(manifest_type, &manifest_bytes);
+    manifest.platform = Some(image.config.platform.clone());
+    manifest
+        .annotations
+        .clone_from(&form.descriptor_annotations);
+    let blobs = session.blobs();
+    let layers = wanted
+        .layers
+        .into_iter()
+        .map(|descriptor| match blobs.size(&descriptor.digest) {
+            Some(size) if size == descriptor.size => Ok(LayerBlob {
+                path: blobs.path(&descriptor.digest),
+                descriptor,
+            }),
+            found => Err(missing(&descriptor, found)),
+        })
+        .collect::<Result<_>>()?;
+    Ok(PushPlan {
+        manifest,
+        manifest_bytes,
+        config: wanted.config,
+        config_bytes: image.config_bytes.clone(),
+        layers,
+    })
+}
+
+fn missing(descriptor: &Descriptor, found: Option<u64>) -> Error {
+    let digest = descriptor.digest;
+    match found {
+        None => Error::new(format!("layer {digest} is not in the store"))
+            .kind(Kind::NotFound)
+            .hint("pull or build the image again"),
+        Some(size) => Error::new(format!(
+            "layer {digest} has {size} bytes in the store instead of {}",
+            descriptor.size
+        ))
+        .hint("remove the blob, and pull or build the image again"),
+    }
+}
+
+/// Tells whether a manifest is in Docker's dialect.
+fn is_docker(manifest: &Manifest) -> bool {
+    match manifest.media_type.as_deref() {
+        Some(own) => own == media_type::DOCKER_MANIFEST,
+        None => manifest.config.media_type == media_type::DOCKER_CONFIG,
+    }
+}
+
+fn dialect(oci: bool) -> (&'static str, &'static str) {
+    if oci {
+        (media_type::OCI_MANIFEST, media_type::OCI_CONFIG)
+    } else {
+        (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG)
+    }
+}
+
+/// Gives layers the media types of a dialect; a type that neither has stays in OCI's.
+fn translate(mut layers: Vec<Descriptor>, oci: bool) -> Result<Vec<Descriptor>> {
+    for layer in &mut layers {
+        let Some(format) = format_of(&layer.media_type) else {
+            if oci {
+                continue;
+            }
+            return Err(no_docker_type(&layer.media_type));
+        };
+        layer.media_type = match (format, oci) {
+            (Format::None, true) => media_type::OCI_LAYER,
+            (Format::Gzip, true) => media_type::OCI_LAYER_GZIP,
+            (Format::Zstd, true) => media_type::OCI_LAYER_ZSTD,
+            (Format::None, false) => media_type::DOCKER_LAYER,
+            (Format::Gzip, false) => media_type::DOCKER_LAYER_GZIP,
+            (Format::Zstd, false) => return Err(no_docker_type(&layer.media_type)),
+        }
+        .to_owned();
+    }
+    Ok(layers)
+}
+
+fn no_docker_type(media_type: &str) -> Error {
+    Error::new(format!(
+        "layers of type `{media_type}` have no media type of Docker's"
+    ))
+    .hint("use force-compression=true, or leave out oci-mediatypes=false")
+}
+
+fn encode(manifest: &Manifest) -> Vec<u8> {
+    serde_json::to_vec(manifest).expect("a manifest has string keys only")
+}

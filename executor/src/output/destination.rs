@@ -1,0 +1,168 @@
+//! Destinations of one stream of bytes.
+//!
+//! Responsible for opening them so that a file appears whole or not at all. Must not know what is
+//! written. Invariant: without [`Destination::finish`], a regular file that was there before is
+//! unchanged, and no new one appears.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::output::options::Dest;
+
+/// An open destination.
+#[derive(Debug)]
+pub struct Destination {
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    /// Standard output, a pipe or a device: written as it comes.
+    Direct(File),
+    /// A regular file, written aside.
+    Aside(NamedTempFile, PathBuf),
+}
+
+impl Destination {
+    /// Opens a destination. `stdout` is this process's standard output or what stands for it.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when the bytes would go to a terminal; those of the file system.
+    pub fn open(dest: &Dest, stdout: BorrowedFd<'_>) -> Result<Self> {
+        let inner = match dest {
+            Dest::Stdout => {
+                if rustix::termios::isatty(stdout) {
+                    return Err(Error::new("an archive does not go to a terminal")
+                        .kind(Kind::Usage)
+                        .hint("redirect standard output, or name a file"));
+                }
+                let fd = stdout
+                    .try_clone_to_owned()
+                    .op("duplicate standard output")?;
+                Inner::Direct(File::from(fd))
+            }
+            Dest::Path(path) => match fs::metadata(path) {
+                Ok(m) if m.is_dir() => {
+                    return Err(Error::new("destination is a directory")
+                        .path(path)
+                        .kind(Kind::Usage)
+                        .hint("name a file in it"));
+                }
+                Ok(m) if !m.is_file() => {
+                    let file = File::options().write(true).open(path);
+                    Inner::Direct(file.op_path("open", path)?)
+                }
+                // The file that a link leads to is replaced, not the link.
+                Ok(_) => aside(fs::canonicalize(path).op_path("find", path)?)?,
+                Err(_) => aside(path.clone())?,
+            },
+        };
+        Ok(Self { inner })
+    }
+
+    /// Makes the result visible.
+    pub fn finish(self) -> Result<()> {
+        match self.inner {
+            Inner::Direct(mut file) => file.flush().op("write output"),
+            Inner::Aside(file, target) => {
+                file.persist(&target)
+                    .map_err(|e| e.error)
+                    .op_path("write", &target)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the open file, for a job to write to.
+    pub fn file(&self) -> &File {
+        match &self.inner {
+            Inner::Direct(file) => file,
+            Inner::Aside(file, _) => file.as_file(),
+        }
+    }
+}
+
+/// Starts a file beside `target`, with the permissions that a new file gets.
+fn aside(target: PathBuf) -> Result<Inner> {
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let file = tempfile::Builder::new()
+        .prefix(".sandcrab-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .op_path("create file in", parent)?;
+    Ok(Inner::Aside(file, target))
+}
+
+impl Write for Destination {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file().write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+impl AsFd for Destination {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file().as_fd()
+    }
+}
+
+/// Writes a small result file whole or not at all.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let null = File::open("/dev/null").op_path("open", "/dev/null")?;
+    let mut out = Destination::open(&Dest::Path(path.to_path_buf()), null.as_fd())?;
+    out.write_all(bytes).op_path("write", path)?;
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appears_only_when_finished() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("out");
+        let dest = Dest::Path(path.clone());
+        let null = File::open("/dev/null").expect("null");
+        for before in [None, Some("old")] {
+            if let Some(text) = before {
+                fs::write(&path, text).expect("write");
+            }
+            let mut out = Destination::open(&dest, null.as_fd()).expect("open");
+            out.write_all(b"half").expect("write");
+            drop(out);
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), before);
+            assert_eq!(
+                fs::read_dir(dir.path()).expect("list").count(),
+                before.iter().count()
+            );
+        }
+        write_file(&path, b"new").expect("write");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "new");
+    }
+
+    #[test]
+    fn links_and_pipes_are_written_through() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::write(&real, "old").expect("write");
+        std::os::unix::fs::symlink(&real, &link).expect("symlink");
+        write_file(&link, b"new").expect("write");
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&real).expect("read"), "new");
+        write_file(Path::new("/dev/null"), b"x").expect("device");
+        assert!(write_file(dir.path(), b"x").is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! Documents that describe a result, for scripts.
+//!
+//! Responsible for the content of `--metadata-file` (BuildKit's keys) and `--iidfile`.
+
+use serde_json::{Value, json};
+
+use crate::image::reference::Reference;
+use crate::output::assemble::PushPlan;
+
+/// Makes the content of `--metadata-file`.
+pub fn metadata(plan: &PushPlan, names: &[Reference]) -> Vec<u8> {
+    let mut document = json!({
+        "containerimage.config.digest": plan.config.digest,
+        "containerimage.descriptor": plan.manifest,
+        "containerimage.digest": plan.manifest.digest,
+    });
+    if let (false, Some(object)) = (names.is_empty(), document.as_object_mut()) {
+        let names: Vec<String> = names.iter().map(Reference::to_string).collect();
+        object.insert("image.name".to_owned(), Value::String(names.join(",")));
+    }
+    let mut bytes = serde_json::to_vec_pretty(&document).expect("string keys only");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Makes the content of `--iidfile`: the image's id, without a line end, as Docker writes it.
+pub fn iid(plan: &PushPlan) -> Vec<u8> {
+    plan.config.digest.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::manifest::{Descriptor, media_type};
+
+    #[test]
+    fn has_buildkits_keys() {
+        let plan = PushPlan {
+            manifest: Descriptor::of(media_type::OCI_MANIFEST, b"m"),
+            manifest_bytes: b"m".to_vec(),
+            config: Descriptor::of(media_type::OCI_CONFIG, b"c"),
+            config_bytes: b"c".to_vec(),
+            layers: Vec::new(),
+        };
+        let names = ["a:1".parse().expect("name"), "b:2".parse().expect("name")];
+        let value: Value = serde_json::from_slice(&metadata(&plan, &names)).expect("json");
+        assert_eq!(
+            value["containerimage.digest"],
+            plan.manifest.digest.to_string()
+        );
+        assert_eq!(value["containerimage.descriptor"]["size"], 1);
+        assert_eq!(
+            value["image.name"],
+            "docker.io/library/a:1,docker.io/library/b:2"
+        );
+        let value: Value = serde_json::from_slice(&metadata(&plan, &[])).expect("json");
+        assert!(value.get("image.name").is_none());
+        assert_eq!(
+            iid(&plan),
+            value["containerimage.config.digest"]
+                .as_str()
+                .expect("id")
+                .as_bytes()
+        );
+    }
+}

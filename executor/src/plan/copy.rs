@@ -1,0 +1,145 @@
+//! COPY and ADD: from words to a step.
+//!
+//! Responsible for their sources, destination and flags after expansion. Must not look at files:
+//! wildcards are the build's.
+
+use super::path;
+use super::stages::{Source, find_source};
+use super::step::{Copy, CopyFrom, Op};
+use super::steps::Lowering;
+use crate::diagnostics::Diagnostic;
+use crate::dockerfile::ast::{CopyArgs, Keyword};
+use crate::dockerfile::text::Text;
+use crate::dockerfile::values::{self, SourceKind};
+use crate::image::digest::Digest;
+
+/// A value, or what is wrong with the instruction.
+pub(super) type Lookup<T> = Result<T, Diagnostic>;
+
+impl Lowering<'_> {
+    /// Makes the history entry and the step of COPY or ADD.
+    pub(super) fn copy(&mut self, keyword: Keyword, args: &CopyArgs) -> Lookup<(String, Op)> {
+        let from = match &args.from {
+            None => CopyFrom::Context,
+            Some(from) => self.source(from)?,
+        };
+        let mut sources = Vec::new();
+        for source in &args.sources {
+            let text = self.expand(source)?;
+            values::check_source(keyword, &text)
+                .map_err(|message| Diagnostic::error(source.span(), message))?;
+            sources.push(text);
+        }
+        let written_dest = self.expand(&args.dest)?;
+        let dest = path::join_dest(&self.out.config.working_dir, &written_dest);
+        if sources.len() > 1 && !dest.ends_with('/') {
+            return Err(Diagnostic::error(
+                args.dest.span(),
+                format!(
+                    "{} of more than one source needs a directory as its destination",
+                    keyword.name()
+                ),
+            )
+            .hint(format!("end it with a slash: `{written_dest}/`")));
+        }
+        let chown = self.optional(args.chown.as_ref())?;
+        let chmod = self.optional(args.chmod.as_ref())?;
+        let mode = match (&args.chmod, &chmod) {
+            (Some(written), Some(text)) => Some(
+                values::parse_mode(text)
+                    .map_err(|message| Diagnostic::error(written.span(), message))?,
+            ),
+            _ => None,
+        };
+        let checksum = match &args.checksum {
+            Some(written) => self.checksum(written, &sources)?,
+            None => None,
+        };
+        let mut created_by = keyword.name().to_owned();
+        for (flag, value) in [("chown", &chown), ("chmod", &chmod)] {
+            if let Some(value) = value {
+                created_by.push_str(&format!(" --{flag}={value}"));
+            }
+        }
+        for word in sources.iter().chain([&written_dest]) {
+            created_by.push(' ');
+            created_by.push_str(word);
+        }
+        let op = Op::Copy(Copy {
+            from,
+            sources,
+            source_spans: args.sources.iter().map(Text::span).collect(),
+            dest,
+            chown,
+            chmod: mode,
+            add: keyword == Keyword::Add,
+            checksum,
+        });
+        Ok((created_by, op))
+    }
+
+    /// Expands a flag's value; an empty one counts as not given.
+    fn optional(&mut self, text: Option<&Text>) -> Lookup<Option<String>> {
+        let text = text.map(|t| self.expand(t)).transpose()?;
+        Ok(text.filter(|t| !t.is_empty()))
+    }
+
+    fn source(&mut self, from: &Text) -> Lookup<CopyFrom> {
+        let found = match find_source(&self.plan.file, self.index, from)? {
+            Source::Found(found) => found,
+            // The plan refuses these in the Dockerfile, so that this is a trigger of the base.
+            Source::NotYet(_) => {
+                return Err(Diagnostic::error(
+                    from.span(),
+                    format!(
+                        "a trigger of the base copies from stage `{}`, which comes later",
+                        from.as_str()
+                    ),
+                ));
+            }
+        };
+        match &found {
+            CopyFrom::Context => {}
+            CopyFrom::Stage(stage) => {
+                if !self.plan.heads.iter().any(|h| h.index == *stage) {
+                    return Err(Diagnostic::error(
+                        from.span(),
+                        format!(
+                            "a trigger of the base copies from stage `{}`, which nothing else needs",
+                            from.as_str()
+                        ),
+                    )
+                    .hint(format!(
+                        "name it in this stage too, with `COPY --from={}`",
+                        from.as_str()
+                    )));
+                }
+                if !self.out.needs.contains(stage) {
+                    self.out.needs.push(*stage);
+                }
+            }
+            CopyFrom::Image(image) => {
+                if !self.out.images.contains(image) {
+                    self.out.images.push(image.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn checksum(&mut self, written: &Text, sources: &[String]) -> Lookup<Option<Digest>> {
+        let text = self.expand(written)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let error = |message: String| Diagnostic::error(written.span(), message);
+        match sources {
+            [source] if values::source_kind(source) == SourceKind::Http => text
+                .parse()
+                .map(Some)
+                .map_err(|e: crate::error::Error| error(e.chain())),
+            [_] => Err(error("`--checksum` needs an http or https source".into())),
+            _ => Err(error("`--checksum` takes one source only".into())),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Container paths as text.
+//!
+//! Responsible for joining and cleaning as Go's `path` package does, on which the reference relies.
+
+/// Joins a path to a directory, unless it is absolute, and cleans the result: absolute, without
+/// `.`, `..`, doubled and trailing slashes.
+pub(super) fn join(directory: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Joins a destination of COPY: as [`join`], but with a trailing slash when it was written as a
+/// directory (`x/`, `x/.`, `.` or nothing).
+pub(super) fn join_dest(directory: &str, path: &str) -> String {
+    let mut joined = join(directory, path);
+    let is_directory =
+        path.is_empty() || path == "." || path.ends_with('/') || path.ends_with("/.");
+    if is_directory && !joined.ends_with('/') {
+        joined.push('/');
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joins() {
+        for (directory, path, plain, dest) in [
+            ("/", "a", "/a", "/a"),
+            ("/w", "a/b", "/w/a/b", "/w/a/b"),
+            ("/w", "/a/", "/a", "/a/"),
+            ("/w", "../a", "/a", "/a"),
+            ("/w", "../../..", "/", "/"),
+            ("/w", ".", "/w", "/w/"),
+            ("/w", "", "/w", "/w/"),
+            ("/w", "./", "/w", "/w/"),
+            ("/w", "a/.", "/w/a", "/w/a/"),
+            ("/w", "/", "/", "/"),
+            ("", "a//b/./c", "/a/b/c", "/a/b/c"),
+        ] {
+            assert_eq!(join(directory, path), plain, "{directory} {path}");
+            assert_eq!(join_dest(directory, path), dest, "{directory} {path}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Predefined arguments: what the platform gives, and the proxy settings.
+//!
+//! Responsible for their names and values. Must not look at the running machine.
+
+use crate::image::platform::Platform;
+
+/// Proxy settings that RUN sees without an ARG when they are given as build arguments; each also
+/// exists in lower case.
+const PROXIES: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+/// Tells whether a build argument is one of the proxy settings.
+pub fn is_proxy(name: &str) -> bool {
+    PROXIES.iter().any(|p| p.eq_ignore_ascii_case(name))
+}
+
+/// Returns the proxy settings among the build arguments as `NAME=value`, each in both casings as
+/// BuildKit passes them on; empty ones are left out.
+pub fn proxy_env<'a>(
+    build_args: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<(String, String)> {
+    let mut given: Vec<(&str, &str)> = build_args
+        .into_iter()
+        .filter(|(name, value)| is_proxy(name) && !value.is_empty())
+        .collect();
+    given.sort_unstable();
+    let mut env = Vec::new();
+    for proxy in PROXIES {
+        let value = given
+            .iter()
+            .rev()
+            .find(|(name, _)| name.eq_ignore_ascii_case(proxy));
+        if let Some((_, value)) = value {
+            env.push((proxy.to_owned(), (*value).to_owned()));
+            env.push((proxy.to_ascii_lowercase(), (*value).to_owned()));
+        }
+    }
+    env
+}
+
+/// Returns the arguments in the global scope that need no declaration there.
+pub fn predefined(
+    target: &Platform,
+    build: &Platform,
+    target_stage: Option<&str>,
+) -> Vec<(&'static str, String)> {
+    let variant = |p: &Platform| p.variant.clone().unwrap_or_default();
+    vec![
+        ("BUILDPLATFORM", build.to_string()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDOSVERSION", String::new()),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDVARIANT", variant(build)),
+        ("TARGETPLATFORM", target.to_string()),
+        ("TARGETOS", target.os.clone()),
+        ("TARGETOSVERSION", String::new()),
+        ("TARGETARCH", target.architecture.clone()),
+        ("TARGETVARIANT", variant(target)),
+        ("TARGETSTAGE", target_stage.unwrap_or("default").to_owned()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_come_in_both_casings() {
+        let env = proxy_env([("http_proxy", "a"), ("NO_PROXY", ""), ("x", "y")]);
+        let names: Vec<&str> = env.iter().map(|(n, _)| n.as_str()).collect();
+        assert_eq!(names, ["HTTP_PROXY", "http_proxy"]);
+        assert!(env.iter().all(|(_, v)| v == "a"));
+    }
+}

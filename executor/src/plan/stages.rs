@@ -1,0 +1,552 @@
+//! Stages: which are needed, from what they start, and in which order they come.
+//!
+//! Responsible for the global scope, FROM, `--target` and the graph that FROM and `COPY --from`
+//! make. Invariant: each head of a [`Plan`] comes after all those it needs, which also have smaller
+//! indices, so that there are no cycles.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::platform::{is_proxy, predefined};
+use super::scope::Variables;
+use super::step::{Base, CopyFrom, StageHead, StageIndex};
+use crate::diagnostics::Diagnostic;
+use crate::dockerfile::ast::{ArgPair, Dockerfile, Kind, Stage};
+use crate::dockerfile::text::Text;
+use crate::dockerfile::words::{Expander, Expansion, Mode};
+use crate::dockerfile::{parse_trigger, suggest};
+use crate::error::{Error, Result};
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+
+/// What the caller asks for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--target`: a stage's name or index; the last stage without it.
+    pub target: Option<String>,
+    /// `--build-arg`, in order; `None` for a bare name that the environment does not have.
+    pub build_args: Vec<(String, Option<String>)>,
+    /// The platform to build for.
+    pub platform: Platform,
+    /// The platform that RUN steps run on.
+    pub build_platform: Platform,
+}
+
+/// What has to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The stages that the target needs, each after those it needs itself; the target is last.
+    pub heads: Vec<StageHead>,
+    /// The stage to build.
+    pub target: StageIndex,
+    /// What deserves attention but stops nothing, those of the Dockerfile included.
+    pub warnings: Vec<Diagnostic>,
+    pub(super) file: Dockerfile,
+    pub(super) globals: Variables,
+    pub(super) build_args: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// Returns how many stages the Dockerfile has, needed or not.
+    pub fn stage_count(&self) -> usize {
+        self.file.stages.len()
+    }
+}
+
+/// Finds what has to be built.
+///
+/// # Errors
+/// All findings about FROM, `COPY --from` and `--target`, as diagnostics of one error.
+pub fn resolve(file: &Dockerfile, options: &Options) -> Result<Plan> {
+    let target = find_target(file, options.target.as_deref())?;
+    let mut resolver = Resolver {
+        file,
+        options,
+        globals: Variables::default(),
+        build_args: options
+            .build_args
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+            .collect(),
+        errors: Vec::new(),
+        warnings: file.warnings.clone(),
+    };
+    resolver.collect_globals(target);
+    let heads = resolver.heads(target);
+    resolver.warn_unused_args();
+    let Resolver {
+        globals,
+        build_args,
+        mut errors,
+        mut warnings,
+        ..
+    } = resolver;
+    if !errors.is_empty() {
+        errors.sort_by_key(|e| e.span.start);
+        return Err(Error::with_diagnostics("invalid Dockerfile", errors));
+    }
+    file.checks.keep(&mut warnings);
+    Ok(Plan {
+        heads,
+        target,
+        warnings,
+        file: file.clone(),
+        globals,
+        build_args,
+    })
+}
+
+fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<StageIndex> {
+    let Some(target) = target else {
+        return Ok(file.stages.len() - 1);
+    };
+    let name = target.to_lowercase();
+    let found = file
+        .stages
+        .iter()
+        .rposition(|s| s.name.as_deref() == Some(name.as_str()))
+        .or_else(|| target.parse().ok().filter(|i| *i < file.stages.len()));
+    found.ok_or_else(|| {
+        let error = Error::new(format!("the target stage `{target}` could not be found"));
+        let names: Vec<&str> = stage_names(file).collect();
+        match suggest::hint(target, names.iter().copied()) {
+            Some(hint) => error.hint(hint),
+            None if names.is_empty() => error.hint("no stage has a name: `FROM image AS name`"),
+            None => error.hint(format!("the stages are: {}", names.join(", "))),
+        }
+    })
+}
+
+fn stage_names(file: &Dockerfile) -> impl Iterator<Item = &str> {
+    file.stages.iter().filter_map(|s| s.name.as_deref())
+}
+
+/// What `--from` means in a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A stage before this one, or an image.
+    Found(CopyFrom),
+    /// This stage or a later one.
+    NotYet(StageIndex),
+}
+
+/// Finds what `--from` means in stage `index`; the error says why it means nothing.
+pub(super) fn find_source(
+    file: &Dockerfile,
+    index: StageIndex,
+    from: &Text,
+) -> Result<Source, Diagnostic> {
+    let text = from.as_str();
+    let place = |found: StageIndex| {
+        if found < index {
+            Source::Found(CopyFrom::Stage(found))
+        } else {
+            Source::NotYet(found)
+        }
+    };
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return match text.parse::<usize>() {
+            Ok(number) if number < file.stages.len() => Ok(place(number)),
+            _ => Err(
+                Diagnostic::error(from.span(), format!("there is no stage number {text}"))
+                    .hint(format!("the last one is {}", file.stages.len() - 1)),
+            ),
+        };
+    }
+    let name = text.to_lowercase();
+    let is_it = |s: &Stage| s.name.as_deref() == Some(name.as_str());
+    let before = file.stages[..index].iter().rposition(is_it);
+    if let Some(found) = before.or_else(|| file.stages.iter().position(is_it)) {
+        return Ok(place(found));
+    }
+    if name == "scratch" {
+        return Err(Diagnostic::error(
+            from.span(),
+            "there is nothing in `scratch` to copy",
+        ));
+    }
+    match text.parse::<Reference>() {
+        Ok(reference) => Ok(Source::Found(CopyFrom::Image(reference))),
+        Err(error) => {
+            let mut finding = Diagnostic::error(from.span(), error.chain());
+            finding.hint = suggest::hint(&name, stage_names(file));
+            Err(finding)
+        }
+    }
+}
+
+struct Resolver<'a> {
+    file: &'a Dockerfile,
+    options: &'a Options,
+    globals: Variables,
+    build_args: BTreeMap<String, String>,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// A stage's needs, and where in the Dockerfile each is stated.
+#[derive(Debug, Default)]
+struct Needs {
+    stages: BTreeMap<StageIndex, Range<usize>>,
+    images: BTreeSet<Reference>,
+}
+
+impl Resolver<'_> {
+    fn expand(&mut self, text: &Text) -> Option<Expansion> {
+        let expander = Expander {
+            escape: self.file.escape,
+            mode: Mode::Plain,
+            lookup: &|name| self.globals.get(name).map(str::to_owned),
+        };
+        match expander.expand(text.as_str()) {
+            Ok(expansion) => Some(expansion),
+            Err(error) => {
+                self.errors
+                    .push(Diagnostic::error(text.locate(error.range), error.message));
+                None
+            }
+        }
+    }
+
+    fn collect_globals(&mut self, target: StageIndex) {
+        let target_stage = self
+            .options
+            .target
+            .as_deref()
+            .or(self.file.stages[target].name.as_deref());
+        let known = predefined(
+            &self.options.platform,
+            &self.options.build_platform,
+            target_stage,
+        );
+        for (name, value) in known {
+            let given = self.build_args.get(name).cloned();
+            self.globals.set(name, given.unwrap_or(value));
+        }
+        let file = self.file;
+        let pairs = file.globals.iter().filter_map(|i| match &i.kind {
+            Kind::Arg(pairs) => Some(pairs),
+            _ => None,
+        });
+        for ArgPair { name, value } in pairs.flatten() {
+            let name = name.as_str();
+            if let Some(given) = self.build_args.get(name) {
+                self.globals.set(name, given.clone());
+            } else if let Some(default) = value
+                && let Some(expansion) = self.expand(default)
+            {
+                self.globals.set(name, expansion.text);
+            }
+        }
+    }
+
+    /// Expands a word of FROM and warns of variables that the global scope does not have.
+    fn expand_from(&mut self, text: &Text) -> Option<Expansion> {
+        let expansion = self.expand(text)?;
+        for (name, range) in &expansion.undefined {
+            let declared = self.file.globals.iter().any(|i| {
+                matches!(&i.kind, Kind::Arg(pairs) if pairs.iter().any(|p| p.name == name.as_str()))
+            });
+            if !declared {
+                let mut warning = Diagnostic::warning(
+                    Some("UndefinedArgInFrom"),
+                    text.locate(range.clone()),
+                    format!("FROM argument `{name}` is not declared"),
+                );
+                warning.hint = self.globals.suggest(name);
+                self.warnings.push(warning);
+            }
+        }
+        Some(expansion)
+    }
+
+    /// Says how to give a variable of FROM the value that it lacks.
+    fn missing(&self, undefined: &[(String, Range<usize>)]) -> Option<String> {
+        let (name, _) = undefined.first()?;
+        self.globals.suggest(name).or_else(|| {
+            Some(format!(
+                "`{name}` has no value: pass `--build-arg {name}=…`, or give it a default before \
+                 FROM"
+            ))
+        })
+    }
+
+    fn heads(&mut self, target: StageIndex) -> Vec<StageHead> {
+        let file = self.file;
+        let mut bases = Vec::new();
+        for (index, stage) in file.stages.iter().enumerate() {
+            let base = self.base(index, stage);
+            bases.push(base);
+        }
+        let all: Vec<Needs> = bases
+            .iter()
+            .enumerate()
+            .map(|(index, base)| self.needs(index, base.as_ref().map(|(base, _)| base)))
+            .collect();
+        let wanted = reachable(&all, target);
+        let mut heads = Vec::new();
+        for (index, (base, needs)) in bases.into_iter().zip(&all).enumerate() {
+            if !wanted.contains(&index) {
+                continue;
+            }
+            let stage = &file.stages[index];
+            for (found, span) in needs.stages.range(index..) {
+                let finding = self.not_yet(&all, index, *found, span.clone());
+                self.errors.push(finding);
+            }
+            let platform = self.platform(stage);
+            let (Some((base, text)), Some(platform)) = (base, platform) else {
+                continue;
+            };
+            let alias = stage
+                .alias
+                .as_ref()
+                .map_or_else(String::new, |a| format!(" AS {}", a.as_str()));
+            heads.push(StageHead {
+                index,
+                name: stage.name.clone(),
+                base,
+                platform,
+                span: stage.span.clone(),
+                display: format!("FROM {text}{alias}"),
+                needs: needs.stages.keys().copied().collect(),
+                images: needs.images.iter().cloned().collect(),
+            });
+        }
+        heads
+    }
+
+    /// Returns what a stage starts from, and that name expanded.
+    fn base(&mut self, index: StageIndex, stage: &Stage) -> Option<(Base, String)> {
+        let expansion = self.expand_from(&stage.base)?;
+        let text = &expansion.text;
+        if text.is_empty() {
+            let mut error = Diagnostic::error(
+                stage.base.span(),
+                format!("the base name `{}` is empty", stage.base.as_str()),
+            );
+            error.hint = self.missing(&expansion.undefined);
+            self.errors.push(error);
+            return None;
+        }
+        let name = text.to_lowercase();
+        let earlier = self.file.stages[..index]
+            .iter()
+            .rposition(|s| s.name.as_deref() == Some(name.as_str()));
+        let base = match earlier {
+            Some(found) => Base::Stage(found),
+            None if text == "scratch" => Base::Scratch,
+            None => match text.parse::<Reference>() {
+                Ok(reference) => Base::Image(reference),
+                Err(error) => {
+                    let mut finding = Diagnostic::error(stage.base.span(), error.chain());
+                    finding.hint = self
+                        .missing(&expansion.undefined)
+                        .or_else(|| suggest::hint(&name, stage_names(self.file)));
+                    self.errors.push(finding);
+                    return None;
+                }
+            },
+        };
+        Some((base, expansion.text))
+    }
+
+    fn needs(&mut self, index: StageIndex, base: Option<&Base>) -> Needs {
+        let mut needs = Needs::default();
+        let file = self.file;
+        let stage = &file.stages[index];
+        if let Some(Base::Stage(parent)) = base {
+            needs.stages.insert(*parent, stage.base.span());
+            // The triggers of a stage's base stage run in it, so that what they need it needs.
+            for instruction in &file.stages[*parent].instructions {
+                if let Kind::Onbuild(trigger) = &instruction.kind {
+                    match parse_trigger(trigger.as_str(), trigger.span()) {
+                        Ok(instruction) => self.copy_needs(index, &instruction.kind, &mut needs),
+                        Err(mut errors) => self.errors.append(&mut errors),
+                    }
+                }
+            }
+        }
+        for instruction in &stage.instructions {
+            self.copy_needs(index, &instruction.kind, &mut needs);
+        }
+        needs
+    }
+
+    fn copy_needs(&mut self, index: StageIndex, kind: &Kind, needs: &mut Needs) {
+        let Kind::Copy(copy) = kind else {
+            return;
+        };
+        let Some(from) = &copy.from else {
+            return;
+        };
+        match find_source(self.file, index, from) {
+            Ok(Source::NotYet(stage) | Source::Found(CopyFrom::Stage(stage))) => {
+                needs.stages.entry(stage).or_insert_with(|| from.span());
+            }
+            Ok(Source::Found(CopyFrom::Image(reference))) => {
+                if let Some(hint) = suggest::hint(from.as_str(), stage_names(self.file)) {
+                    self.warnings.push(
+                        Diagnostic::warning(
+                            None,
+                            from.span(),
+                            format!("`{}` is no stage: taking it as an image", from.as_str()),
+                        )
+                        .hint(hint),
+                    );
+                }
+                needs.images.insert(reference);
+            }
+            Ok(Source::Found(CopyFrom::Context)) => {}
+            Err(error) => self.errors.push(error),
+        }
+    }
+
+    fn label(&self, index: StageIndex) -> String {
+        match &self.file.stages[index].name {
+            Some(name) => name.clone(),
+            None => format!("number {index}"),
+        }
+    }
+
+    /// Says why stage `index` can't copy from `found`, which does not come before it.
+    fn not_yet(
+        &self,
+        all: &[Needs],
+        index: StageIndex,
+        found: StageIndex,
+        span: Range<usize>,
+    ) -> Diagnostic {
+        let label = self.label(found);
+        if found == index {
+            return Diagnostic::error(span, format!("stage `{label}` can't copy from itself"));
+        }
+        match path_between(all, found, index) {
+            Some(path) => {
+                let names: Vec<String> = std::iter::once(index)
+                    .chain(path)
+                    .map(|i| format!("`{}`", self.label(i)))
+                    .collect();
+                Diagnostic::error(
+                    span,
+                    format!("the stages need each other: {}", names.join(" needs ")),
+                )
+            }
+            None => Diagnostic::error(
+                span,
+                format!("stage `{label}` is used before it is defined"),
+            )
+            .hint("move it before this stage"),
+        }
+    }
+
+    fn platform(&mut self, stage: &Stage) -> Option<Platform> {
+        let Some(written) = &stage.platform else {
+            return Some(self.options.platform.clone());
+        };
+        let expansion = self.expand_from(written)?;
+        if expansion.text.is_empty() {
+            let mut error = Diagnostic::error(
+                written.span(),
+                format!("the platform `{}` is empty", written.as_str()),
+            );
+            error.hint = self.missing(&expansion.undefined);
+            self.errors.push(error);
+            return None;
+        }
+        let platform: Platform = match expansion.text.parse() {
+            Ok(platform) => platform,
+            Err(error) => {
+                self.errors
+                    .push(Diagnostic::error(written.span(), error.chain()));
+                return None;
+            }
+        };
+        let host = &self.options.build_platform;
+        if !host.accepts(&platform) {
+            self.errors.push(Diagnostic::error(
+                written.span(),
+                format!(
+                    "the platform `{platform}` is not supported yet: only this machine's, `{host}`"
+                ),
+            ));
+            return None;
+        }
+        Some(platform)
+    }
+
+    fn warn_unused_args(&mut self) {
+        let file = self.file;
+        let declared: BTreeSet<&str> = file
+            .globals
+            .iter()
+            .chain(file.stages.iter().flat_map(|s| &s.instructions))
+            .filter_map(|i| match &i.kind {
+                Kind::Arg(pairs) => Some(pairs),
+                _ => None,
+            })
+            .flatten()
+            .map(|p| p.name.as_str())
+            .collect();
+        let unused: Vec<&str> = self
+            .build_args
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !declared.contains(name) && !is_proxy(name))
+            .filter(|name| self.globals.get(name).is_none())
+            .collect();
+        if !unused.is_empty() {
+            let mut warning = Diagnostic::warning(
+                None,
+                0..0,
+                format!(
+                    "one or more build-args [{}] were not consumed",
+                    unused.join(" ")
+                ),
+            );
+            warning.hint = unused
+                .iter()
+                .find_map(|name| suggest::hint(name, declared.iter().copied()));
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// Returns the stages that one needs, itself included.
+fn reachable(all: &[Needs], target: StageIndex) -> BTreeSet<StageIndex> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![target];
+    while let Some(index) = open.pop() {
+        if found.insert(index) {
+            open.extend(all[index].stages.keys());
+        }
+    }
+    found
+}
+
+/// Returns a way from one stage to another along their needs, both included.
+fn path_between(all: &[Needs], from: StageIndex, to: StageIndex) -> Option<Vec<StageIndex>> {
+    let mut came_from: BTreeMap<StageIndex, StageIndex> = BTreeMap::new();
+    let mut open = std::collections::VecDeque::from([from]);
+    while let Some(index) = open.pop_front() {
+        if index == to {
+            let mut path = vec![to];
+            while let Some(before) = came_from.get(path.last()?) {
+                path.push(*before);
+            }
+            path.reverse();
+            return Some(path);
+        }
+        for next in all[index].stages.keys() {
+            if *next != from && !came_from.contains_key(next) {
+                came_from.insert(*next, index);
+                open.push_back(*next);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "stages_tests.rs"]
+mod tests;

@@ -1,0 +1,498 @@
+//! Steps: the instructions of one stage, expanded in order, with the config that results.
+//!
+//! Responsible for variables, config and history of a stage once its base is known. Invariant: all
+//! words of one instruction see the variables from before it.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::copy::Lookup;
+use super::history;
+use super::path;
+use super::platform::proxy_env;
+use super::scope::Scope;
+use super::stages::Plan;
+use super::step::{Network, Op, Run, StageIndex, Step};
+use crate::diagnostics::Diagnostic;
+use crate::dockerfile::ast::{ArgPair, Command, Instruction, Keyword, Kind, Pair, RunNetwork};
+use crate::dockerfile::text::Text;
+use crate::dockerfile::words::{Expander, Expansion, Mode};
+use crate::dockerfile::{parse_trigger, values};
+use crate::error::{Error, Result};
+use crate::image::config::{ContainerConfig, ImageConfig};
+use crate::image::reference::Reference;
+
+/// PATH of an image that sets none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// SHELL of an image that sets none.
+const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+/// What a stage starts from, once that is known.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin<'a> {
+    /// `FROM scratch`.
+    Scratch,
+    /// An image, by its config.
+    Image(&'a ImageConfig),
+    /// An earlier stage, by its lowered form.
+    Stage(&'a Lowered),
+}
+
+/// A stage, ready to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lowered {
+    /// What to do, in order. ONBUILD makes no step and no history, as in BuildKit.
+    pub steps: Vec<Step>,
+    /// The config of the stage's image; also right where there are no steps.
+    pub config: ContainerConfig,
+    /// MAINTAINER in force at the end.
+    pub author: Option<String>,
+    /// What deserves attention but stops nothing; without those of the [`Plan`].
+    pub warnings: Vec<Diagnostic>,
+    /// Stages that are copied from, each once. Triggers of a base image may need more than the
+    /// stage's head says; all of them come before this stage in the plan.
+    pub needs: Vec<StageIndex>,
+    /// Images that are copied from, each once; see `needs`.
+    pub images: Vec<Reference>,
+    scope: Scope,
+    has_workdir: bool,
+}
+
+/// Expands the instructions of stage `index`, the triggers of its base first.
+///
+/// # Errors
+/// All findings in the stage, as diagnostics of one error.
+pub fn lower(plan: &Plan, index: StageIndex, origin: Origin<'_>) -> Result<Lowered> {
+    let stage = &plan.file.stages[index];
+    let mut lowering = Lowering::start(plan, index, origin);
+    let triggers = std::mem::take(&mut lowering.out.config.on_build);
+    for trigger in &triggers {
+        match parse_trigger(trigger, stage.span.clone()) {
+            Ok(instruction) => {
+                lowering.trigger = true;
+                lowering.instruction(&instruction);
+                lowering.trigger = false;
+            }
+            Err(errors) => lowering.errors.extend(errors.into_iter().map(|mut error| {
+                error.message = format!("trigger `{trigger}` of the base: {}", error.message);
+                error
+            })),
+        }
+    }
+    for instruction in &stage.instructions {
+        lowering.instruction(instruction);
+    }
+    let Lowering {
+        mut out,
+        mut errors,
+        ..
+    } = lowering;
+    if !errors.is_empty() {
+        errors.sort_by_key(|e| e.span.start);
+        return Err(Error::with_diagnostics("invalid Dockerfile", errors));
+    }
+    plan.file.checks.keep(&mut out.warnings);
+    Ok(out)
+}
+
+/// Applies `--label` to the config of the target; later ones win.
+pub fn apply_labels(config: &mut ContainerConfig, labels: &[(String, String)]) {
+    config.labels.extend(labels.iter().cloned());
+}
+
+/// Sets a variable of a config, in place if it is there.
+fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    let same = |e: &&mut String| e.split_once('=').map_or(e.as_str(), |(n, _)| n) == name;
+    match env.iter_mut().find(same) {
+        Some(found) => *found = entry,
+        None => env.push(entry),
+    }
+}
+
+/// A stage on its way to [`Lowered`].
+pub(super) struct Lowering<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) index: StageIndex,
+    pub(super) out: Lowered,
+    errors: Vec<Diagnostic>,
+    has_cmd: bool,
+    /// Whether the instruction comes from the base.
+    pub(super) trigger: bool,
+}
+
+impl<'a> Lowering<'a> {
+    fn start(plan: &'a Plan, index: StageIndex, origin: Origin<'_>) -> Self {
+        let (mut config, author, mut scope, has_workdir) = match origin {
+            Origin::Scratch => {
+                let config = ContainerConfig {
+                    working_dir: "/".into(),
+                    ..ContainerConfig::default()
+                };
+                (config, None, Scope::default(), false)
+            }
+            Origin::Image(image) => (
+                image.config.clone(),
+                image.author.clone(),
+                Scope::default(),
+                false,
+            ),
+            Origin::Stage(parent) => (
+                parent.config.clone(),
+                parent.author.clone(),
+                parent.scope.clone(),
+                parent.has_workdir,
+            ),
+        };
+        if !config.env.iter().any(|e| e.starts_with("PATH=")) {
+            config.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        if !config.working_dir.is_empty() {
+            config.working_dir = path::join("/", &config.working_dir);
+        }
+        scope.variables.extend_env(&config.env);
+        Self {
+            plan,
+            index,
+            out: Lowered {
+                steps: Vec::new(),
+                config,
+                author,
+                warnings: Vec::new(),
+                needs: Vec::new(),
+                images: Vec::new(),
+                scope,
+                has_workdir,
+            },
+            errors: Vec::new(),
+            has_cmd: false,
+            trigger: false,
+        }
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) {
+        if let Err(error) = self.dispatch(instruction) {
+            self.errors.push(error);
+        }
+    }
+
+    fn dispatch(&mut self, instruction: &Instruction) -> Lookup<()> {
+        let keyword = instruction.keyword;
+        let name = self.display(instruction);
+        let (created_by, op) = match &instruction.kind {
+            Kind::Add(args) | Kind::Copy(args) => self.copy(keyword, args)?,
+            Kind::Arg(pairs) => (self.arg(pairs)?, Op::Config),
+            Kind::Cmd(command) => (self.cmd(instruction, command), Op::Config),
+            Kind::Entrypoint(command) => (self.entrypoint(instruction, command), Op::Config),
+            Kind::Env(pairs) => (self.env(pairs)?, Op::Config),
+            Kind::Expose(ports) => (self.expose(ports)?, Op::Config),
+            Kind::Healthcheck(check) => {
+                self.out.config.healthcheck = Some(check.clone());
+                let text = history::healthcheck(check);
+                (format!("HEALTHCHECK {text}"), Op::Config)
+            }
+            Kind::Label(pairs) => (self.label(pairs)?, Op::Config),
+            Kind::Maintainer(author) => {
+                self.out.author = Some(author.as_str().to_owned());
+                (format!("MAINTAINER {}", author.as_str()), Op::Config)
+            }
+            Kind::Onbuild(trigger) => {
+                self.out.config.on_build.push(trigger.as_str().to_owned());
+                return Ok(());
+            }
+            Kind::Run(args) => self.run(&args.command, args.network),
+            Kind::Shell(words) => {
+                self.out.config.shell = Some(words.clone());
+                let text = history::plain_list(words);
+                (format!("SHELL {text}"), Op::Config)
+            }
+            Kind::Stopsignal(signal) => {
+                let text = self.expand(signal)?;
+                values::check_signal(&text).map_err(|m| Diagnostic::error(signal.span(), m))?;
+                self.out.config.stop_signal = Some(text.clone());
+                (format!("STOPSIGNAL {text}"), Op::Config)
+            }
+            Kind::User(user) => {
+                let text = self.expand(user)?;
+                self.out.config.user.clone_from(&text);
+                (format!("USER {text}"), Op::Config)
+            }
+            Kind::Volume(paths) => (self.volume(paths)?, Op::Config),
+            Kind::Workdir(path) => self.workdir(path)?,
+        };
+        self.out.steps.push(Step {
+            span: instruction.span.clone(),
+            name,
+            created_by,
+            author: self.out.author.clone(),
+            config: self.out.config.clone(),
+            op,
+        });
+        Ok(())
+    }
+
+    /// Returns the instruction as the progress display has it: on one line, keyword in capitals,
+    /// variables replaced. In RUN, where the shell does that, quotes stay and so do unknown ones.
+    fn display(&self, instruction: &Instruction) -> String {
+        let mode = if instruction.keyword == Keyword::Run {
+            Mode::Display
+        } else {
+            Mode::Plain
+        };
+        let text = self
+            .expander(mode, &|name| self.lookup(name))
+            .expand(&instruction.text)
+            .map_or_else(|_| instruction.text.clone(), |e| e.text);
+        let line: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let rest = line.split_once(char::is_whitespace).map_or("", |(_, r)| r);
+        let onbuild = if self.trigger { "ONBUILD " } else { "" };
+        format!("{onbuild}{} {rest}", instruction.keyword.name())
+            .trim_end()
+            .to_owned()
+    }
+
+    fn lookup(&self, name: &str) -> Option<String> {
+        self.out.scope.variables.get(name).map(str::to_owned)
+    }
+
+    fn expander<'b>(&self, mode: Mode, lookup: &'b dyn Fn(&str) -> Option<String>) -> Expander<'b> {
+        Expander {
+            escape: self.plan.file.escape,
+            mode,
+            lookup,
+        }
+    }
+
+    fn expand_words(&mut self, text: &Text) -> Lookup<Expansion> {
+        let expansion = self
+            .expander(Mode::Plain, &|name| self.lookup(name))
+            .expand(text.as_str())
+            .map_err(|e| Diagnostic::error(text.locate(e.range), e.message))?;
+        for (name, range) in &expansion.undefined {
+            let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+            if is_name && !self.out.scope.declared.contains(name) {
+                let mut warning = Diagnostic::warning(
+                    Some("UndefinedVar"),
+                    text.locate(range.clone()),
+                    format!("usage of undefined variable `${name}`"),
+                );
+                warning.hint = self.out.scope.variables.suggest(name);
+                self.out.warnings.push(warning);
+            }
+        }
+        Ok(expansion)
+    }
+
+    /// Expands one word.
+    pub(super) fn expand(&mut self, text: &Text) -> Lookup<String> {
+        Ok(self.expand_words(text)?.text)
+    }
+
+    fn warn(&mut self, rule: &'static str, span: Range<usize>, message: String) {
+        self.out
+            .warnings
+            .push(Diagnostic::warning(Some(rule), span, message));
+    }
+
+    fn arg(&mut self, pairs: &[ArgPair]) -> Lookup<String> {
+        let mut text = String::from("ARG");
+        for pair in pairs {
+            let name = pair.name.as_str();
+            // A default is not even expanded when it does not count, so that `${x:?}` may stand
+            // for "must be given".
+            let value = match (self.plan.build_args.get(name), &pair.value) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => Some(self.expand(default)?),
+                (None, None) => self.plan.globals.get(name).map(str::to_owned),
+            };
+            self.out.scope.declare(name, value.as_deref());
+            text.push(' ');
+            text.push_str(name);
+            if let Some(value) = value {
+                text.push('=');
+                text.push_str(&value);
+            }
+        }
+        Ok(text)
+    }
+
+    /// Expands names and values, all with the variables from before the instruction.
+    fn pairs(&mut self, keyword: Keyword, pairs: &[Pair]) -> Lookup<Vec<(String, String)>> {
+        pairs
+            .iter()
+            .map(|pair| {
+                let name = self.expand(&pair.name)?;
+                if name.is_empty() {
+                    let message = format!("{} names can't be blank", keyword.name());
+                    return Err(Diagnostic::error(pair.name.span(), message));
+                }
+                Ok((name, self.expand(&pair.value)?))
+            })
+            .collect()
+    }
+
+    fn env(&mut self, pairs: &[Pair]) -> Lookup<String> {
+        let mut text = String::from("ENV");
+        for (name, value) in self.pairs(Keyword::Env, pairs)? {
+            set_env(&mut self.out.config.env, &name, &value);
+            text.push_str(&format!(" {name}={value}"));
+            self.out.scope.variables.set(name, value);
+        }
+        Ok(text)
+    }
+
+    fn label(&mut self, pairs: &[Pair]) -> Lookup<String> {
+        let mut text = String::from("LABEL");
+        for (name, value) in self.pairs(Keyword::Label, pairs)? {
+            text.push_str(&format!(" {name}={value}"));
+            self.out.config.labels.insert(name, value);
+        }
+        Ok(text)
+    }
+
+    fn expose(&mut self, words: &[Text]) -> Lookup<String> {
+        let mut all = Vec::new();
+        for word in words {
+            for port in self.expand_words(word)?.words {
+                let ports = values::parse_ports(&port)
+                    .map_err(|message| Diagnostic::error(word.span(), message))?;
+                all.extend(ports);
+            }
+        }
+        let ports = &mut self.out.config.exposed_ports;
+        ports.extend(all.iter().map(|p| (p.clone(), serde_json::Map::new())));
+        Ok(format!("EXPOSE {}", history::plain_list(&all)))
+    }
+
+    fn volume(&mut self, words: &[Text]) -> Lookup<String> {
+        let mut paths = Vec::new();
+        for word in words {
+            let path = self.expand(word)?;
+            if path.is_empty() {
+                return Err(Diagnostic::error(
+                    word.span(),
+                    "a VOLUME can't be an empty string",
+                ));
+            }
+            paths.push(path);
+        }
+        let volumes = &mut self.out.config.volumes;
+        volumes.extend(paths.iter().map(|p| (p.clone(), serde_json::Map::new())));
+        Ok(format!("VOLUME {}", history::plain_list(&paths)))
+    }
+
+    fn workdir(&mut self, written: &Text) -> Lookup<(String, Op)> {
+        let text = self.expand(written)?;
+        if !self.out.has_workdir && !text.starts_with('/') {
+            self.warn(
+                "WorkdirRelativePath",
+                written.span(),
+                format!(
+                    "relative workdir `{text}` can have unexpected results if the base image \
+                     changes"
+                ),
+            );
+        }
+        self.out.has_workdir = true;
+        let path = path::join(&self.out.config.working_dir, &text);
+        self.out.config.working_dir.clone_from(&path);
+        let created_by = format!("WORKDIR {path}");
+        let op = if path == "/" {
+            Op::Config
+        } else {
+            let user = self.out.config.user.clone();
+            Op::Workdir { path, user }
+        };
+        Ok((created_by, op))
+    }
+
+    /// Returns the argument vector of a command; the shell form goes behind SHELL.
+    fn argv(&self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Exec(words) => words.clone(),
+            Command::Shell(line) => {
+                let shell = self.out.config.shell.clone().filter(|s| !s.is_empty());
+                let mut argv = shell.unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec());
+                argv.push(line.clone());
+                argv
+            }
+        }
+    }
+
+    fn recommend_json(&mut self, instruction: &Instruction, command: &Command) {
+        let has_shell = self
+            .out
+            .config
+            .shell
+            .as_ref()
+            .is_some_and(|s| !s.is_empty());
+        if matches!(command, Command::Shell(_)) && !has_shell {
+            self.warn(
+                "JSONArgsRecommended",
+                instruction.span.clone(),
+                format!(
+                    "JSON arguments recommended for {} to prevent unintended behavior related to \
+                     OS signals",
+                    instruction.keyword.name()
+                ),
+            );
+        }
+    }
+
+    fn cmd(&mut self, instruction: &Instruction, command: &Command) -> String {
+        self.recommend_json(instruction, command);
+        let argv = self.argv(command);
+        let created_by = format!("CMD {}", history::quoted_list(&argv));
+        self.out.config.cmd = Some(argv).filter(|a| !a.is_empty());
+        // Docker's extension key, which BuildKit sets with each CMD.
+        let extra = &mut self.out.config.extra;
+        extra.insert("ArgsEscaped".into(), Value::Bool(true));
+        self.has_cmd = true;
+        created_by
+    }
+
+    fn entrypoint(&mut self, instruction: &Instruction, command: &Command) -> String {
+        self.recommend_json(instruction, command);
+        let argv = self.argv(command);
+        let created_by = format!("ENTRYPOINT {}", history::quoted_list(&argv));
+        self.out.config.entrypoint = Some(argv).filter(|a| !a.is_empty());
+        // An inherited CMD was made for another program.
+        if !self.has_cmd {
+            self.out.config.cmd = None;
+        }
+        created_by
+    }
+
+    fn run(&self, command: &Command, network: Option<RunNetwork>) -> (String, Op) {
+        let argv = self.argv(command);
+        let prefix = self.out.scope.history_prefix();
+        let created_by = format!("RUN {prefix}{}", argv.join(" "));
+        let given = self.plan.build_args.iter();
+        let proxy = proxy_env(given.map(|(n, v)| (n.as_str(), v.as_str())))
+            .into_iter()
+            .filter(|(name, _)| self.out.scope.variables.get(name).is_none())
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let op = Op::Run(Run {
+            argv,
+            env: self.out.scope.variables.to_env(),
+            proxy,
+            cwd: path::join("/", &self.out.config.working_dir),
+            user: self.out.config.user.clone(),
+            network: network.map(|n| match n {
+                RunNetwork::Host => Network::Host,
+                RunNetwork::None => Network::None,
+            }),
+        });
+        (created_by, op)
+    }
+}
+
+#[cfg(test)]
+#[path = "steps_tests.rs"]
+mod tests;

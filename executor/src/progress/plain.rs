@@ -1,0 +1,283 @@
+//! The plain display: one line per event, as BuildKit's users and their scripts know it.
+//!
+//! Responsible for the numbers `#1`, `#2` …, and for showing one vertex at a time although many
+//! run: what the others say waits until the shown one ends, falls silent or has had its turn.
+//! Must not drop or reword what a step writes, except that control sequences are removed and
+//! lines that overwrite themselves are thinned. Invariant: what waits is bounded per vertex.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::event::{Event, Stream, VertexId};
+use super::log::{Fate, Lines};
+use super::{Display, Now, escape, format, write_warnings};
+
+/// After this time another vertex that has something to say is shown.
+const TURN: Duration = Duration::from_secs(5);
+
+/// A shown vertex that was silent for this time gives way.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Self-overwriting lines and transfers that are not complete are shown this often.
+const THIN: Duration = Duration::from_secs(5);
+
+/// How much of a vertex waits before it is shown out of turn, in bytes.
+const WAITING: usize = 256 * 1024;
+
+/// See the module.
+pub(super) struct Plain {
+    colour: bool,
+    vertices: BTreeMap<VertexId, Vertex>,
+    next: usize,
+    shown: Option<Shown>,
+}
+
+/// The vertex whose lines are being written.
+struct Shown {
+    id: VertexId,
+    since: Duration,
+    spoke: Duration,
+}
+
+struct Vertex {
+    index: usize,
+    name: String,
+    started: Duration,
+    lines: [Lines; 2],
+    thinned: Option<Duration>,
+    parts: BTreeMap<String, Part>,
+    waiting: Vec<u8>,
+    /// When the first of what waits came; set at the start too, since the name is to be shown.
+    waits: Option<Duration>,
+}
+
+struct Part {
+    started: Duration,
+    printed: Duration,
+}
+
+impl Plain {
+    pub(super) fn new(colour: bool) -> Self {
+        Self {
+            colour,
+            vertices: BTreeMap::new(),
+            next: 1,
+            shown: None,
+        }
+    }
+
+    /// Makes `id` the vertex that is shown, and writes what it had to say.
+    fn show(&mut self, id: VertexId, now: Duration, out: &mut Vec<u8>) {
+        if let Some(shown) = &mut self.shown {
+            if shown.id == id {
+                shown.spoke = now;
+                return;
+            }
+            if let Some(left) = self.vertices.get(&shown.id) {
+                out.extend_from_slice(format!("#{} ...\n\n", left.index).as_bytes());
+            }
+        }
+        let Some(vertex) = self.vertices.get_mut(&id) else {
+            return;
+        };
+        out.extend_from_slice(format!("#{} {}\n", vertex.index, vertex.name).as_bytes());
+        out.append(&mut vertex.waiting);
+        vertex.waits = None;
+        self.shown = Some(Shown {
+            id,
+            since: now,
+            spoke: now,
+        });
+    }
+
+    /// Writes lines of a vertex, or keeps them until it is its turn.
+    fn say(&mut self, id: VertexId, text: &[u8], now: Duration, out: &mut Vec<u8>) {
+        if text.is_empty() {
+            return;
+        }
+        match &mut self.shown {
+            Some(shown) if shown.id == id => {
+                shown.spoke = now;
+                out.extend_from_slice(text);
+            }
+            Some(_) => {
+                let Some(vertex) = self.vertices.get_mut(&id) else {
+                    return;
+                };
+                vertex.waiting.extend_from_slice(text);
+                vertex.waits.get_or_insert(now);
+                if vertex.waiting.len() > WAITING {
+                    self.show(id, now, out);
+                }
+            }
+            None => {
+                self.show(id, now, out);
+                out.extend_from_slice(text);
+            }
+        }
+    }
+
+    /// Ends a vertex: it is shown at once, whoever's turn it is.
+    fn end(&mut self, id: VertexId, word: &str, now: Duration, out: &mut Vec<u8>) {
+        let Some(vertex) = self.vertices.get_mut(&id) else {
+            return;
+        };
+        let index = vertex.index;
+        let mut rest = Vec::new();
+        let stamp = format::stamp(now.saturating_sub(vertex.started));
+        for lines in &mut vertex.lines {
+            lines.flush(|line, _| log_line(&mut rest, index, &stamp, line, self.colour));
+        }
+        rest.extend_from_slice(format!("#{index} {word}\n\n").as_bytes());
+        self.show(id, now, out);
+        out.append(&mut rest);
+        self.vertices.remove(&id);
+        self.shown = None;
+        if let Some(next) = self.longest_waiting(Duration::MAX) {
+            self.show(next, now, out);
+        }
+    }
+
+    /// Returns the vertex that has waited longest, if it has since before `deadline`.
+    fn longest_waiting(&self, deadline: Duration) -> Option<VertexId> {
+        self.vertices
+            .iter()
+            .filter_map(|(id, v)| v.waits.map(|since| (since, v.index, *id)))
+            .min()
+            .filter(|(since, ..)| *since <= deadline)
+            .map(|(.., id)| id)
+    }
+}
+
+fn log_line(out: &mut Vec<u8>, index: usize, stamp: &str, line: &[u8], colour: bool) {
+    out.extend_from_slice(format!("#{index} {stamp} ").as_bytes());
+    out.extend_from_slice(&escape::clean(line, colour));
+    out.push(b'\n');
+}
+
+impl Display for Plain {
+    fn event(&mut self, event: Event, now: Now, out: &mut Vec<u8>) {
+        let now = now.elapsed;
+        match event {
+            Event::Started { vertex, name } => {
+                let state = Vertex {
+                    index: self.next,
+                    name: escape::printable(name.as_bytes()),
+                    started: now,
+                    lines: Default::default(),
+                    thinned: None,
+                    parts: BTreeMap::new(),
+                    waiting: Vec::new(),
+                    waits: Some(now),
+                };
+                self.next += 1;
+                self.vertices.insert(vertex, state);
+                if self.shown.is_none() {
+                    self.show(vertex, now, out);
+                }
+            }
+            Event::Log {
+                vertex,
+                stream,
+                bytes,
+            } => {
+                let Some(state) = self.vertices.get_mut(&vertex) else {
+                    return;
+                };
+                let mut text = Vec::new();
+                let stamp = format::stamp(now.saturating_sub(state.started));
+                let lines = &mut state.lines[usize::from(stream == Stream::Stderr)];
+                lines.push(&bytes, |line, fate| {
+                    if fate == Fate::Overwritten {
+                        let due = state.thinned.unwrap_or(state.started) + THIN <= now;
+                        if !due {
+                            return;
+                        }
+                        state.thinned = Some(now);
+                    }
+                    log_line(&mut text, state.index, &stamp, line, self.colour);
+                });
+                self.say(vertex, &text, now, out);
+            }
+            Event::Status {
+                vertex,
+                id,
+                current,
+                total,
+                complete,
+            } => {
+                let Some(state) = self.vertices.get_mut(&vertex) else {
+                    return;
+                };
+                let name = escape::printable(id.trim_end().as_bytes());
+                let known = state.parts.get_mut(&id);
+                let is_new = known.is_none();
+                let part = match known {
+                    Some(part) => part,
+                    None => state.parts.entry(id).or_insert(Part {
+                        started: now,
+                        printed: now,
+                    }),
+                };
+                if !is_new && !complete && part.printed + THIN > now {
+                    return;
+                }
+                part.printed = now;
+                let took = now.saturating_sub(part.started);
+                let mut line = format!("#{} {name}{}", state.index, format::amount(current, total));
+                if took >= Duration::from_millis(10) {
+                    line.push(' ');
+                    line.push_str(&format::seconds(took));
+                }
+                line.push_str(if complete { " done\n" } else { "\n" });
+                self.say(vertex, line.as_bytes(), now, out);
+            }
+            Event::Warning { vertex, message } => {
+                let Some(state) = self.vertices.get(&vertex) else {
+                    return;
+                };
+                let message = escape::printable(message.as_bytes());
+                let line = format!("#{} WARN: {message}\n", state.index);
+                self.say(vertex, line.as_bytes(), now, out);
+            }
+            Event::Cached { vertex } => self.end(vertex, "CACHED", now, out),
+            Event::Done { vertex } => {
+                let started = self.vertices.get(&vertex).map_or(now, |v| v.started);
+                let took = format::seconds(now.saturating_sub(started));
+                self.end(vertex, &format!("DONE {took}"), now, out);
+            }
+            Event::Failed { vertex, message } => {
+                let message = escape::printable(message.as_bytes());
+                self.end(vertex, &format!("ERROR: {message}"), now, out);
+            }
+            Event::Cancelled { vertex } => self.end(vertex, "CANCELED", now, out),
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<u8>) {
+        let now = now.elapsed;
+        let Some(shown) = &self.shown else { return };
+        let deadline = if shown.since + TURN <= now {
+            now.checked_sub(TURN)
+        } else if shown.spoke + SILENCE <= now {
+            now.checked_sub(SILENCE)
+        } else {
+            None
+        };
+        if let Some(next) = deadline.and_then(|deadline| self.longest_waiting(deadline)) {
+            self.show(next, now, out);
+        }
+    }
+
+    fn finish(&mut self, now: Now, warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+        // Only a display that is stopped early has vertices left.
+        let left: Vec<VertexId> = self.vertices.keys().copied().collect();
+        let mut text = Vec::new();
+        for id in left {
+            self.end(id, "CANCELED", now.elapsed, &mut text);
+        }
+        out.write_all(&text)?;
+        write_warnings(warnings, out)
+    }
+}

@@ -1,0 +1,94 @@
+//! The quiet display: nothing, unless a step fails.
+//!
+//! Responsible for keeping the log of each running step and for writing that of one that failed.
+//! Must not write anything about work that goes well.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::event::{Event, Stream, VertexId};
+use super::log::{Lines, Spool};
+use super::{Display, Now, escape, format, write_failure};
+
+/// See the module.
+pub(super) struct Quiet {
+    colour: bool,
+    spool: PathBuf,
+    running: BTreeMap<VertexId, Step>,
+    failed: Vec<Step>,
+}
+
+struct Step {
+    name: String,
+    started: Duration,
+    lines: [Lines; 2],
+    log: Option<Spool>,
+}
+
+impl Quiet {
+    pub(super) fn new(colour: bool, spool: PathBuf) -> Self {
+        Self {
+            colour,
+            spool,
+            running: BTreeMap::new(),
+            failed: Vec::new(),
+        }
+    }
+}
+
+impl Display for Quiet {
+    fn event(&mut self, event: Event, now: Now, _out: &mut Vec<u8>) {
+        match event {
+            Event::Started { vertex, name } => {
+                let step = Step {
+                    name: escape::printable(name.as_bytes()),
+                    started: now.elapsed,
+                    lines: Default::default(),
+                    log: None,
+                };
+                self.running.insert(vertex, step);
+            }
+            Event::Log {
+                vertex,
+                stream,
+                bytes,
+            } => {
+                let Some(step) = self.running.get_mut(&vertex) else {
+                    return;
+                };
+                let stamp = format::stamp(now.elapsed.saturating_sub(step.started));
+                let log = step.log.get_or_insert_with(|| Spool::new(&self.spool));
+                step.lines[usize::from(stream == Stream::Stderr)].push(&bytes, |line, _| {
+                    log.push(&stamp, &escape::clean(line, self.colour));
+                });
+            }
+            Event::Failed { vertex, .. } => {
+                let Some(mut step) = self.running.remove(&vertex) else {
+                    return;
+                };
+                let stamp = format::stamp(now.elapsed.saturating_sub(step.started));
+                if let Some(log) = &mut step.log {
+                    for lines in &mut step.lines {
+                        lines.flush(|line, _| log.push(&stamp, &escape::clean(line, self.colour)));
+                    }
+                }
+                self.failed.push(step);
+            }
+            Event::Done { vertex } | Event::Cached { vertex } | Event::Cancelled { vertex } => {
+                self.running.remove(&vertex);
+            }
+            Event::Status { .. } | Event::Warning { .. } => {}
+        }
+    }
+
+    fn tick(&mut self, _now: Now, _out: &mut Vec<u8>) {}
+
+    fn finish(&mut self, _now: Now, _warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+        for step in self.failed.drain(..) {
+            write_failure(&step.name, step.log, out)?;
+        }
+        Ok(())
+    }
+}

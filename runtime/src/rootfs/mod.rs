@@ -1,0 +1,14 @@
+//! Root file systems: overlays of layers, and what a container has mounted in them.
+//!
+//! Responsible for mounts only, all by descriptor through the new mount API (fsopen(2),
+//! open_tree(2), move_mount(2); Linux 5.12 for mount_setattr(2)). Must not know images or
+//! processes. Invariant: a mount point inside a container's tree is opened beneath its root,
+//! checked, and then mounted on by descriptor.
+
+pub(crate) mod devices;
+pub(crate) mod files;
+pub(crate) mod kernel;
+pub(crate) mod mount;
+pub mod overlay;
+pub(crate) mod pivot;
+pub mod skeleton;

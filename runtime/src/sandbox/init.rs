@@ -1,0 +1,192 @@
+//! Pid 1 of a container.
+//!
+//! Responsible for holding the namespaces and, by the kernel's rule, for taking in orphans, which
+//! are reaped at once. Must not run anything. Invariant: it has no capabilities, no descriptors
+//! and no dumpable memory, so the payload can neither read nor trace it; it dies with the job.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
+use rustix::thread::{CapabilitySet, ThreadNameSpaceType};
+
+use super::Network;
+use crate::error::{Error, Result, ResultExt};
+use crate::identity::{IdMap, Identity, detect, nested_maps};
+use crate::rootfs::kernel;
+use crate::{caps, sys};
+
+/// The init of a container, from outside. Dropping it kills the container.
+pub(super) struct Init {
+    pid: Pid,
+    pidfd: OwnedFd,
+    go: Option<OwnedFd>,
+    user: Option<OwnedFd>,
+    pids: OwnedFd,
+}
+
+impl Init {
+    /// Starts the process in new namespaces, with the container's ids.
+    pub(super) fn start(identity: Identity, ids: IdMap, network: Network) -> Result<Self> {
+        let mut flags =
+            libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+        if network == Network::None {
+            flags |= libc::CLONE_NEWNET;
+        }
+        let nested = identity != Identity::Host;
+        if nested {
+            flags |= libc::CLONE_NEWUSER;
+        }
+        let (wait, go) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
+        let arguments = sys::find_arguments();
+        // SAFETY: the child calls only `be_init`, which neither allocates nor locks.
+        #[expect(unsafe_code, reason = "a clone site")]
+        let fork = unsafe { sys::fork(u64::from(flags.cast_unsigned())) };
+        let (pid, pidfd) = match fork.map_err(|e| detect::explain("create namespaces", e))? {
+            sys::Fork::Child => be_init(&wait, &go, arguments),
+            sys::Fork::Parent(pid, pidfd) => (pid, pidfd),
+        };
+        let mut init = Self {
+            pids: open_namespace(pid, "pid")?,
+            pid,
+            pidfd,
+            go: Some(go),
+            user: None,
+        };
+        if nested {
+            init.write_maps(ids)?;
+            init.user = Some(open_namespace(pid, "user")?);
+        }
+        Ok(init)
+    }
+
+    fn write_maps(&self, ids: IdMap) -> Result<()> {
+        let (uids, gids) = nested_maps(ids)?;
+        for (file, text) in [("uid_map", uids), ("gid_map", gids)] {
+            let path = Path::new("/proc").join(self.pid.to_string()).join(file);
+            fs::write(&path, text).op_path("write id map", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the calling thread into the namespaces, except those of users and mounts. Processes
+    /// that it forks are in the pid namespace.
+    pub(super) fn join(&self, network: Network) -> Result<()> {
+        let mut kinds = ThreadNameSpaceType::PROCESS_ID
+            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+            | ThreadNameSpaceType::CONTROL_GROUP;
+        if network == Network::None {
+            kinds |= ThreadNameSpaceType::NETWORK;
+        }
+        rustix::thread::move_into_thread_name_spaces(self.pidfd.as_fd(), kinds)
+            .op("enter namespaces")
+    }
+
+    /// Makes a proc for the container, from a thread that has joined it.
+    pub(super) fn new_proc(&self) -> Result<rustix::io::Result<OwnedFd>> {
+        match kernel::new_proc(self.pids.as_fd()) {
+            Err(Errno::INVAL) => new_proc_by_child(),
+            other => Ok(other),
+        }
+    }
+
+    /// Returns the container's user namespace, if it has one of its own.
+    pub(super) fn user_namespace(&self) -> Option<&OwnedFd> {
+        self.user.as_ref()
+    }
+
+    /// Lets the process give up what it needed for being set up. From now on nothing may look
+    /// into it.
+    pub(super) fn seal(&mut self) -> Result<()> {
+        match self.go.take() {
+            Some(go) => rustix::io::write(go, &[1]).map(drop).op("seal init"),
+            None => Err(Error::new("seal init: it is sealed already")),
+        }
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        // Already dead is as good. The kernel kills the rest of the pid namespace with its init,
+        // and the wait ends when all of it is gone.
+        let _: rustix::io::Result<()> = sys::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _: rustix::io::Result<_> = rustix::io::retry_on_intr(|| {
+            rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
+        });
+    }
+}
+
+/// Opens a namespace of a process, which must not be sealed yet.
+fn open_namespace(pid: Pid, kind: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    let file = fs::File::open(&path).op_path("open namespace", path)?;
+    Ok(file.into())
+}
+
+/// Lets a child, which is in the joined pid namespace, make the proc: it shares the descriptor
+/// table, so what it opens is ours.
+fn new_proc_by_child() -> Result<rustix::io::Result<OwnedFd>> {
+    // Any descriptor will do as a place for the child's.
+    let (place, _) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
+    // SAFETY: the child calls only `new_own_proc` and `dup_onto`, which neither allocate nor lock.
+    #[expect(unsafe_code, reason = "a clone site")]
+    let fork = unsafe { sys::fork(libc::CLONE_FILES as u64) };
+    let pidfd = match fork.op("fork child")? {
+        sys::Fork::Child => {
+            let made = kernel::new_own_proc()
+                .and_then(|fd| sys::dup_onto(fd.as_fd(), place.as_raw_fd(), true));
+            sys::exit(made.map_or_else(Errno::raw_os_error, |()| 0))
+        }
+        sys::Fork::Parent(_, pidfd) => pidfd,
+    };
+    let status = rustix::io::retry_on_intr(|| {
+        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+    });
+    match status.op("wait for child")?.and_then(|s| s.exit_status()) {
+        Some(0) => Ok(Ok(place)),
+        Some(errno) => Ok(Err(Errno::from_raw_os_error(errno))),
+        None => Err(Error::new("create proc: the child was killed")),
+    }
+}
+
+/// The life of the init process.
+fn be_init(wait: &OwnedFd, go: &OwnedFd, arguments: Option<sys::Arguments>) -> ! {
+    sys::block_signals();
+    sys::ignore_children();
+    // `/proc/1/cmdline` is for all to read, and the command line is the caller's.
+    if let Some(arguments) = arguments {
+        // SAFETY: this process uses its arguments no more, nor what was derived from them.
+        #[expect(unsafe_code, reason = "part of the clone site")]
+        unsafe {
+            arguments.wipe();
+        }
+    }
+    if prepare(wait, go).is_err() {
+        sys::exit(1);
+    }
+    sys::sleep_for_ever()
+}
+
+fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // SAFETY: this process uses `go` no more; its own copy must not keep the pipe open.
+    #[expect(unsafe_code, reason = "part of the clone site")]
+    unsafe { sys::close_fd(go) }?;
+    // A parent that died before the line above has closed the pipe.
+    if rustix::io::retry_on_intr(|| rustix::io::read(wait, &mut [0]))? != 1 {
+        return Err(Errno::PIPE);
+    }
+    rustix::thread::set_name(c"init")?;
+    rustix::thread::set_no_new_privs(true)?;
+    caps::set(CapabilitySet::empty())?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // SAFETY: this process uses no descriptor any more and never runs a destructor.
+    #[expect(unsafe_code, reason = "part of the clone site")]
+    unsafe {
+        sys::close_fds(0, u32::MAX)
+    }
+}

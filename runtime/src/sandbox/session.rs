@@ -1,0 +1,300 @@
+//! The thread that sets a container up, starts its payload and waits for it.
+//!
+//! Responsible for the order of things. Must not be the job's main thread: its mount namespace
+//! and working directory become the container's. Invariant: the payload is forked only when
+//! nothing that could be refused before is left.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use rustix::mount::MountPropagationFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
+
+use super::init::Init;
+use super::payload::{self, Prepared, Refusal, Stage};
+use super::{Exit, Network, Plan, exec};
+use crate::error::{Error, Result, ResultExt};
+use crate::identity::Identity;
+use crate::path::Root;
+use crate::rootfs::files::{self, Created};
+use crate::rootfs::kernel::{self, Masks, Sys};
+use crate::rootfs::{devices, pivot};
+use crate::signals::Forwarder;
+use crate::{caps, seccomp, sys};
+
+/// Runs a plan to its end on the calling thread.
+pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
+    let Some(program) = plan.argv.first() else {
+        return Err(Error::new("run container: no program"));
+    };
+    for id in plan.groups.iter().chain([&plan.uid, &plan.gid]) {
+        if plan.ids.to_executor(*id).is_none() {
+            return Err(missing_id(*id, plan.identity));
+        }
+    }
+    let forwarder = Forwarder::new()?;
+    let programs = exec::candidates(program, &plan.env)?;
+    let groups = settable_groups(&plan)?;
+    let seccomp = seccomp::default_program()?;
+
+    let _home = Home::leave()?;
+    let mut init = Init::start(plan.identity, plan.ids, plan.network)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).op("make mounts private")?;
+    init.join(plan.network)?;
+    init.seal()?;
+    set_host(&plan)?;
+
+    let terminal = plan.stdin.as_ref().filter(|_| plan.terminal);
+    let root = mount_root(&plan, &init, terminal, created)?;
+    let stdio = [
+        stream(&root, plan.stdin.as_ref())?,
+        stream(&root, plan.stdout.as_ref())?,
+        stream(&root, plan.stderr.as_ref())?,
+    ];
+    let owner = Uid::from_raw(plan.ids.to_executor(plan.uid).unwrap_or(0));
+    for stream in &stdio {
+        own_pipe(stream.as_fd(), owner);
+    }
+    let (report_read, report) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
+    let prepared = Prepared {
+        user_namespace: init.user_namespace(),
+        stdio,
+        terminal: plan.terminal,
+        seccomp,
+        bounding: caps::DEFAULT,
+        capabilities: if plan.uid == 0 {
+            caps::DEFAULT
+        } else {
+            CapabilitySet::empty()
+        },
+        uid: Uid::from_raw(plan.uid),
+        gid: Gid::from_raw(plan.gid),
+        groups,
+        cwd: &plan.cwd,
+        programs,
+        argv: sys::pointers(&plan.argv),
+        env: sys::pointers(&plan.env),
+        report,
+    };
+    // SAFETY: the child calls only `payload::run`, which neither allocates nor locks.
+    #[expect(unsafe_code, reason = "a clone site")]
+    let fork = unsafe { sys::fork(0) };
+    let pidfd = match fork.op("fork payload")? {
+        sys::Fork::Child => payload::run(&prepared),
+        sys::Fork::Parent(_, pidfd) => pidfd,
+    };
+    drop(prepared);
+    let refusal = read_report(&report_read)?;
+    if let Some(refusal) = refusal {
+        let _: Exit = wait(&pidfd, &forwarder)?;
+        return refused(&plan, &refusal);
+    }
+    // The streams' other ends see the end of file when the container has closed its own.
+    let Plan {
+        stdin,
+        stdout,
+        stderr,
+        ..
+    } = plan;
+    drop((stdin, stdout, stderr));
+    wait(&pidfd, &forwarder)
+}
+
+/// The mount namespace that this thread came from. Dropping it goes back, whereupon the kernel
+/// unmounts what only this thread still held: the end of a thread would do so too late for a
+/// caller that mounts the same layers again.
+struct Home(OwnedFd);
+
+impl Home {
+    /// Enters a copy of the mount namespace.
+    fn leave() -> Result<Self> {
+        let path = "/proc/thread-self/ns/mnt";
+        let home = std::fs::File::open(path).op_path("open mount namespace", path)?;
+        sys::unshare(libc::CLONE_NEWNS).op("enter mount namespace")?;
+        // This thread's own from now on; the caller's must not decide about mount points.
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        Ok(Self(home.into()))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Refused only when the thread shares its working directory, which it has just unshared.
+        let _: rustix::io::Result<()> =
+            move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Mount));
+    }
+}
+
+fn missing_id(id: u32, identity: Identity) -> Error {
+    let error = Error::new(format!("the container has no id {id}"));
+    match identity {
+        Identity::Single => error.hint(
+            "with a single id only root exists; add subordinate ids (/etc/subuid, /etc/subgid) for users",
+        ),
+        _ => error.hint("give the caller a larger range in /etc/subuid and /etc/subgid"),
+    }
+}
+
+/// Sets what belongs to the new namespaces: host name and loopback.
+fn set_host(plan: &Plan) -> Result<()> {
+    nix::unistd::sethostname(&plan.hostname).op("set host name")?;
+    if plan.network == Network::None {
+        let socket = rustix::net::socket_with(
+            AddressFamily::INET,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .op("create socket")?;
+        sys::loopback_up(socket.as_fd()).op("set loopback interface up")?;
+    }
+    Ok(())
+}
+
+/// Mounts everything and makes it this thread's root.
+fn mount_root(
+    plan: &Plan,
+    init: &Init,
+    terminal: Option<&OwnedFd>,
+    created: &mut Created,
+) -> Result<Root> {
+    let proc = init.new_proc()?;
+    pivot::attach(plan.rootfs.as_fd())?;
+    let root = Root::new(rustix::io::fcntl_dupfd_cloexec(&plan.rootfs, 3).op("open root")?);
+    let masks = Masks::new()?;
+    kernel::mount_proc(mount_point(&root, "proc")?.as_fd(), proc, &masks)?;
+    let sys = match plan.network {
+        Network::None => Sys::New,
+        Network::Host => Sys::Host,
+    };
+    kernel::mount_sys(mount_point(&root, "sys")?.as_fd(), sys, &masks)?;
+    let dev = mount_point(&root, "dev")?;
+    devices::mount(dev.as_fd(), plan.ids, terminal.map(AsFd::as_fd))?;
+    files::mount(&root, &plan.files, created)?;
+    pivot::finish(root.as_fd())?;
+    Ok(root)
+}
+
+/// Opens a mount point at the top of the container. A link there would let an image choose where
+/// the kernel's file systems go, so it is refused.
+fn mount_point(root: &Root, name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(root, name, flags, Mode::empty(), resolve).map_err(|errno| {
+        let error = Error::new("open mount point").path(Path::new("/").join(name));
+        match errno {
+            Errno::NOENT => error.cause(errno).hint("the image lacks this directory"),
+            _ => error.cause(errno),
+        }
+    })
+}
+
+/// Returns a stream for the payload, numbered above the standard ones.
+fn stream(root: &Root, given: Option<&OwnedFd>) -> Result<OwnedFd> {
+    const FIRST: i32 = 3;
+    match given {
+        Some(fd) => rustix::io::fcntl_dupfd_cloexec(fd, FIRST).op("duplicate stream"),
+        None => {
+            let null = root
+                .open("dev/null", OFlags::RDWR, Mode::empty())
+                .op_path("open device", "/dev/null")?;
+            if null.as_raw_fd() >= FIRST {
+                return Ok(null);
+            }
+            rustix::io::fcntl_dupfd_cloexec(&null, FIRST).op("duplicate stream")
+        }
+    }
+}
+
+/// Gives a pipe to the container's user, so that `/dev/stdout` can be opened again. Where that is
+/// refused, everything else still works.
+fn own_pipe(stream: BorrowedFd<'_>, owner: Uid) {
+    let is_pipe = rustix::fs::fstat(stream)
+        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
+    if is_pipe {
+        let _: rustix::io::Result<()> = rustix::fs::fchown(stream, Some(owner), None);
+    }
+}
+
+/// Returns the groups to set, or `None` where setgroups(2) has been given up for a single id.
+fn settable_groups(plan: &Plan) -> Result<Option<Vec<Gid>>> {
+    let state = std::fs::read_to_string("/proc/self/setgroups");
+    let denied = plan.identity == Identity::Single || state.is_ok_and(|s| s.trim() == "deny");
+    if !denied {
+        return Ok(Some(
+            plan.groups.iter().copied().map(Gid::from_raw).collect(),
+        ));
+    }
+    if plan.groups.iter().any(|g| *g != plan.gid) {
+        return Err(Error::new(
+            "supplementary groups can't be set with a single id",
+        ));
+    }
+    Ok(None)
+}
+
+fn read_report(pipe: &OwnedFd) -> Result<Option<Refusal>> {
+    let mut bytes = [0; 5];
+    let count = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes))
+        .op("read payload's report")?;
+    Refusal::parse(&bytes[..count])
+}
+
+fn refused(plan: &Plan, refusal: &Refusal) -> Result<Exit> {
+    let error = Error::new(refusal.operation()).cause(refusal.errno);
+    match refusal.stage {
+        Stage::Execute => {
+            let (code, text) = exec::refusal(&plan.argv[0], refusal.errno);
+            if let Some(stderr) = &plan.stderr {
+                // Nobody is left to tell when this can't be written.
+                let _: rustix::io::Result<usize> = rustix::io::write(stderr, text.as_bytes());
+            }
+            Ok(Exit::Code(code))
+        }
+        Stage::WorkingDirectory => {
+            use std::os::unix::ffi::OsStrExt;
+            let path = std::ffi::OsStr::from_bytes(plan.cwd.to_bytes());
+            Err(error.path(path))
+        }
+        _ => Err(error),
+    }
+}
+
+/// Waits for the payload, passing signals on.
+fn wait(pidfd: &OwnedFd, forwarder: &Forwarder) -> Result<Exit> {
+    loop {
+        let mut fds = [
+            PollFd::new(pidfd, PollFlags::IN),
+            PollFd::new(forwarder, PollFlags::IN),
+        ];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None)).op("wait for payload")?;
+        while let Some(signal) = forwarder.next() {
+            // A payload that has just ended needs no signal.
+            let _: rustix::io::Result<()> = sys::pidfd_signal(pidfd.as_fd(), signal);
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
+            .op("wait for payload")?;
+        if let Some(status) = status {
+            return exit_of(&status);
+        }
+    }
+}
+
+fn exit_of(status: &WaitIdStatus) -> Result<Exit> {
+    if let Some(signal) = status.terminating_signal() {
+        return Ok(Exit::Signal(signal));
+    }
+    status
+        .exit_status()
+        .and_then(|code| u8::try_from(code & 0xff).ok())
+        .map(Exit::Code)
+        .ok_or_else(|| Error::new("wait for payload: unknown status"))
+}

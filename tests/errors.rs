@@ -1,0 +1,196 @@
+//! Bad input: what is said, how it ends, and that nothing stays behind.
+
+use support::{World, base, for_users};
+
+/// Expects that the store holds nothing half-written.
+#[track_caller]
+fn assert_store_clean(world: &World) {
+    support::store::assert_clean(&world.store());
+    world.assert_nothing_left(world.path("ctx").to_str().unwrap());
+}
+
+for_users! {
+    /// No Dockerfile, no context.
+    fn missing_input(world) as [root, subids, plain] {
+        world.make_dir("ctx");
+        world.build([]).run().exits(1).says(&["Dockerfile"]);
+        world.sandcrab(["build", "nowhere"]).run().exits(1).says(&["nowhere"]);
+        world.build(["--file=absent"]).run().exits(1).says(&["absent"]);
+        world.write("plain-file", "");
+        world.sandcrab(["build", "plain-file"]).run().exits(1).says(&["plain-file"]);
+        world.dockerfile("");
+        world.build([]).run().exits(1);
+        assert_store_clean(world);
+    }
+
+    /// Wrong usage is code 2, with the word that is wrong.
+    fn usage(world) as [plain] {
+        world.dockerfile("FROM scratch\n");
+        world.sandcrab(["biuld"]).run().exits(2).says(&["biuld", "build"]);
+        world.build(["--tga=x"]).run().exits(2).says(&["--tga"]);
+        world.build(["--output=type=nonsense,dest=x"]).run().exits(2).says(&["nonsense"]);
+        world.build(["--progress=loud"]).run().exits(2).says(&["loud"]);
+        world.build(["--network=moon"]).run().exits(2).says(&["moon"]);
+        world.build(["--tag=UPPER/case"]).run().exits(2).says(&["UPPER/case"]);
+        world.sandcrab(["build"]).run().exits(2);
+        let help = world.sandcrab(["build", "--help"]).ok();
+        assert!(help.text().contains("--build-arg"), "{}", help.all());
+        let version = world.sandcrab(["version"]).ok();
+        assert!(version.text().contains("0.1.0"), "{}", version.all());
+    }
+
+    /// Every error of a Dockerfile in one run, each with its line and a caret.
+    fn several_errors(world) as [plain] {
+        world.dockerfile(
+            "FROM scratch\nCPOY a /\nRUN --mont=x true\nEXPOSE notaport\nCOPY onlyone\n",
+        );
+        let output = world.build([]).run().exits(1);
+        let output = output.says(&["CPOY", "COPY", "--mont", "notaport", "COPY onlyone", "^"]);
+        for line in 2..=5 {
+            let found = [format!("Dockerfile:{line}"), format!("{line} |")];
+            assert!(found.iter().any(|text| output.stderr.contains(text.as_str())), "line {line}");
+        }
+        assert_store_clean(world);
+    }
+
+    /// Stages that are not there, and stages that need each other.
+    fn stages(world) as [plain] {
+        world.dockerfile("FROM scratch AS builder\nFROM scratch\nCOPY --from=bilder /a /b\n");
+        world.build([]).run().exits(1).says(&["bilder", "builder"]);
+        world.dockerfile("FROM scratch AS one\n");
+        world.build(["--target=two"]).run().exits(1).says(&["two"]);
+        world.dockerfile("FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\n");
+        world.build(["--target=a"]).run().exits(1).says(&["b"]);
+        world.dockerfile("FROM scratch AS a\nCOPY --from=a /x /\n");
+        world.build([]).run().exits(1);
+        world.dockerfile("FROM scratch\nCOPY --from=7 /x /\n");
+        world.build([]).run().exits(1).says(&["7"]);
+        assert_store_clean(world);
+    }
+
+    /// A missing file: the line, and names that are near.
+    fn copy_of_missing(world) as [root, subids, plain] {
+        world.write("ctx/config.yaml", "");
+        world.write("ctx/src/main.c", "");
+        world.dockerfile("FROM scratch\nCOPY confg.yaml /\n");
+        world
+            .build([])
+            .run()
+            .exits(1)
+            .says(&["confg.yaml", "config.yaml", "COPY confg.yaml", "^"]);
+        world.dockerfile("FROM scratch\nCOPY src/mian.c /\n");
+        world.build([]).run().exits(1).says(&["src/mian.c", "main.c"]);
+        world.dockerfile("FROM scratch\nCOPY *.none /\n");
+        world.build([]).run().exits(1).says(&["*.none"]);
+        assert_store_clean(world);
+    }
+
+    /// A failing RUN: its whole log, where it stands, and its exit code as ours.
+    fn failing_run(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base}\nRUN echo before\nRUN echo to stdout; echo to stderr >&2; \\\n    exit 42\nRUN echo never\n"
+        ));
+        let output = world.build(["--progress=plain"]).run().exits(42);
+        let output = output.says(&["to stdout", "to stderr", "42", "Dockerfile:3", "exit 42"]);
+        assert!(!support::progress::steps(&output.stderr).iter().any(|s| s.name.contains("never")));
+        assert_store_clean(world);
+        // Quiet or not, whoever has to mend it needs the log.
+        world.build(["--quiet"]).run().exits(42).says(&["to stdout", "to stderr"]);
+
+        world.dockerfile(&format!("FROM {base}\nRUN kill -9 $$\n"));
+        world.build([]).run().says(&["9"]);
+        world.dockerfile(&format!("FROM {base}\nRUN [\"/no/such/program\"]\n"));
+        let output = world.build([]).run().says(&["/no/such/program"]);
+        assert_eq!(output.code, Some(127), "{}", output.all());
+        world.dockerfile(&format!("FROM {base}\nUSER ghost\nRUN true\n"));
+        world.build([]).run().exits(1).says(&["ghost"]);
+        assert_store_clean(world);
+    }
+
+    /// A base that isn't there, a registry that doesn't answer.
+    fn base_not_found(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let (repository, _) = base.rsplit_once(':').unwrap();
+        world.dockerfile(&format!("FROM {repository}:no-such-tag\n"));
+        world.build([]).run().exits(1).says(&["no-such-tag", "not found"]);
+        world.dockerfile(&format!("FROM {repository}-nothing:1\n"));
+        world.build([]).run().exits(1).says(&["busybox-nothing"]);
+        world.dockerfile("FROM 127.0.0.1:1/none:1\n");
+        world.build([]).run().exits(1).says(&["127.0.0.1:1"]);
+        world.dockerfile("FROM Not/Valid\n");
+        world.build([]).run().exits(1).says(&["Not/Valid", "^"]);
+        assert_store_clean(world);
+    }
+
+    /// What is not supported yet is said by name, with its line.
+    fn not_supported(world) as [plain] {
+        for (line, named) in [
+            ("RUN --mount=type=cache,target=/x true", "--mount"),
+            ("RUN --security=insecure true", "--security"),
+            ("COPY --link a /", "--link"),
+            ("ADD https://github.com/a/b.git /", "git"),
+            ("RUN <<END\ntrue\nEND", "<<END"),
+        ] {
+            world.write("ctx/a", "");
+            world.dockerfile(&format!("FROM scratch\n{line}\n"));
+            world.build([]).run().exits(1).says(&[named, "not supported"]);
+        }
+        assert_store_clean(world);
+    }
+
+    /// Files of other owners with a single id: which file, whose, and what would help.
+    fn owners_without_ids(world) as [plain] {
+        let base = base!(world, Owners);
+        world.dockerfile(&format!("FROM {base}\nRUN true\n"));
+        world.build([]).run().exits(1).says(&["etc/shadow", "0:42", "/etc/subuid"]);
+        assert_store_clean(world);
+    }
+
+    /// No user namespaces: said as such, with where to look.
+    fn no_user_namespaces(world) as [subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN true\n"));
+        // The limit of a namespace binds only those below it, so this leaves the machine alone.
+        let script = "echo 0 >/proc/sys/user/max_user_namespaces && \
+                      exec setpriv --ambient-caps -all --inh-caps -all \"$@\"";
+        let output = world
+            .command("unshare")
+            .args(["--user", "--map-current-user", "--keep-caps", "sh", "-c", script, "sh"])
+            .arg(support::scratch::sandcrab())
+            .args(["build", "--progress=plain", "ctx"])
+            .run();
+        if output.stderr.contains("max_user_namespaces") && output.code == Some(2) {
+            return support::skip(&world.test, "user namespaces can't be limited here");
+        }
+        output.exits(1).says(&["user namespace"]);
+    }
+
+    /// A full disk: said, and the store is as good as before.
+    fn disk_full(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let Some(_disk) = support::world::SmallDisk::mount(world, "small", 24) else {
+            return support::skip(&world.test, "only root can mount a small disk");
+        };
+        let store = world.path("small/store");
+        world.dockerfile(&format!("FROM {base}\nRUN echo fits >/small\n"));
+        world.build([]).env("SANDCRAB_ROOT", &store).ok();
+        world.dockerfile(&format!(
+            "FROM {base}\nRUN echo fits >/small\nRUN head -c 40000000 /dev/urandom >/big\n"
+        ));
+        // The step itself meets the full disk first; what it says is busybox's.
+        let output = world.build([]).env("SANDCRAB_ROOT", &store).run();
+        assert!(output.code.is_some_and(|code| code != 0), "{}", output.all());
+        let output = output.stderr.to_lowercase();
+        assert!(output.contains("no space left"), "{output}");
+        support::store::assert_clean(&store);
+        // COPY meets it in the executor.
+        world.write("ctx/big", vec![7; 40_000_000]);
+        world.dockerfile("FROM scratch\nCOPY big /\n");
+        world.build([]).env("SANDCRAB_ROOT", &store).run().exits(1).says(&["no space left"]);
+        support::store::assert_clean(&store);
+        world.dockerfile(&format!("FROM {base}\nRUN echo fits >/small\n"));
+        let output = world.build([]).env("SANDCRAB_ROOT", &store).ok();
+        support::progress::assert_all_cached(&output.stderr, 1);
+    }
+}

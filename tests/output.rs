@@ -1,0 +1,116 @@
+//! What a build writes besides its image in the store.
+
+use std::os::unix::fs::PermissionsExt;
+
+use support::image::{assert_file, flatten};
+use support::{World, base, for_users, need};
+
+fn example(world: &World) {
+    world.write("ctx/d/f", "contents\n");
+    world.set_mode("ctx/d/f", 0o640);
+    world.link("ctx/d/link", "f");
+    world.dockerfile("FROM scratch\nCOPY d /d\n");
+}
+
+for_users! {
+    /// `local`: the files, with their modes, owned by the caller.
+    fn local(world) as [root, subids, plain] {
+        example(world);
+        world.build(["--output=type=local,dest=out"]).ok();
+        let file = world.path("out/d/f");
+        assert_eq!(std::fs::read(&file).unwrap(), b"contents\n");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read_link(world.path("out/d/link")).unwrap().to_str(), Some("f"));
+        // The short form means the same.
+        world.build(["-o", "short"]).ok();
+        assert!(world.path("short/d/f").exists());
+    }
+
+    /// `tar`: the flattened tree.
+    fn tar(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN echo x >/new && rm /etc/group\n"));
+        world.build(["--output=type=tar,dest=out.tar"]).ok();
+        let listed = world.command("tar").args(["--list", "--file=out.tar"]).ok().text();
+        let names: Vec<&str> = listed.lines().map(|name| name.trim_start_matches("./")).collect();
+        assert!(names.contains(&"new") && names.contains(&"bin/busybox"), "{names:?}");
+        assert!(!names.contains(&"etc/group"));
+        assert!(!names.iter().any(|name| name.contains(".wh.")), "{names:?}");
+        // And on standard output, with nothing else there.
+        let output = world.build(["--output=type=tar,dest=-"]).ok();
+        let listed = world.command("tar").args(["--list", "--file=-"]).stdin(output.stdout).ok();
+        assert!(listed.text().contains("bin/busybox"));
+    }
+
+    /// Every compression holds the same layers.
+    fn compression(world) as [subids, plain] {
+        let base = base!(world, Busybox);
+        world.write("ctx/f", vec![0; 200_000]);
+        world.dockerfile(&format!("FROM {base}\nCOPY f /\n"));
+        let mut diff_ids = Vec::new();
+        for (kind, media) in [
+            ("gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+            ("zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+            ("uncompressed", "application/vnd.oci.image.layer.v1.tar"),
+        ] {
+            let output = format!("--output=type=oci,dest={kind}.oci,compression={kind}");
+            world.build([output.as_str()]).ok();
+            let image = world.image(&format!("{kind}.oci"));
+            // Also decompresses and checks every layer.
+            flatten(&image).unwrap();
+            let last = image.manifest["layers"].as_array().unwrap().last().unwrap().clone();
+            assert_eq!(last["mediaType"], media);
+            diff_ids.push(image.config["rootfs"]["diff_ids"].clone());
+        }
+        assert!(diff_ids.iter().all(|ids| *ids == diff_ids[0]), "{diff_ids:?}");
+    }
+
+    /// The files with ids and metadata, and quiet output.
+    fn id_files(world) as [root, subids, plain] {
+        need!(world, "jq");
+        world.write("ctx/f", "");
+        world.dockerfile("FROM scratch\nCOPY f /\n");
+        world
+            .build(["--iidfile=id", "--metadata-file=meta.json", "--output=type=oci,dest=o.oci"])
+            .ok();
+        let id = std::fs::read_to_string(world.path("id")).unwrap();
+        assert_eq!(Some(id.trim()), world.image("o.oci").id());
+        let meta: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(world.path("meta.json")).unwrap()).unwrap();
+        assert_eq!(meta["containerimage.config.digest"], id.trim());
+        let manifest = meta["containerimage.digest"].as_str().unwrap();
+        let index = world.command("tar").args(["-xOf", "o.oci", "index.json"]).ok().text();
+        assert!(index.contains(manifest), "{manifest} is not in {index}");
+        let quiet = world.sandcrab(["build", "--quiet", "ctx"]).ok();
+        assert_eq!(quiet.text().trim(), id.trim());
+        assert_eq!(quiet.stderr, "");
+    }
+
+    /// Raw JSON: one object a line.
+    fn raw_json(world) as [plain] {
+        world.write("ctx/f", "");
+        world.dockerfile("FROM scratch\nCOPY f /\n");
+        let output = world.sandcrab(["build", "--progress=rawjson", "ctx"]).ok();
+        let lines: Vec<serde_json::Value> =
+            output.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(!lines.is_empty());
+        assert!(output.stderr.contains("COPY f /"));
+    }
+
+    /// Several tags are several names of one image.
+    fn tags(world) as [plain] {
+        world.write("ctx/f", "");
+        world.dockerfile("FROM scratch\nCOPY f /\n");
+        world.build(["-t", "one", "-t", "example.org/two:2", "--output=type=oci,dest=o.oci"]).ok();
+        let listed = world.sandcrab(["images"]).ok().text();
+        assert!(listed.contains("one") && listed.contains("example.org/two"), "{listed}");
+        assert_file(&flatten(&world.image("o.oci")).unwrap(), "f", "");
+    }
+
+    /// A place that can't be written is said before any work is done.
+    fn unwritable_output(world) as [subids, plain] {
+        world.write("ctx/f", "");
+        world.dockerfile("FROM scratch\nCOPY f /\n");
+        world.build(["--output=type=oci,dest=/proc/nowhere/o.oci"]).run().exits(1).says(&["/proc/nowhere"]);
+    }
+}

@@ -1,0 +1,151 @@
+//! The store, and the commands about it.
+
+use support::progress::assert_all_cached;
+use support::{World, base, for_users};
+
+fn build(world: &World, base: &str, tag: &str, text: &str) {
+    world.dockerfile(&format!(
+        "FROM {base}\nENV KEPT=yes\nRUN echo {text} >/text\n"
+    ));
+    world.build([format!("--tag={tag}").as_str()]).ok();
+}
+
+for_users! {
+    /// Images, names, details, history, removal.
+    fn commands(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        build(world, &base, "example.org/one:1", "one");
+        let listed = world.sandcrab(["images"]).ok().text();
+        assert!(listed.contains("example.org/one") && listed.contains('1'), "{listed}");
+
+        let inspected = world.sandcrab(["inspect", "example.org/one:1"]).ok().text();
+        let document: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert!(document.to_string().contains("KEPT=yes"), "{inspected}");
+        let history = world.sandcrab(["history", "example.org/one:1"]).ok().text();
+        assert!(history.contains("ENV KEPT=yes") && history.contains("echo one"), "{history}");
+
+        world.sandcrab(["tag", "example.org/one:1", "two"]).ok();
+        world.sandcrab(["rmi", "example.org/one:1"]).ok();
+        world.sandcrab(["run", "two", "cat", "/text"]).ok();
+        world.sandcrab(["inspect", "example.org/one:1"]).run().exits(1).says(&["example.org/one"]);
+        world.sandcrab(["rmi", "two"]).ok();
+        world.sandcrab(["rmi", "two"]).run().exits(1).says(&["two"]);
+        world.sandcrab(["df"]).ok();
+        world.sandcrab(["tag", "absent", "x"]).run().exits(1).says(&["absent"]);
+    }
+
+    /// Nothing of a store is for other people.
+    fn private(world) as [root, subids, plain] {
+        use std::os::unix::fs::PermissionsExt;
+        let base = base!(world, Busybox);
+        build(world, &base, "x", "x");
+        let mode = std::fs::metadata(world.store()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        // And it is where the environment says.
+        let elsewhere = world.path("elsewhere");
+        world.build([]).env("SANDCRAB_ROOT", &elsewhere).ok();
+        assert!(elsewhere.join("blobs").is_dir());
+        world.build([]).env("XDG_DATA_HOME", world.path("data")).ok();
+        assert!(world.path("data/sandcrab/blobs").is_dir());
+    }
+
+    /// Prune takes what no name needs, and leaves what one does.
+    fn prune(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN head -c 4000000 /dev/urandom >/big\n"));
+        world.build(["--tag=big"]).ok();
+        build(world, &base, "small", "small");
+        let before = support::store::size(&world.store());
+        world.sandcrab(["rmi", "big"]).ok();
+        world.sandcrab(["prune", "--all"]).ok();
+        let after = support::store::size(&world.store());
+        assert!(after + 4_000_000 <= before, "{before} before, {after} after");
+        support::store::assert_clean(&world.store());
+        world.sandcrab(["run", "small", "true"]).ok();
+    }
+
+    /// Builds that fail, again and again, add nothing.
+    fn failing_builds_do_not_grow(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base}\nRUN echo fine >/fine\nRUN head -c 1000000 /dev/urandom >/junk; false\n"
+        ));
+        world.build([]).run().exits(1);
+        let first = support::store::size(&world.store());
+        for _ in 0..5 {
+            world.build([]).run().exits(1);
+        }
+        let last = support::store::size(&world.store());
+        assert!(last < first + 100_000, "{first} after the first, {last} after the sixth");
+        support::store::assert_clean(&world.store());
+    }
+
+    /// Builds at the same time share one store: the same steps, and different ones.
+    fn concurrent(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        for number in 0..3 {
+            world.write(
+                &format!("ctx/{number}"),
+                format!("FROM {base}\nRUN echo common >/common; sleep 0.2\nRUN echo {number} >/number\n"),
+            );
+        }
+        // Twice as many as there are Dockerfiles: some race for the very same result.
+        let builds: Vec<_> = (0..6)
+            .map(|index| {
+                let number = index % 3;
+                let tag = format!("--tag=concurrent:{number}");
+                let file = format!("--file=ctx/{number}");
+                world.build([tag.as_str(), file.as_str()]).spawn()
+            })
+            .collect();
+        for build in builds {
+            build.wait().success();
+        }
+        for number in 0..3 {
+            let name = format!("concurrent:{number}");
+            let output = world.sandcrab(["run", &name, "cat", "/common", "/number"]).ok();
+            assert_eq!(output.text(), format!("common\n{number}\n"));
+        }
+        support::store::assert_clean(&world.store());
+    }
+
+    /// Prune while others build takes nothing from under them.
+    fn prune_during_builds(world) as [subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base}\nRUN echo 1 >/1; sleep 0.3\nRUN cat /1; sleep 0.3; echo 2 >/2\nRUN cat /1 /2\n"
+        ));
+        for _ in 0..3 {
+            let build = world.build(["--no-cache", "--tag=kept"]).spawn();
+            for _ in 0..4 {
+                world.sandcrab(["prune"]).ok();
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            build.wait().success();
+        }
+        assert_all_cached(&world.build(["--tag=kept"]).ok().stderr, 3);
+    }
+
+    /// One store serves both identities of one user; neither spoils the other's.
+    fn two_identities(world) as [subids] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN echo x >/x\nRUN cat /x\n"));
+        for isolation in ["single", "subids", "auto", "single"] {
+            world.build([format!("--isolation={isolation}").as_str()]).ok();
+        }
+        world.build(["--isolation=vm"]).run().exits(2).says(&["vm"]);
+    }
+
+    /// A store of another version is not touched.
+    fn other_version(world) as [plain] {
+        let base = base!(world, Busybox);
+        build(world, &base, "x", "x");
+        let version = world.store().join("version");
+        let before = std::fs::read(&version).unwrap();
+        std::fs::write(&version, "9999\n").unwrap();
+        world.build([]).run().exits(1).says(&["9999", "version"]);
+        assert_eq!(std::fs::read(&version).unwrap(), b"9999\n");
+        std::fs::write(&version, before).unwrap();
+        world.build([]).ok();
+    }
+}
