@@ -325,7 +325,7 @@ impl Building<'_> {
         state: &State,
         trees: &Trees<'_>,
     ) -> Result<()> {
-        let mut destination = Destination::open(dest, stdout().as_fd())?;
+        let destination = Destination::open(dest, stdout().as_fd())?;
         let lowers = trees.lowers(&state.layers, "the result")?;
         let task = Task::ExportTar(ExportTarTask { lowers });
         let reply = self.worker.submit(&task, &[destination.file().as_fd()])?;

@@ -39,7 +39,7 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
             streams::complain(&logout::run(&args, &settings, environment)?);
         }
         Command::Images(args) => {
-            print(|out| images::run(&args, &open(&global, environment)?, out))?
+            print(|out| images::run(&args, &open(&global, environment)?, out))?;
         }
         Command::Inspect(args) => {
             print(|out| inspect::run(&args, &open(&global, environment)?, out))?;

@@ -154,12 +154,12 @@ fn command(request: &Request, config: &ContainerConfig, hostname: String) -> Res
     let cwd = request
         .workdir
         .clone()
-        .unwrap_or(config.working_dir.clone());
+        .unwrap_or_else(|| config.working_dir.clone());
     Ok(Command {
         argv,
         env,
         cwd: if cwd.is_empty() { "/".into() } else { cwd },
-        user: request.user.clone().unwrap_or(config.user.clone()),
+        user: request.user.clone().unwrap_or_else(|| config.user.clone()),
         host_network: request.network == Network::Host,
         hostname,
     })

@@ -142,6 +142,6 @@ fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> std::result::Result<(), Errno> 
 impl Drop for Terminal {
     fn drop(&mut self) {
         // Nothing more can be done for a terminal that is gone.
-        drop(tcsetattr(&self.caller, OptionalActions::Now, &self.before));
+        let _ = tcsetattr(&self.caller, OptionalActions::Now, &self.before);
     }
 }
