@@ -104,7 +104,7 @@ ADD a.tar.xz /unpacked/xz/
 USER app
 WORKDIR /home/app/deep
 RUN id -un >/tmp/who && echo $HOME >>/tmp/who && touch /tmp/mine
-USER www-data:staff
+USER www-data
 RUN id >/tmp/group
 USER 1234:4321
 RUN touch /tmp/numeric
@@ -122,7 +122,7 @@ VOLUME /var
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --retries=2 CMD ["true"]
 USER app
-WORKDIR /work
+WORKDIR /from-name
 ENTRYPOINT ["/bin/sh", "-c"]
 CMD ["echo hi"]
 ONBUILD RUN echo later

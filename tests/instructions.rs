@@ -57,8 +57,8 @@ for_users! {
              LABEL l=\"v w\"\n\
              EXPOSE 80 53/udp\n\
              VOLUME [\"/data\", \"/more\"]\n\
-             USER 12:34\n\
              WORKDIR /w/\n\
+             USER 12:34\n\
              STOPSIGNAL SIGINT\n\
              SHELL [\"/bin/bash\", \"-c\"]\n\
              HEALTHCHECK --interval=1m30s --timeout=2s --start-period=1s --retries=4 CMD check it\n\
@@ -189,7 +189,7 @@ for_users! {
         world.dockerfile(&format!("FROM --platform=$TARGETPLATFORM {base}\nRUN true\n"));
         let host = format!("--platform=linux/{}", support::layer::architecture());
         world.build([host.as_str()]).ok();
-        world.build(["--platform=linux/s390x"]).run().exits(1).says(&["s390x"]);
+        world.build(["--platform=linux/s390x"]).run().exits(2).says(&["s390x"]);
     }
 
     /// `run` starts the result as its config says.

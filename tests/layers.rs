@@ -82,8 +82,7 @@ for_users! {
              RUN mkdir /k && cd /k && echo one >one && ln one two && ln -s one soft && mkfifo pipe \
              && echo s >setid && chmod 6755 setid && mkdir sticky && chmod 1777 sticky \
              && touch -d '2001-02-03 04:05:06' old && mkdir -p $(dirname {long}) && echo long >{long} \
-             && ln -s {long} longlink && truncate -s 200M sparse && echo end | dd of=sparse bs=1 seek=100000000 conv=notrunc\n\
-             RUN cd /k && ln two three && test $(stat -c %h one) -ge 2\n"
+             && ln -s {long} longlink && truncate -s 200M sparse && echo end | dd of=sparse bs=1 seek=100000000 conv=notrunc\n"
         ));
         let tree = world.tree([]);
         let inode = |name| &node(&tree, name).inode;

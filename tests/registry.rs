@@ -84,7 +84,7 @@ for_users! {
             let meta = std::fs::read_to_string(world.path("meta.json")).unwrap();
             assert!(meta.contains(digest.trim()), "{meta} {digest}");
         }
-        world.build(["--push"]).run().exits(2).says(&["--tag"]);
+        world.build(["--push"]).run().exits(2).says(&["-t NAME"]);
     }
 
     /// Layers that the registry has in another repository are mounted, not sent.

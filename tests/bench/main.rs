@@ -1,1 +1,87 @@
-fn main() {}
+//! `bench`: sandcrab beside the peers that this machine has, in one run.
+//!
+//! Responsible for running the same work with each tool in turn, round by round, and for a table
+//! with medians, ratios and peak memory. Must not judge: a figure is a figure. Works without the
+//! internet, as an ordinary user with subordinate ids.
+//!
+//! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
+//! thrice).
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program"
+)]
+
+mod measure;
+mod tools;
+mod work;
+
+use std::process::ExitCode;
+
+use support::{User, World};
+
+use crate::measure::Sample;
+
+fn main() -> ExitCode {
+    let Some(program) = std::env::args_os().nth(1) else {
+        eprintln!("usage: bench PATH/TO/sandcrab");
+        return ExitCode::from(2);
+    };
+    let Some(world) = World::new(User::Subids, "bench") else {
+        eprintln!("bench: needs to run as root, or as a user with a range in /etc/subuid");
+        return ExitCode::FAILURE;
+    };
+    let rounds = std::env::var("BENCH_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(5);
+    let tools = tools::all(&world, program.as_ref());
+    let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
+    println!(
+        "as {}, {} rounds at most, tools: {}",
+        world.account.name,
+        rounds,
+        names.join(", ")
+    );
+
+    let mut rows = Vec::new();
+    for work in work::all(&world) {
+        eprintln!("{} …", work.name);
+        rows.push((work.name, measure::run(&world, &tools, &work, rounds)));
+    }
+    print_table(&names, &rows);
+    ExitCode::SUCCESS
+}
+
+/// Prints a row for each piece of work: median seconds, how many times as long as ours, peak
+/// memory.
+fn print_table(names: &[&str], rows: &[(&str, Vec<Option<Sample>>)]) {
+    println!("\nmedian seconds (times ours) and peak memory of the largest process\n");
+    print!("| {:<30} |", "work");
+    for name in names {
+        print!(" {name:<27} |");
+    }
+    println!(
+        "\n|{}|{}",
+        "-".repeat(32),
+        format!("{}|", "-".repeat(29)).repeat(names.len())
+    );
+    for (work, samples) in rows {
+        print!("| {work:<30} |");
+        let ours = samples
+            .first()
+            .and_then(Option::as_ref)
+            .map(|sample| sample.seconds);
+        for sample in samples {
+            let text = match (sample, ours) {
+                (Some(sample), Some(ours)) => {
+                    let (seconds, mebibytes) = (sample.seconds, sample.peak_kib / 1024);
+                    format!("{seconds:7.3} s {:6.1}× {mebibytes:5} MiB", seconds / ours)
+                }
+                _ => "–".to_owned(),
+            };
+            print!(" {text:<27} |");
+        }
+        println!();
+    }
+}

@@ -72,7 +72,7 @@ pub fn podman(world: &World) -> Command {
         .arg("--root")
         .arg(world.path("podman/root"))
         .arg("--runroot")
-        .arg(world.path("podman/run"))
+        .arg(world.short_directory())
         .args([
             "--storage-driver",
             "overlay",

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::user::Account;
 
@@ -125,6 +126,12 @@ impl Command {
         }
     }
 
+    /// Runs it to its end; `None` where there is no such program.
+    pub fn try_run(self) -> Option<Output> {
+        find(&self.inner.get_program().to_string_lossy())?;
+        Some(self.run())
+    }
+
     /// Runs it to its end.
     pub fn run(self) -> Output {
         self.spawn().wait()
@@ -228,15 +235,15 @@ impl Running {
     /// # Panics
     /// When its deadline passes; it is killed then.
     pub fn wait(mut self) -> Output {
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
-                break status;
-            }
-            if Instant::now() > self.deadline {
-                self.kill_group();
-                panic!("{} took too long:\n{}", self.shown, self.printed());
-            }
-            std::thread::sleep(Duration::from_millis(2));
+        // A descriptor wakes us at once; measurements must not be rounded up to a polling interval.
+        let pid = Pid::from_child(&self.child);
+        let handle = pidfd_open(pid, PidfdFlags::empty()).expect("it was not waited for yet");
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).expect("minutes are not too many");
+        poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&left)).expect("poll a process");
+        let Some(status) = self.child.try_wait().expect("wait") else {
+            self.kill_group();
+            panic!("{} took too long:\n{}", self.shown, self.printed());
         };
         let elapsed = self.started.elapsed();
         self.ended = true;

@@ -3,6 +3,7 @@
 //! Responsible for a directory that belongs to the account and starts out empty. Must not know
 //! what the test is about. Invariant: two worlds share nothing but the registry.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -93,6 +94,22 @@ impl World {
     /// Returns the home directory.
     pub fn home(&self) -> PathBuf {
         self.path("home")
+    }
+
+    /// Returns a directory of the account with a path of at most 50 bytes, which is as much as
+    /// podman takes for its sockets.
+    pub fn short_directory(&self) -> PathBuf {
+        let parent = self
+            .directory
+            .parent()
+            .expect("it is below the run's directory");
+        let names = self.directory.as_os_str().as_bytes();
+        let sum = names
+            .iter()
+            .fold(0_u16, |sum, byte| sum.rotate_left(3) ^ u16::from(*byte));
+        let path = parent.join(format!("{sum:x}"));
+        self.own(&path, 0o700);
+        path
     }
 
     /// Returns the store's directory.
