@@ -7,10 +7,9 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
+use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
-use super::{IsolationChoice, RegistryArgs, streams};
+use super::{RegistryArgs, streams};
 use crate::build::base::PullPolicy;
 use crate::context::location::{DockerfileLocation, Location};
 use crate::error::{Error, Kind, Result};
@@ -143,58 +142,6 @@ pub(super) struct Args {
     /// Show errors only, and print the image's id
     #[arg(short, long, help_heading = "Display")]
     quiet: bool,
-}
-
-/// `--network`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum NetworkChoice {
-    /// What the step asks for, else the host's network
-    Default,
-    /// The network of this machine
-    Host,
-    /// None but the step's own loopback
-    None,
-}
-
-impl NetworkChoice {
-    pub(super) fn network(self) -> Network {
-        match self {
-            Self::Default | Self::Host => Network::Host,
-            Self::None => Network::None,
-        }
-    }
-}
-
-/// `--progress`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum ProgressChoice {
-    /// A list on a terminal, lines elsewhere
-    Auto,
-    /// A list that is redrawn in place
-    Tty,
-    /// One line per event
-    Plain,
-    /// Errors only
-    Quiet,
-    /// One JSON object per line
-    Rawjson,
-}
-
-impl From<ProgressChoice> for Mode {
-    fn from(choice: ProgressChoice) -> Self {
-        match choice {
-            ProgressChoice::Auto => Self::Auto,
-            ProgressChoice::Tty => Self::Tty,
-            ProgressChoice::Plain => Self::Plain,
-            ProgressChoice::Quiet => Self::Quiet,
-            ProgressChoice::Rawjson => Self::RawJson,
-        }
-    }
-}
-
-/// Parses the name of a progress mode.
-pub(super) fn parse_mode(text: &str) -> Option<Mode> {
-    ProgressChoice::from_str(text, false).ok().map(Mode::from)
 }
 
 /// What is to be built.

@@ -146,7 +146,7 @@ impl Environment {
     /// it is our own variable.
     pub(super) fn progress(&self) -> Result<Option<Mode>> {
         if let Some(value) = self.text("SANDCRAB_PROGRESS") {
-            return match super::build::parse_mode(&value) {
+            return match super::choices::parse_mode(&value) {
                 Some(mode) => Ok(Some(mode)),
                 None => Err(Error::new(format!(
                     "unknown progress mode `{value}` in SANDCRAB_PROGRESS"
@@ -157,7 +157,7 @@ impl Environment {
         }
         Ok(self
             .text("BUILDKIT_PROGRESS")
-            .and_then(|value| super::build::parse_mode(&value)))
+            .and_then(|value| super::choices::parse_mode(&value)))
     }
 
     /// Returns `SOURCE_DATE_EPOCH` in seconds (reproducible-builds.org's specification).

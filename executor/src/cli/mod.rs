@@ -6,6 +6,7 @@
 
 mod build;
 mod building;
+mod choices;
 mod desk;
 mod df;
 mod dispatch;
@@ -42,10 +43,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
+use choices::IsolationChoice;
 use environment::Environment;
 
 const ABOUT: &str = "Build container images from Dockerfiles, without root and without a daemon.";
@@ -157,19 +159,6 @@ struct RegistryArgs {
         help_heading = "Registries"
     )]
     insecure_registries: Vec<String>,
-}
-
-/// `--isolation`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum IsolationChoice {
-    /// The best that this machine allows
-    Auto,
-    /// A range of user ids of your own
-    Subids,
-    /// Your own user id only
-    Single,
-    /// This machine's user ids; for root only
-    Host,
 }
 
 /// Runs the program. It is called first thing in `main`: the process has one thread still.

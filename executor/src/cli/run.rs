@@ -4,9 +4,10 @@
 //! start anything. Invariant: a [`Request`] is free of contradictions that can be seen without
 //! looking at the image.
 
-use super::build::{NetworkChoice, from_environment, pull_policy};
+use super::RegistryArgs;
+use super::build::{from_environment, pull_policy};
+use super::choices::{IsolationChoice, NetworkChoice};
 use super::environment::Environment;
-use super::{IsolationChoice, RegistryArgs};
 use crate::build::base::PullPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::step::Network;

@@ -248,6 +248,26 @@ mod tests {
     }
 
     #[test]
+    fn no_block_depends_on_what_its_thread_did_before() {
+        // Real programs: regular test data does not show it.
+        let mut data = Vec::new();
+        let program = std::env::current_exe().and_then(std::fs::File::open);
+        let program = program.expect("this program").take(4 << 20);
+        BufReader::new(program)
+            .read_to_end(&mut data)
+            .expect("read");
+        for level in [0, 1, 6] {
+            let compression = Compression::Gzip { level };
+            let one = encode(&data, compression, 1, data.len());
+            for threads in [2, 5] {
+                let other = encode(&data, compression, threads, 1 << 16);
+                assert!(one == other, "level {level}, {threads} threads");
+            }
+            assert!(decode_all(&one).expect("decode") == data);
+        }
+    }
+
+    #[test]
     fn block_borders_round_trip() {
         let border = crate::layer::gzip::BLOCK;
         for len in [0, 1, border - 1, border, border + 1, 2 * border] {

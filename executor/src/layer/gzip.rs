@@ -14,6 +14,9 @@ use flate2::{Compress, Crc, FlushCompress, Status};
 /// Input bytes of one block. Part of the output's definition: another value gives other bytes.
 pub(super) const BLOCK: usize = 512 * 1024;
 
+/// Room for a compressed block: more than any level's worst case of 9 bits for a byte.
+const OUTPUT: usize = BLOCK + BLOCK / 4;
+
 /// How far back deflate can refer (RFC 1951).
 const WINDOW: usize = 32 * 1024;
 
@@ -56,7 +59,7 @@ pub(super) struct GzipEncoder<W> {
 
 enum Engine {
     Inline {
-        compress: Compress,
+        level: flate2::Compression,
         bytes: Vec<u8>,
     },
     Threads {
@@ -74,7 +77,7 @@ impl<W: Write> GzipEncoder<W> {
         let level = flate2::Compression::new(level.min(9));
         let engine = if threads <= 1 {
             Engine::Inline {
-                compress: Compress::new(level, false),
+                level,
                 bytes: Vec::new(),
             }
         } else {
@@ -122,9 +125,8 @@ impl<W: Write> GzipEncoder<W> {
             .length
             .wrapping_add((block.bytes.len() - block.start) as u32);
         match &mut self.engine {
-            Engine::Inline { compress, bytes } => {
-                bytes.clear();
-                let crc = pack(compress, &block, bytes)?;
+            Engine::Inline { level, bytes } => {
+                let crc = pack(*level, &block, bytes)?;
                 self.crc.combine(&crc);
                 self.out.write_all(bytes)
             }
@@ -218,10 +220,9 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name("gzip".to_owned())
             .spawn(move || {
-                let mut compress = Compress::new(level, false);
                 for block in blocks {
                     let mut bytes = Vec::new();
-                    let packed = pack(&mut compress, &block, &mut bytes).map(|crc| Packed {
+                    let packed = pack(level, &block, &mut bytes).map(|crc| Packed {
                         bytes,
                         crc,
                         spare: block.bytes,
@@ -245,8 +246,12 @@ fn worker_gone() -> io::Error {
 }
 
 /// Compresses one block to `out` and returns its checksum.
-fn pack(compress: &mut Compress, block: &Block, out: &mut Vec<u8>) -> io::Result<Crc> {
-    compress.reset();
+///
+/// Starts from nothing each time: after a reset, zlib-rs still lets stale bytes of its window
+/// decide between equally valid matches. The room for output is the same each time, too, because
+/// at level 0 it decides how the data is cut.
+fn pack(level: flate2::Compression, block: &Block, out: &mut Vec<u8>) -> io::Result<Crc> {
+    let mut compress = Compress::new(level, false);
     if block.start > 0 {
         compress.set_dictionary(&block.bytes[..block.start])?;
     }
@@ -258,17 +263,18 @@ fn pack(compress: &mut Compress, block: &Block, out: &mut Vec<u8>) -> io::Result
     } else {
         FlushCompress::Sync
     };
-    out.reserve(data.len() / 2 + 1024);
-    let mut rest = data;
-    loop {
-        let before = compress.total_in();
-        let status = compress.compress_vec(rest, out, flush)?;
-        // A block is far below the size at which this difference could not be an index.
-        rest = &rest[(compress.total_in() - before) as usize..];
-        let flushed = rest.is_empty() && out.len() < out.capacity();
-        if status == Status::StreamEnd || (!block.last && flushed) {
-            return Ok(crc);
-        }
-        out.reserve(data.len() / 2 + 1024);
+    out.resize(OUTPUT, 0);
+    let status = compress.compress(data, out, flush)?;
+    // Both are bounded by the buffers' sizes.
+    let (read, written) = (compress.total_in() as usize, compress.total_out() as usize);
+    let complete = if block.last {
+        status == Status::StreamEnd
+    } else {
+        read == data.len() && written < OUTPUT
+    };
+    if !complete {
+        return Err(io::Error::other("a block has grown beyond all bounds"));
     }
+    out.truncate(written);
+    Ok(crc)
 }

@@ -188,7 +188,7 @@ impl Sandbox {
             6 => {
                 fs::remove_dir_all(&path)?;
                 fs::create_dir(&path)?;
-                symlink("in a new directory", path.join("b"))?;
+                symlink("not/here", path.join("b"))?;
                 let root = Some(self.ids.first);
                 std::os::unix::fs::lchown(path.join("b"), root, root)?;
             }
@@ -237,6 +237,7 @@ fn inside() {
         first: first.parse().expect("a number"),
         count: count.parse().expect("a number"),
     };
+    let mut layers = Vec::new();
     for round in 0..25 {
         let mut random = Random(round);
         let dir = tempfile::tempdir().expect("temporary directory");
@@ -256,6 +257,7 @@ fn inside() {
         }
         let seen = sandbox.look(&lower, &upper);
         let layer = sandbox.diff(&upper);
+        layers.extend_from_slice(&layer);
 
         let flat = sandbox.make("flat");
         sandbox.unpack(&lower_layer, &flat);
@@ -276,5 +278,9 @@ fn inside() {
         sandbox.unpack(&lower_layer, &flat);
         sandbox.unpack(&again, &flat);
         assert_eq!(tree(&flat), seen, "round {round}: packed again");
+    } // That the rounds have tried something.
+    for part in ["/.wh.", ".wh..wh..opq", "user.x", "security.capability"] {
+        let found = layers.windows(part.len()).any(|w| w == part.as_bytes());
+        assert!(found, "no layer has {part}");
     }
 }

@@ -8,6 +8,7 @@
 //! Of the crate `tar` only the header's layout is used: its reader keeps extension headers of any
 //! size in memory, cannot read numbers that are blank or negative, and hides PAX sparse files.
 
+mod extensions;
 mod fields;
 mod header;
 

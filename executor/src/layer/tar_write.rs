@@ -153,12 +153,19 @@ impl<W: Write> TarWriter<W> {
     }
 
     fn zeros(&mut self, mut count: u64) -> Result<()> {
-        while count > 0 {
-            self.drain_to_fit(BLOCK)?;
-            let n = count.min((BUFFER - self.buffer.len()) as u64);
-            self.buffer.resize(self.buffer.len() + n as usize, 0);
-            count -= n;
+        const ZEROS: &[u8] = &[0; 64 * 1024];
+        if count >= ZEROS.len() as u64 {
+            self.drain()?;
         }
+        while count >= ZEROS.len() as u64 {
+            self.out.write_all(ZEROS).op("write layer")?;
+            self.written += ZEROS.len() as u64;
+            count -= ZEROS.len() as u64;
+        }
+        // Less than the buffer holds, so it is a length.
+        let rest = count as usize;
+        self.drain_to_fit(rest)?;
+        self.buffer.extend_from_slice(&ZEROS[..rest]);
         Ok(())
     }
 

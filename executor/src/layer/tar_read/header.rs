@@ -4,17 +4,15 @@
 //! as in Go's reader. Must not read data. Invariant: an extension applies to the one entry after
 //! it and to no other header in between.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader, Header, OldHeader};
 
-use super::fields::{clean, decimal, number, string, time};
+use super::extensions::{Extensions, check_global};
+use super::fields::{clean, number, string};
 use super::{BLOCK, Segment, TarReader, truncated};
 use crate::error::{Error, Result};
 use crate::layer::entry::{Entry, EntryKind};
-use crate::layer::pax;
-use crate::layer::tar_write::XATTR_KEY;
 
 /// Segments of one sparse file.
 const MAX_SEGMENTS: usize = 1 << 20;
@@ -25,20 +23,6 @@ pub(super) struct Parsed {
     /// Bytes of data in the archive.
     pub(super) stored: u64,
     pub(super) segments: Vec<Segment>,
-}
-
-/// What the headers before an entry say about it.
-#[derive(Default)]
-struct Extensions {
-    long_name: Option<Vec<u8>>,
-    long_link: Option<Vec<u8>>,
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<i64>,
-    uid: Option<i64>,
-    gid: Option<i64>,
-    mtime: Option<i64>,
-    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// Reads headers up to and including the next entry's.
@@ -111,69 +95,13 @@ fn check_sum(block: &[u8; BLOCK]) -> Result<()> {
     }
 }
 
-/// Global records would apply to all later entries. Docker ignores them, GNU tar obeys them: those
-/// on which the tree would depend are refused, so that nobody is misled.
-fn check_global(data: &[u8]) -> Result<()> {
-    for record in pax::records(data) {
-        let (key, _) =
-            record.map_err(|_| Error::new("the archive has a malformed global header"))?;
-        let matters = matches!(key, b"path" | b"linkpath" | b"size" | b"uid" | b"gid")
-            || key.starts_with(XATTR_KEY)
-            || key.starts_with(b"GNU.sparse.");
-        if matters {
-            return Err(Error::new(format!(
-                "the archive sets `{}` in a global header, which is not supported",
-                key.escape_ascii()
-            )));
-        }
-    }
-    Ok(())
-}
-
-impl Extensions {
-    /// Takes over PAX records. The error says what is malformed.
-    fn apply(&mut self, data: &[u8]) -> std::result::Result<(), &'static str> {
-        for record in pax::records(data) {
-            let (key, value) = record.map_err(|_| "PAX header")?;
-            if let Some(name) = key.strip_prefix(XATTR_KEY) {
-                if name.is_empty() || name.contains(&0) {
-                    return Err("extended attribute");
-                }
-                self.xattrs.insert(name.to_vec(), value.to_vec());
-                continue;
-            }
-            if key.starts_with(b"GNU.sparse.") {
-                return Err(
-                    "sparse file (PAX sparse files are not supported; the old GNU format is)",
-                );
-            }
-            // An empty value takes the record back (POSIX).
-            let given = !value.is_empty();
-            match key {
-                b"path" | b"linkpath" if value.contains(&0) => return Err("path"),
-                b"path" => self.path = given.then(|| value.to_vec()),
-                b"linkpath" => self.link = given.then(|| value.to_vec()),
-                b"size" => self.size = optional(given, decimal(value), "size")?,
-                b"uid" => self.uid = optional(given, decimal(value), "owner")?,
-                b"gid" => self.gid = optional(given, decimal(value), "group")?,
-                b"mtime" => self.mtime = optional(given, time(value), "time")?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-fn optional(
-    given: bool,
-    value: Option<i64>,
-    what: &'static str,
-) -> std::result::Result<Option<i64>, &'static str> {
-    match (given, value) {
-        (false, _) => Ok(None),
-        (true, Some(value)) => Ok(Some(value)),
-        (true, None) => Err(what),
-    }
+/// A header and the extensions before it.
+struct Described<'a> {
+    header: &'a Header,
+    extensions: &'a Extensions,
+    /// The path as the archive has it.
+    raw: &'a [u8],
+    max_path: usize,
 }
 
 fn entry<R: Read>(
@@ -182,134 +110,176 @@ fn entry<R: Read>(
     extensions: Extensions,
     size: u64,
 ) -> Result<Parsed> {
-    let old = header.as_old();
-    let raw = extensions
-        .long_name
-        .or(extensions.path)
-        .unwrap_or_else(|| header.path_bytes().into_owned());
-    let bad = |what: &'static str| bad_entry(&raw, what);
-    if raw.is_empty() {
-        return Err(Error::new("the archive has an entry without a name"));
+    let own = header.path_bytes();
+    let long = extensions.long_name.as_ref().or(extensions.path.as_ref());
+    let described = Described {
+        header,
+        extensions: &extensions,
+        raw: long.map_or(&*own, |long| long),
+        max_path: reader.limits.path,
+    };
+    let path = described.path()?;
+    let kind = described.kind()?;
+    let stored = described.stored(kind, size)?;
+    let (uid, gid) = described.owner()?;
+    let mut entry = Entry {
+        uid,
+        gid,
+        size: stored,
+        mtime: described.mtime()?,
+        link: described.link(kind)?,
+        rdev: described.device(kind)?,
+        ..Entry::new(path, kind, described.mode()?)
+    };
+    let mut segments = vec![Segment {
+        offset: 0,
+        len: stored,
+    }];
+    if header.as_old().linkflag[0] == b'S' {
+        let gnu = header
+            .as_gnu()
+            .ok_or_else(|| described.bad("the entry is a sparse file without a GNU header"))?;
+        (entry.size, segments) = sparse_map(reader, gnu, stored, described.raw)?;
     }
-    if raw.len() > reader.limits.path {
-        return Err(Error::new(format!(
-            "the archive has a path of {} bytes; {} are allowed",
-            raw.len(),
-            reader.limits.path
-        ))
-        .path_bytes(&raw[..64.min(raw.len())]));
-    }
-    let path =
-        clean(&raw).ok_or_else(|| bad_entry(&raw, "the entry's path leads out of the root"))?;
-    let sparse = old.linkflag[0] == b'S';
-    let kind = kind(old, &raw).ok_or_else(|| {
-        let flag = old.linkflag[0];
-        Error::new(format!(
-            "the archive has an entry of type `{}`, which is not supported",
-            flag.escape_ascii()
-        ))
-        .path_bytes(&raw)
-    })?;
-    let link = extensions
-        .long_link
-        .or(extensions.link)
-        .unwrap_or_else(|| string(&old.linkname).to_vec());
-    let link = match kind {
-        EntryKind::Symlink => link,
-        EntryKind::Hardlink => {
-            clean(&link).ok_or_else(|| bad("the hard link leads out of the root"))?
-        }
-        _ => Vec::new(),
-    };
-    if matches!(kind, EntryKind::Symlink | EntryKind::Hardlink)
-        && (link.is_empty() || link.len() > reader.limits.path)
-    {
-        return Err(bad("the link's target is empty or too long"));
-    }
-    let stored = match kind {
-        EntryKind::File => match extensions.size {
-            Some(size) => u64::try_from(size).map_err(|_| bad("the entry's size is negative"))?,
-            None => size,
-        },
-        // Whatever size they claim, no data follows them.
-        _ => 0,
-    };
-    if stored > i64::MAX as u64 - BLOCK as u64 {
-        return Err(bad("the entry's size is impossible"));
-    }
-    let field = |given: Option<i64>, field: &[u8]| given.or_else(|| number(field));
-    let id = |given, raw_field| {
-        field(given, raw_field)
-            .and_then(|id| u32::try_from(id).ok())
-            // The highest means "leave it" to chown(2).
-            .filter(|id| *id != u32::MAX)
-            .ok_or_else(|| bad("the entry's owner is no valid id"))
-    };
-    let rdev = match kind {
-        EntryKind::Char | EntryKind::Block => {
-            device(header).ok_or_else(|| bad("the entry's device number is malformed"))?
-        }
-        _ => (0, 0),
-    };
-    let (uid, gid) = (id(extensions.uid, &old.uid)?, id(extensions.gid, &old.gid)?);
-    let mode = number(&old.mode).ok_or_else(|| bad("the entry's mode is malformed"))?;
-    let mtime =
-        field(extensions.mtime, &old.mtime).ok_or_else(|| bad("the entry's time is malformed"))?;
-    let (size, segments) = match header.as_gnu() {
-        Some(gnu) if sparse => sparse_map(reader, gnu, stored, &raw)?,
-        _ if sparse => return Err(bad("the entry is a sparse file without a GNU header")),
-        _ => (
-            stored,
-            vec![Segment {
-                offset: 0,
-                len: stored,
-            }],
-        ),
-    };
+    entry.xattrs = extensions.xattrs.into_iter().collect();
     Ok(Parsed {
-        entry: Entry {
-            path,
-            kind,
-            // Old tools put the file type above the permission bits.
-            mode: (mode & 0o7777) as u32,
-            uid,
-            gid,
-            size,
-            mtime,
-            link,
-            rdev,
-            xattrs: extensions.xattrs.into_iter().collect(),
-        },
+        entry,
         stored,
         segments,
     })
 }
 
-fn kind(header: &OldHeader, path: &[u8]) -> Option<EntryKind> {
-    Some(match header.linkflag[0] {
-        // V7 had no type for directories.
-        0 if path.ends_with(b"/") => EntryKind::Dir,
-        0 | b'0' | b'7' | b'S' => EntryKind::File,
-        b'1' => EntryKind::Hardlink,
-        b'2' => EntryKind::Symlink,
-        b'3' => EntryKind::Char,
-        b'4' => EntryKind::Block,
-        b'5' => EntryKind::Dir,
-        b'6' => EntryKind::Fifo,
-        _ => return None,
-    })
-}
+impl Described<'_> {
+    fn bad(&self, what: &'static str) -> Error {
+        bad_entry(self.raw, what)
+    }
 
-fn device(header: &Header) -> Option<(u32, u32)> {
-    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
-        (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
-        (None, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
-        (None, None) => return Some((0, 0)),
-    };
-    Some((
-        u32::try_from(number(major)?).ok()?,
-        u32::try_from(number(minor)?).ok()?,
-    ))
+    fn old(&self) -> &OldHeader {
+        self.header.as_old()
+    }
+
+    fn path(&self) -> Result<Vec<u8>> {
+        if self.raw.is_empty() {
+            return Err(Error::new("the archive has an entry without a name"));
+        }
+        if self.raw.len() > self.max_path {
+            return Err(Error::new(format!(
+                "the archive has a path of {} bytes; {} are allowed",
+                self.raw.len(),
+                self.max_path
+            ))
+            .path_bytes(&self.raw[..64.min(self.raw.len())]));
+        }
+        clean(self.raw).ok_or_else(|| self.bad("the entry's path leads out of the root"))
+    }
+
+    fn kind(&self) -> Result<EntryKind> {
+        if self.extensions.pax_sparse {
+            return Err(self
+                .bad("the entry is a sparse file in PAX format, which is not supported")
+                .hint("write the archive with `tar --format=gnu`, or without `--sparse`"));
+        }
+        Ok(match self.old().linkflag[0] {
+            // V7 had no type for directories.
+            0 if self.raw.ends_with(b"/") => EntryKind::Dir,
+            0 | b'0' | b'7' | b'S' => EntryKind::File,
+            b'1' => EntryKind::Hardlink,
+            b'2' => EntryKind::Symlink,
+            b'3' => EntryKind::Char,
+            b'4' => EntryKind::Block,
+            b'5' => EntryKind::Dir,
+            b'6' => EntryKind::Fifo,
+            other => {
+                return Err(Error::new(format!(
+                    "the archive has an entry of type `{}`, which is not supported",
+                    other.escape_ascii()
+                ))
+                .path_bytes(self.raw));
+            }
+        })
+    }
+
+    fn link(&self, kind: EntryKind) -> Result<Vec<u8>> {
+        if !matches!(kind, EntryKind::Symlink | EntryKind::Hardlink) {
+            return Ok(Vec::new());
+        }
+        let extensions = self.extensions;
+        let long = extensions.long_link.as_ref().or(extensions.link.as_ref());
+        let link = long.map_or_else(|| string(&self.old().linkname), Vec::as_slice);
+        let link = if kind == EntryKind::Hardlink {
+            clean(link).ok_or_else(|| self.bad("the hard link leads out of the root"))?
+        } else {
+            link.to_vec()
+        };
+        if link.is_empty() || link.len() > self.max_path {
+            return Err(self.bad("the link's target is empty or too long"));
+        }
+        Ok(link)
+    }
+
+    /// Returns how many bytes of data follow the header.
+    fn stored(&self, kind: EntryKind, size: u64) -> Result<u64> {
+        if kind != EntryKind::File {
+            // Whatever size they claim, no data follows them.
+            return Ok(0);
+        }
+        let stored = match self.extensions.size {
+            Some(size) => {
+                u64::try_from(size).map_err(|_| self.bad("the entry's size is negative"))?
+            }
+            None => size,
+        };
+        if stored > i64::MAX as u64 - BLOCK as u64 {
+            return Err(self.bad("the entry's size is impossible"));
+        }
+        Ok(stored)
+    }
+
+    fn owner(&self) -> Result<(u32, u32)> {
+        let id = |given: Option<i64>, field| {
+            given
+                .or_else(|| number(field))
+                .and_then(|id| u32::try_from(id).ok())
+                // The highest means "leave it" to chown(2).
+                .filter(|id| *id != u32::MAX)
+                .ok_or_else(|| self.bad("the entry's owner is no valid id"))
+        };
+        Ok((
+            id(self.extensions.uid, &self.old().uid)?,
+            id(self.extensions.gid, &self.old().gid)?,
+        ))
+    }
+
+    /// Returns the permission bits; old tools put the file type above them.
+    fn mode(&self) -> Result<u32> {
+        let mode = number(&self.old().mode);
+        let mode = mode.ok_or_else(|| self.bad("the entry's mode is malformed"))?;
+        Ok((mode & 0o7777) as u32)
+    }
+
+    fn mtime(&self) -> Result<i64> {
+        let given = self.extensions.mtime;
+        given
+            .or_else(|| number(&self.old().mtime))
+            .ok_or_else(|| self.bad("the entry's time is malformed"))
+    }
+
+    fn device(&self, kind: EntryKind) -> Result<(u32, u32)> {
+        if !matches!(kind, EntryKind::Char | EntryKind::Block) {
+            return Ok((0, 0));
+        }
+        let (major, minor) = match (self.header.as_ustar(), self.header.as_gnu()) {
+            (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
+            (None, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
+            (None, None) => return Ok((0, 0)),
+        };
+        let part = |field: &[u8]| {
+            number(field)
+                .and_then(|n| u32::try_from(n).ok())
+                .ok_or_else(|| self.bad("the entry's device number is malformed"))
+        };
+        Ok((part(major)?, part(minor)?))
+    }
 }
 
 /// Reads the map of an old GNU sparse file; returns the file's size and its runs of data.
