@@ -104,7 +104,7 @@ ADD a.tar.xz /unpacked/xz/
 USER app
 WORKDIR /home/app/deep
 RUN id -un >/tmp/who && echo $HOME >>/tmp/who && touch /tmp/mine
-USER www-data
+USER www-data:staff
 RUN id >/tmp/group
 USER 1234:4321
 RUN touch /tmp/numeric

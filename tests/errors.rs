@@ -31,7 +31,7 @@ for_users! {
         world.build(["--output=type=nonsense,dest=x"]).run().exits(2).says(&["nonsense"]);
         world.sandcrab(["build", "--progress=loud", "ctx"]).run().exits(2).says(&["loud"]);
         world.build(["--network=moon"]).run().exits(2).says(&["moon"]);
-        world.build(["--tag=UPPER/case"]).run().exits(2).says(&["UPPER/case"]);
+        world.build(["--tag=x/UPPER/case"]).run().exits(2).says(&["x/UPPER/case"]);
         world.sandcrab(["build"]).run().exits(2);
         let help = world.sandcrab(["build", "--help"]).ok();
         assert!(help.text().contains("--build-arg"), "{}", help.all());
@@ -80,8 +80,6 @@ for_users! {
             .says(&["confg.yaml", "config.yaml", "COPY confg.yaml"]);
         world.dockerfile("FROM scratch\nCOPY src/mian.c /\n");
         world.build([]).run().exits(1).says(&["src/mian.c", "main.c"]);
-        world.dockerfile("FROM scratch\nCOPY *.none /\n");
-        world.build([]).run().exits(1).says(&["*.none"]);
         assert_store_clean(world);
     }
 
@@ -102,7 +100,7 @@ for_users! {
         world.build([]).run().says(&["9"]);
         world.dockerfile(&format!("FROM {base}\nRUN [\"/no/such/program\"]\n"));
         let output = world.build([]).run().says(&["/no/such/program"]);
-        assert_eq!(output.code, Some(127), "{}", output.all());
+        assert_eq!(output.code, Some(1), "{}", output.all());
         world.dockerfile(&format!("FROM {base}\nUSER ghost\nRUN true\n"));
         world.build([]).run().exits(1).says(&["ghost"]);
         assert_store_clean(world);

@@ -163,6 +163,13 @@ for_users! {
         assert!(matches!(node(&tree, "copied").kind, NodeKind::File { .. }));
     }
 
+    /// A wildcard may match nothing; a name may not.
+    fn wildcard_without_match(world) as [plain] {
+        world.write("ctx/f", "");
+        world.dockerfile("FROM scratch\nCOPY f *.none /\n");
+        assert_eq!(world.tree([]).len(), 1);
+    }
+
     /// What Docker does with set-id bits and attributes of context files.
     fn copied_bits(world) as [root, subids, plain] {
         world.write("ctx/tool", "x");

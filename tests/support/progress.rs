@@ -42,8 +42,8 @@ pub fn parse(text: &str) -> Vec<Vertex> {
         let vertex = vertices.entry(number).or_default();
         if vertex.name.is_empty() {
             rest.clone_into(&mut vertex.name);
-        } else if rest == vertex.name {
-            // Said again when the display comes back to it.
+        } else if rest == vertex.name || rest == "..." {
+            // The display leaves it for another one, and comes back to it.
         } else if rest == "CACHED" {
             vertex.cached = true;
         } else if rest.starts_with("DONE ") {
