@@ -104,9 +104,7 @@ impl Init {
     /// Lets the process give up what it needed for being set up. From now on nothing may look
     /// into it.
     pub(super) fn seal(&self) -> Result<()> {
-        rustix::io::write(&self.go, &[1])
-            .map(drop)
-            .op("seal init")
+        rustix::io::write(&self.go, &[1]).map(drop).op("seal init")
     }
 }
 
