@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::base::Images;
@@ -22,7 +21,7 @@ use super::trees::Trees;
 use super::worker::Worker;
 use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
-use crate::error::{Error, Kind, Result, ResultExt};
+use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, Step};
 use crate::plan::{self, Lowered, Origin, Plan};
@@ -48,13 +47,6 @@ pub(super) struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// Makes a directory for what exists during one step only.
-    fn scratch(&self) -> Result<PathBuf> {
-        let dir = self.session.scratch().fresh("step");
-        std::fs::create_dir(&dir).op_path("create", &dir)?;
-        Ok(dir)
-    }
-
     /// Keeps findings that stop nothing; each is shown once.
     fn note(&self, warnings: &[Diagnostic]) {
         let mut kept = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,7 +295,11 @@ impl Stage<'_> {
         vertex: &Vertex,
     ) -> Result<Option<Layer>> {
         let shared = self.shared;
-        let lowers = shared.trees.lowers(&state.layers, &self.head.display)?;
+        let name = &self.head.display;
+        let lowers = match &step.op {
+            Op::Run(_) => shared.trees.sandbox_lowers(&state.layers, name)?,
+            _ => shared.trees.lowers(&state.layers, name)?,
+        };
         let snapshots = shared.session.store().snapshots();
         let staging = snapshots.staging(shared.session)?;
         let out = shared.session.blobs().file()?;
@@ -315,7 +311,6 @@ impl Stage<'_> {
             Op::Run(run) => {
                 let task = Task::Run(Box::new(RunTask {
                     tree,
-                    scratch: shared.scratch()?,
                     command: Command {
                         argv: run.argv.clone(),
                         env: run.env.iter().chain(&run.proxy).cloned().collect(),
@@ -375,13 +370,7 @@ impl Stage<'_> {
         let diff_id = DiffId(made.digest);
         shared.session.blobs().adopt(out, &made.digest)?;
         let chain = ChainId::child(state.chain(), diff_id);
-        shared.session.store().snapshots().commit(
-            shared.session,
-            staging,
-            shared.worker.identity(),
-            chain,
-            made.bytes,
-        )?;
+        shared.trees.commit(staging, chain, made.bytes)?;
         Ok(Layer::uncompressed(diff_id, made.size))
     }
 
