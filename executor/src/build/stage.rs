@@ -1,8 +1,8 @@
 //! Executes one stage: its base, then its steps, each from the cache or in a job.
 //!
 //! Responsible for a step's key, its progress entry, and the layer it makes. Must not know how
-//! jobs isolate or how results are written out. Invariant: a cache record is written after its
-//! blob and its snapshot are in the store, so a record never promises what is not there.
+//! jobs isolate or how results are written out. Invariant: a step's snapshot is in the store
+//! before the next step begins; its archive may still be on its way there.
 
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -14,6 +14,7 @@ use super::jobs::{
     WorkdirTask,
 };
 use super::keys;
+use super::ledger::{Entry, Ledger};
 use super::schedule::{Earlier, Places};
 use super::sources::{Place, Prepared, Sources};
 use super::state::{Layer, State};
@@ -44,6 +45,7 @@ pub(super) struct Shared<'a> {
     pub(super) places: &'a Places,
     pub(super) settings: &'a Settings,
     pub(super) warnings: &'a Mutex<Vec<Diagnostic>>,
+    pub(super) ledger: &'a Ledger,
 }
 
 impl Shared<'_> {
@@ -195,9 +197,10 @@ impl Stage<'_> {
         let result = self.run_step(step, &ready, state, &vertex);
         drop(place);
         match result {
-            Ok(layer) => {
+            Ok(made) => {
                 let created = self.shared.settings.now.clone();
-                let diff_id = layer.as_ref().map(|l| l.diff_id);
+                let (layer, file) = made.unzip();
+                let diff_id = layer.as_ref().map(|l: &Layer| l.diff_id);
                 let record = CacheRecord {
                     diff_id,
                     size: layer.as_ref().map_or(0, |l| l.blob.size),
@@ -208,17 +211,17 @@ impl Stage<'_> {
                     created: created.clone(),
                     name: step.name.clone(),
                 };
-                if ready.prepared.as_ref().is_none_or(Prepared::is_unchanged) {
-                    self.shared
-                        .session
-                        .cache()
-                        .steps()
-                        .put(&ready.key, &record)?;
-                } else {
+                let unchanged = ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);
+                if !unchanged {
                     vertex.warn(
                         "the context changed while it was being copied; the step is not cached",
                     );
                 }
+                self.shared.ledger.enter(Entry {
+                    key: unchanged.then_some(ready.key),
+                    record,
+                    blob: file.zip(diff_id.map(|id| id.0)),
+                })?;
                 vertex.done();
                 Ok(layer.map(|l| (l, created)))
             }
@@ -237,7 +240,7 @@ impl Stage<'_> {
         if self.shared.settings.no_cache {
             return None;
         }
-        self.shared.session.cache().steps().get(key)
+        self.shared.ledger.recall(key)
     }
 
     /// Computes a step's key; for COPY this reads what is copied.
@@ -293,7 +296,7 @@ impl Stage<'_> {
         ready: &Ready,
         state: &State,
         vertex: &Vertex,
-    ) -> Result<Option<Layer>> {
+    ) -> Result<Option<(Layer, NamedTempFile)>> {
         let shared = self.shared;
         let name = &self.head.display;
         let lowers = match &step.op {
@@ -354,7 +357,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Puts a step's layer into the store: its archive, and its tree as a snapshot.
+    /// Puts a step's tree into the store as a snapshot; its archive is the caller's to store.
     fn keep(
         &self,
         state: &State,
@@ -362,16 +365,14 @@ impl Stage<'_> {
         staging: Staging,
         out: NamedTempFile,
         vertex: &Vertex,
-    ) -> Result<Layer> {
-        let shared = self.shared;
+    ) -> Result<(Layer, NamedTempFile)> {
         for note in &made.notes {
             vertex.warn(note.clone());
         }
         let diff_id = DiffId(made.digest);
-        shared.session.blobs().adopt(out, &made.digest)?;
         let chain = ChainId::child(state.chain(), diff_id);
-        shared.trees.commit(staging, chain, made.bytes)?;
-        Ok(Layer::uncompressed(diff_id, made.size))
+        self.shared.trees.commit(staging, chain, made.bytes)?;
+        Ok((Layer::uncompressed(diff_id, made.size), out))
     }
 
     fn run_copy(
