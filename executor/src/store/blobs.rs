@@ -2,7 +2,8 @@
 //!
 //! Responsible for writing them so that a name is never seen before its whole content is on disk
 //! (written aside, hashed on the way, synced, renamed), and for opening them. Must not know what
-//! the bytes mean. Invariant: a file under `blobs/sha256/` has the content that its name says.
+//! the bytes mean. Invariant: a file under `blobs/sha256/` has the content that its name says. A
+//! power cut may take the name of a new blob away until [`Blobs::settle`] has returned.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -112,6 +113,22 @@ impl Blobs {
         Ok(writer.commit(Some(&digest))?.0)
     }
 
+    /// Stores two small blobs, which wait for the disk together.
+    pub fn put_both(&self, [first, second]: [&[u8]; 2]) -> Result<[Digest; 2]> {
+        let digest = Digest::of(first);
+        if self.size(&digest) == Some(first.len() as u64) {
+            return Ok([digest, self.put(second)?]);
+        }
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| self.put(first));
+            let second = self.put(second);
+            let first = first
+                .join()
+                .map_err(|_| Error::new("store blob: the thread panicked").kind(Kind::Internal))?;
+            Ok([first?, second?])
+        })
+    }
+
     /// Makes a file for a blob that somebody else writes, a job for example; dropped, it leaves
     /// nothing.
     pub fn file(&self) -> Result<NamedTempFile> {
@@ -137,18 +154,20 @@ impl Blobs {
         file.persist(&target)
             .map_err(|e| e.error)
             .op_path("store blob", &target)?;
-        self.sync_dir()
+        Ok(())
+    }
+
+    /// Makes the names of all blobs survive a power cut; to be called before something that must
+    /// not dangle refers to them.
+    pub fn settle(&self) -> Result<()> {
+        File::open(&self.dir)
+            .and_then(|d| d.sync_all())
+            .op_path("sync", &self.dir)
     }
 
     /// Lists the files of all blobs, sorted.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         crate::cache::files(&self.dir)
-    }
-
-    fn sync_dir(&self) -> Result<()> {
-        File::open(&self.dir)
-            .and_then(|d| d.sync_all())
-            .op_path("sync", &self.dir)
     }
 }
 
@@ -203,6 +222,17 @@ mod tests {
         std::fs::create_dir(&tmp).expect("mkdir");
         let blobs = Blobs::new(blobs, tmp);
         (dir, blobs)
+    }
+
+    #[test]
+    fn two_at_once() {
+        let (_dir, blobs) = blobs();
+        for pair in [[b"one", b"two"], [b"one", b"new"], [b"old", b"two"]] {
+            let digests = blobs.put_both([pair[0], pair[1]]).expect("put");
+            for (digest, bytes) in digests.iter().zip(pair) {
+                assert_eq!(blobs.read(digest, 3).expect("read"), bytes);
+            }
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::layer::diff;
 pub struct Staged {
     /// Snapshot directories, topmost first; empty for a stage from `scratch`.
     pub lowers: Vec<PathBuf>,
-    /// The staging directory, with `fs` and `work` in it.
+    /// The staging directory, with `fs` in it.
     pub staging: PathBuf,
 }
 
@@ -52,17 +52,16 @@ pub(super) struct Tree {
 }
 
 impl Staged {
-    /// Prepares the staging directory and mounts the step's view. `below` are further lower
-    /// directories under all snapshots.
-    pub(super) fn open(&self, scene: Scene, below: &[PathBuf]) -> Result<Tree> {
+    /// Prepares the staging directory and mounts the step's view.
+    pub(super) fn open(&self, scene: Scene) -> Result<Tree> {
         let upper = self.staging.join("fs");
         prepare_root(scene, &upper, self.lowers.first().map(PathBuf::as_path))?;
-        let lowers: Vec<PathBuf> = self.lowers.iter().chain(below).cloned().collect();
-        let merged = if lowers.is_empty() {
+        let merged = if self.lowers.is_empty() {
             Root::open_host(&upper).op_path("open", &upper)?
         } else {
             let work = self.staging.join("work");
-            let mount = overlay::mount(&lowers, Some((&upper, &work))).op("mount overlay")?;
+            std::fs::create_dir(&work).op_path("create", &work)?;
+            let mount = overlay::mount(&self.lowers, Some((&upper, &work))).op("mount overlay")?;
             Root::new(mount)
         };
         Ok(Tree { merged, upper })
