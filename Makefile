@@ -36,7 +36,7 @@ fmt: ## Format the source
 	$(CARGO) fmt --all
 
 doc: ## Build the internal documentation; warnings are errors
-	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='--deny warnings --allow rustdoc::private-intra-doc-links' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 deny: ## Check licences, bans and sources of dependencies; advisories where they can be fetched
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'installing cargo-deny $(DENY)'; \

@@ -215,6 +215,20 @@ for_users! {
         assert!(!leaked, "{names:?}");
     }
 
+    /// What a step writes to the files lent to it is kept, and only that.
+    fn written_resolver_file(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base}\nRUN echo 192.0.2.1 peer >>/etc/hosts\nRUN grep peer /etc/hosts || touch /fresh\n"
+        ));
+        let image = world.built([]);
+        let names = image.layer_names(1);
+        assert!(names.iter().any(|name| name.ends_with("etc/hosts")), "{names:?}");
+        assert!(!names.iter().any(|name| name.contains("resolv.conf")), "{names:?}");
+        // The next step gets a file of its own again, as with docker.
+        assert!(image.layer_names(2).iter().any(|name| name.ends_with("fresh")));
+    }
+
     /// A step on an empty image leaves no mount points behind.
     fn no_traces(world) as [root, subids, plain] {
         let Ok(busybox) = std::fs::read("/bin/busybox") else {

@@ -19,8 +19,6 @@ pub struct Settings {
     pub authfile: Option<PathBuf>,
     /// Registries (`host` or `host:port`) that may have any certificate or none.
     pub insecure_registries: Vec<String>,
-    /// Proxy settings of the caller, which a build step gets too.
-    pub proxies: Vec<(String, String)>,
     /// `SOURCE_DATE_EPOCH`: the creation time of what is built, in seconds.
     pub source_date_epoch: Option<i64>,
 }

@@ -385,14 +385,6 @@ pub(crate) fn ignore_children() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
-/// Sleeps until the process is killed. Usable in a forked child.
-pub(crate) fn sleep_for_ever() -> ! {
-    loop {
-        // SAFETY: pause has no arguments.
-        unsafe { libc::pause() };
-    }
-}
-
 /// Enters new namespaces, unshare(2). Usable in a forked child.
 pub(crate) fn unshare(flags: c_int) -> Result<()> {
     // SAFETY: without CLONE_FILES no descriptor changes its meaning.

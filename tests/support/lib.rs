@@ -38,7 +38,7 @@ pub fn skip(test: &str, why: &str) {
 
 /// Runs a function as a test in each of the named accounts: `root`, `subids`, `plain`.
 ///
-/// ```ignore
+/// ```text
 /// for_users! {
 ///     /// What must hold.
 ///     fn name(world) as [root, subids, plain] { … }

@@ -219,7 +219,7 @@ impl Part {
     pub(super) fn request(&self, copy: &Copy) -> CopyRequest {
         let owners = match (&copy.chown, &self.place) {
             (Some(spec), _) => Owners::Named(spec.clone()),
-            (None, Place::Directory(_)) => Owners::Ids { uid: 0, gid: 0 },
+            (None, Place::Directory(_)) => Owners::Root,
             (None, Place::Layers(..)) => Owners::Source,
         };
         CopyRequest {

@@ -164,6 +164,15 @@ impl Stage<'_> {
         }
     }
 
+    /// Names what the stage starts from, for people.
+    fn base_name(&self) -> String {
+        match &self.head.base {
+            Base::Image(reference) => reference.familiar(),
+            Base::Stage(index) => format!("stage {index}"),
+            Base::Scratch => "scratch".into(),
+        }
+    }
+
     /// Shows what the stage starts from; loading an image has its own entry.
     fn show_base(&self) {
         if !matches!(self.head.base, Base::Scratch) {
@@ -303,7 +312,7 @@ impl Stage<'_> {
         vertex: &Vertex,
     ) -> Result<Option<Layer>> {
         let shared = self.shared;
-        let lowers = shared.trees.lowers(&state.layers, &self.head.display)?;
+        let lowers = shared.trees.lowers(&state.layers, &self.base_name())?;
         let snapshots = shared.session.store().snapshots();
         let staging = snapshots.staging(shared.session)?;
         let out = shared.session.blobs().file()?;

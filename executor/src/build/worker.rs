@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use runtime::identity::{EnterPlan, Identity};
-use runtime::spawner::Spawner;
+use runtime::spawner::{PANICKED, Spawner};
 
 use super::jobs::{self, Reply, Task};
 use crate::cancel::Cancel;
@@ -50,8 +50,8 @@ impl Worker {
     /// Runs a job and returns its reply.
     ///
     /// # Errors
-    /// The job's own error; the cancellation, when that ended it; [`Kind::Internal`] when the job
-    /// died of something else.
+    /// The job's own error; the cancellation, when that ended it; what kept the job from starting,
+    /// or killed it; [`Kind::Internal`] when that was our own doing.
     pub fn submit(&self, task: &Task, fds: &[BorrowedFd<'_>]) -> Result<Reply> {
         self.cancel.check()?;
         let body = serde_json::to_vec(task).expect("tasks have string keys only");
@@ -64,7 +64,7 @@ impl Worker {
             Ok(bytes) => jobs::parse_reply(&bytes),
             Err(e) => {
                 self.cancel.check()?;
-                Err(Error::new("run job").kind(Kind::Internal).source(e))
+                Err(job_error(e))
             }
         }
     }
@@ -73,10 +73,7 @@ impl Worker {
     pub fn submit_always(&self, task: &Task) -> Result<Reply> {
         let body = serde_json::to_vec(task).expect("tasks have string keys only");
         let job = self.spawner.submit(&body, &[]).op("start job")?;
-        let bytes = job
-            .wait()
-            .map_err(|e| Error::new("run job").kind(Kind::Internal).source(e))?;
-        jobs::parse_reply(&bytes)
+        jobs::parse_reply(&job.wait().map_err(job_error)?)
     }
 
     /// Runs a job whose last two descriptors are its stdout and stderr, which go to `vertex`.
@@ -100,6 +97,15 @@ impl Worker {
             reply
         })
     }
+}
+
+fn job_error(error: runtime::Error) -> Error {
+    let kind = if error.to_string() == PANICKED {
+        Kind::Internal
+    } else {
+        Kind::Build
+    };
+    Error::new("start sandbox").kind(kind).source(error)
 }
 
 /// Passes on what a step prints until both ends are closed.

@@ -77,8 +77,8 @@ pub(super) struct Args {
     #[arg(long = "label", value_name = "NAME=VALUE", help_heading = "Result")]
     labels: Vec<String>,
 
-    /// Also write the result elsewhere: type=oci|docker|tar|local|registry[,dest=PATH]
-    /// [,compression=gzip|zstd|uncompressed][,compression-level=N][,name=NAME]
+    /// Also write the result elsewhere: type=oci|docker|tar|local|registry and, after commas,
+    /// dest=PATH, compression=gzip|zstd|uncompressed, compression-level=N, name=NAME
     #[arg(short, long = "output", value_name = "OUTPUT", help_heading = "Result")]
     outputs: Vec<String>,
 

@@ -156,11 +156,13 @@ impl Building<'_> {
         sources.save()?;
         let built = built?;
         let image = self.store(&built.state)?;
-        let mut pushed = None;
+        let mut written = None;
         for output in &request.outputs {
-            pushed = self.write(output, &image, &built.state, &trees)?.or(pushed);
+            written = self
+                .write(output, &image, &built.state, &trees)?
+                .or(written);
         }
-        self.describe(&image, pushed)?;
+        self.describe(&image, written)?;
         Ok(Finished {
             id: image.config_digest.to_string(),
             warnings: built.warnings,
@@ -250,7 +252,7 @@ impl Building<'_> {
         stored
     }
 
-    /// Makes one output; returns the image's form in a registry when it was pushed.
+    /// Makes one output; returns the form in which the image left the store, if it did.
     fn write(
         &self,
         output: &Output,
@@ -289,16 +291,16 @@ impl Building<'_> {
                 .map(Some)
             }
             Target::Archive { format, dest, tar } => {
-                prepare_push(self.session, image, &output.form, watch)
-                    .and_then(|plan| {
-                        let sink = match (dest, tar) {
-                            (Dest::Path(path), false) => archive::Sink::dir(path)?,
-                            _ => archive::Sink::tar(Destination::open(dest, stdout().as_fd())?),
-                        };
-                        let names = self.names(output).to_vec();
-                        layout::write(&[Export { plan, names }], *format, sink)
-                    })
-                    .map(|()| None)
+                prepare_push(self.session, image, &output.form, watch).and_then(|plan| {
+                    let sink = match (dest, tar) {
+                        (Dest::Path(path), false) => archive::Sink::dir(path)?,
+                        _ => archive::Sink::tar(Destination::open(dest, stdout().as_fd())?),
+                    };
+                    let names = self.names(output).to_vec();
+                    let export = Export { plan, names };
+                    layout::write(std::slice::from_ref(&export), *format, sink)?;
+                    Ok(Some(export.plan))
+                })
             }
             Target::Tar(dest) => self.write_tar(&vertex, dest, state, trees).map(|()| None),
             Target::Local(dest) => self.write_files(&vertex, dest, state, trees).map(|()| None),
@@ -351,12 +353,12 @@ impl Building<'_> {
     }
 
     /// Writes `--iidfile` and `--metadata-file`.
-    fn describe(&self, image: &Image, pushed: Option<PushPlan>) -> Result<()> {
+    fn describe(&self, image: &Image, written: Option<PushPlan>) -> Result<()> {
         let request = self.request;
         if request.iidfile.is_none() && request.metadata_file.is_none() {
             return Ok(());
         }
-        let plan = match pushed {
+        let plan = match written {
             Some(plan) => plan,
             None => verbatim(self.session, image)?,
         };

@@ -11,20 +11,6 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Mode;
 
-/// The proxy variables that Docker passes to a build as predefined arguments.
-const PROXIES: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-
 /// A snapshot of the environment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
@@ -111,14 +97,6 @@ impl Environment {
     pub(super) fn temp_dir(&self) -> PathBuf {
         self.directory("TMPDIR")
             .unwrap_or_else(|| PathBuf::from("/var/tmp"))
-    }
-
-    /// Returns the proxy settings that a build step gets, as names and values.
-    pub(super) fn proxies(&self) -> Vec<(String, String)> {
-        PROXIES
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), self.text(name)?)))
-            .collect()
     }
 
     /// Decides on colours for a stream: `NO_COLOR` forbids them, `CLICOLOR_FORCE` and

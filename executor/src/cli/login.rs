@@ -220,7 +220,6 @@ mod tests {
             jobs: NonZeroUsize::MIN,
             authfile: None,
             insecure_registries: Vec::new(),
-            proxies: Vec::new(),
             source_date_epoch: None,
         }
     }

@@ -1,7 +1,7 @@
 //! Near names: what somebody may have meant by a name that does not exist.
 //!
 //! Responsible for edit distances and for a bounded search of a context. Must not fail: an
-//! unreadable directory has no suggestions. Invariant: at most [`MAX_LOOKED_AT`] names are read.
+//! unreadable directory has no suggestions. Invariant: at most `MAX_LOOKED_AT` names are read.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! Responsible for files that are cheap to write and safe to lose: no sync, but a checksum over
 //! the content, so that a torn or foreign file reads as absent. Invariant: what [`read`] returns
-//! is what some [`write`] was given for the same kind of record.
+//! is what some [`write()`] was given for the same kind of record.
 
 use std::fs;
 use std::io::Write;

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, fstat, futimens, openat, unlinkat};
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
 
 use super::mount;
 use crate::error::{Error, Result, ResultExt};
@@ -28,7 +27,8 @@ struct Made {
     times: Timestamps,
 }
 
-/// Binds each host file, read-only, on its path in the container.
+/// Binds each host file on its path in the container. Whoever owns the file there may write it,
+/// so it should be a copy of the caller's own.
 ///
 /// A symbolic link at that path is not followed: the file is mounted on the link itself, so a
 /// dangling `/etc/resolv.conf` needs no target.
@@ -39,8 +39,7 @@ pub(crate) fn mount(
 ) -> Result<()> {
     for (target, source) in files {
         let tree = mount::copy(source, false).op_path("open file to mount", source)?;
-        let attributes = mount::INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        mount::restrict(tree.as_fd(), false, attributes).op_path("restrict mount", source)?;
+        mount::restrict(tree.as_fd(), false, mount::INERT).op_path("restrict mount", source)?;
         let point = open_or_create(root, target, created)?;
         mount::attach(tree, point).op_path("mount file on", target)?;
     }

@@ -1,8 +1,9 @@
 //! Pid 1 of a container.
 //!
 //! Responsible for holding the namespaces and, by the kernel's rule, for taking in orphans, which
-//! are reaped at once. Must not run anything. Invariant: it has no capabilities, no descriptors
-//! and no dumpable memory, so the payload can neither read nor trace it; it dies with the job.
+//! are reaped at once. Must not run anything. Invariant: it has no capabilities, no descriptor but
+//! the one it waits on, and no dumpable memory, so the payload can neither read nor trace it; it
+//! dies with the job.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,7 +24,8 @@ use crate::{caps, sys};
 pub(super) struct Init {
     pid: Pid,
     pidfd: OwnedFd,
-    go: Option<OwnedFd>,
+    /// Open as long as the container may live: its end is what the process waits for.
+    go: OwnedFd,
     user: Option<OwnedFd>,
     pids: OwnedFd,
 }
@@ -53,7 +55,7 @@ impl Init {
             pids: open_namespace(pid, "pid")?,
             pid,
             pidfd,
-            go: Some(go),
+            go,
             user: None,
         };
         if nested {
@@ -101,11 +103,8 @@ impl Init {
 
     /// Lets the process give up what it needed for being set up. From now on nothing may look
     /// into it.
-    pub(super) fn seal(&mut self) -> Result<()> {
-        match self.go.take() {
-            Some(go) => rustix::io::write(go, &[1]).map(drop).op("seal init"),
-            None => Err(Error::new("seal init: it is sealed already")),
-        }
+    pub(super) fn seal(&self) -> Result<()> {
+        rustix::io::write(&self.go, &[1]).map(drop).op("seal init")
     }
 }
 
@@ -165,10 +164,13 @@ fn be_init(wait: &OwnedFd, go: &OwnedFd, arguments: Option<sys::Arguments>) -> !
             arguments.wipe();
         }
     }
-    if prepare(wait, go).is_err() {
-        sys::exit(1);
+    if prepare(wait, go).is_ok() {
+        // The parent-death signal alone is not enough: a job that is killed together with its
+        // own parent was seen to leave an init behind (Linux 6.18). Nothing is ever written here
+        // again, so this ends with the job, or with the payload that still holds the other end.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::read(wait, &mut [0]));
     }
-    sys::sleep_for_ever()
+    sys::exit(1)
 }
 
 fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
@@ -184,9 +186,14 @@ fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     caps::set(CapabilitySet::empty())?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    // SAFETY: this process uses no descriptor any more and never runs a destructor.
-    #[expect(unsafe_code, reason = "part of the clone site")]
-    unsafe {
-        sys::close_fds(0, u32::MAX)
+    let kept = wait.as_raw_fd().cast_unsigned();
+    let below = kept.checked_sub(1).map(|last| (0, last));
+    for (first, last) in below.into_iter().chain([(kept + 1, u32::MAX)]) {
+        // SAFETY: this process uses no descriptor but `wait` and never runs a destructor.
+        #[expect(unsafe_code, reason = "part of the clone site")]
+        unsafe {
+            sys::close_fds(first, last)?;
+        }
     }
+    Ok(())
 }

@@ -60,7 +60,8 @@ pub struct Plan {
     pub ids: IdMap,
     /// The identity, as its request says.
     pub identity: Identity,
-    /// Files of the host to show read-only: (path in the container, absolute path on the host).
+    /// Files of the host to show, writable by their owner: (path in the container, absolute path on
+    /// the host).
     pub files: Vec<(PathBuf, PathBuf)>,
     /// Standard input; `None` is `/dev/null`.
     pub stdin: Option<OwnedFd>,

@@ -44,7 +44,7 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
     let seccomp = seccomp::default_program()?;
 
     let _home = Home::leave()?;
-    let mut init = Init::start(plan.identity, plan.ids, plan.network)?;
+    let init = Init::start(plan.identity, plan.ids, plan.network)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).op("make mounts private")?;
     init.join(plan.network)?;

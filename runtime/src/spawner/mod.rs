@@ -25,6 +25,9 @@ use protocol::Kind;
 /// It may start threads. A panic becomes an error at [`Job::wait`].
 pub type Handler = fn(Request) -> Vec<u8>;
 
+/// The text of the error for a handler that panicked, as opposed to one that was killed.
+pub const PANICKED: &str = "job panicked";
+
 /// What a job is given.
 #[derive(Debug)]
 pub struct Request {

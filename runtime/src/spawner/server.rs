@@ -331,7 +331,7 @@ fn guarded(handler: Handler, request: Request) -> Result<Vec<u8>> {
     }));
     catch_unwind(AssertUnwindSafe(|| handler(request))).map_err(|_| {
         let message = PANIC.lock().ok().and_then(|mut m| m.take());
-        Error::new("job panicked").cause(message.unwrap_or_default())
+        Error::new(crate::spawner::PANICKED).cause(message.unwrap_or_default())
     })
 }
 

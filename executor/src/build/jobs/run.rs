@@ -130,6 +130,10 @@ fn execute(
 ) -> Result<i32> {
     let who = users::resolve(&tree.merged, &command.user)?;
     workdir::make(scene, &tree.merged, &command.cwd, "")?;
+    // The primary group is a supplementary one too, as in docker since CVE-2022-36109: else a
+    // program could shed a group that a file denies.
+    let mut groups = vec![who.gid];
+    groups.extend(who.groups.iter().filter(|g| **g != who.gid));
     let mut env = command.env;
     // As runc does: HOME comes from the image's passwd unless the environment names one.
     if !env.iter().any(|e| e.starts_with("HOME=")) {
@@ -142,7 +146,7 @@ fn execute(
         cwd: c_string(command.cwd)?,
         uid: who.uid,
         gid: who.gid,
-        groups: who.groups,
+        groups,
         hostname: command.hostname,
         network: if command.host_network {
             Network::Host
