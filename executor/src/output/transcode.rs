@@ -254,7 +254,13 @@ mod tests {
         let error =
             convert(&session, &[(descriptor, id)], Compression::GZIP, false).expect_err("corrupt");
         assert!(error.to_string().contains("corrupt"), "{error}");
-        assert!(session.cache().variants().get(id, &label(Compression::GZIP)).is_none());
+        assert!(
+            session
+                .cache()
+                .variants()
+                .get(id, &label(Compression::GZIP))
+                .is_none()
+        );
     }
 
     #[test]
