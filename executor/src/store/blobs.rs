@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
 use crate::store::needs_session;
+use crate::store::steady::Steady;
 
 /// The store's blobs.
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ pub struct Blobs {
 /// A blob that is being written; dropped, it leaves nothing.
 #[derive(Debug)]
 pub struct BlobWriter {
-    out: HashingWriter<NamedTempFile>,
+    out: HashingWriter<Steady<NamedTempFile>>,
     blobs: Blobs,
 }
 
@@ -97,7 +98,7 @@ impl Blobs {
     /// Starts a blob.
     pub fn writer(&self) -> Result<BlobWriter> {
         Ok(BlobWriter {
-            out: HashingWriter::new(self.file()?),
+            out: HashingWriter::new(Steady::new(self.file()?)),
             blobs: self.clone(),
         })
     }
@@ -196,7 +197,7 @@ impl BlobWriter {
                 "digest mismatch: expected {expected}, got {digest} ({size} bytes)"
             )));
         }
-        self.blobs.adopt(file, &digest)?;
+        self.blobs.adopt(file.into_inner(), &digest)?;
         Ok((digest, size))
     }
 }

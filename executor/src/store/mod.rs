@@ -27,6 +27,7 @@ mod index;
 pub mod lock;
 pub mod record;
 pub mod snapshots;
+pub(crate) mod steady;
 pub mod usage;
 
 use std::fs;

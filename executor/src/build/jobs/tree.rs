@@ -5,7 +5,7 @@
 //! the next step will see.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,7 @@ use super::Scene;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
 use crate::layer::diff;
+use crate::store::steady::Steady;
 
 /// Where a step works: the snapshots below, topmost first, and a staging directory of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,7 +82,7 @@ impl Tree {
     pub(super) fn write_layer(self, scene: Scene, out: OwnedFd) -> Result<LayerReply> {
         drop(self.merged);
         let upper = Root::open_host(&self.upper).op_path("open", &self.upper)?;
-        let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 18, File::from(out)));
+        let mut out = HashingWriter::new(Steady::new(File::from(out)));
         let stats = diff::write_diff(&upper, scene.ids, &mut out)?;
         out.flush().op("write layer")?;
         let (_, digest, size) = out.finish();
