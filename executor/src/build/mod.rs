@@ -10,6 +10,7 @@ pub mod base;
 pub mod copy;
 pub mod jobs;
 mod keys;
+mod ledger;
 pub mod schedule;
 pub mod sources;
 mod stage;
@@ -21,6 +22,7 @@ pub mod worker;
 use std::sync::{Mutex, PoisonError};
 
 use crate::build::base::Images;
+use crate::build::ledger::Ledger;
 use crate::build::schedule::Places;
 use crate::build::sources::Sources;
 use crate::build::state::State;
@@ -76,6 +78,7 @@ impl Build<'_> {
     pub fn run(&self) -> Result<Finished> {
         let places = Places::new(self.jobs);
         let warnings = Mutex::new(self.plan.warnings.clone());
+        let ledger = Ledger::new(self.session.blobs(), self.session.cache().steps());
         let shared = stage::Shared {
             plan: self.plan,
             session: self.session,
@@ -87,10 +90,14 @@ impl Build<'_> {
             places: &places,
             settings: self.settings,
             warnings: &warnings,
+            ledger: &ledger,
         };
         let built = schedule::run(&self.plan.heads, self.worker.cancel(), |head, earlier| {
             stage::build(&shared, head, earlier)
-        })?;
+        });
+        let written = ledger.close();
+        let built = built?;
+        written?;
         let mut state = built.state;
         state.finish(self.labels);
         Ok(Finished {
@@ -115,7 +122,6 @@ pub struct Stored {
 pub fn store(session: &Session, state: &State, names: &[Reference]) -> Result<Stored> {
     let blobs = session.blobs();
     let config = state.config.to_bytes();
-    let config_digest = blobs.put(&config)?;
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::OCI_MANIFEST.into()),
@@ -124,7 +130,7 @@ pub fn store(session: &Session, state: &State, names: &[Reference]) -> Result<St
         annotations: std::collections::BTreeMap::new(),
     };
     let manifest = serde_json::to_vec(&manifest).expect("a manifest has string keys only");
-    let manifest_digest = blobs.put(&manifest)?;
+    let [config_digest, manifest_digest] = blobs.put_both([&config, &manifest])?;
     session.store().images().add(&manifest_digest, names)?;
     Ok(Stored {
         manifest: manifest_digest,

@@ -1,8 +1,8 @@
 //! Executes one stage: its base, then its steps, each from the cache or in a job.
 //!
 //! Responsible for a step's key, its progress entry, and the layer it makes. Must not know how
-//! jobs isolate or how results are written out. Invariant: a cache record is written after its
-//! blob and its snapshot are in the store, so a record never promises what is not there.
+//! jobs isolate or how results are written out. Invariant: a step's snapshot is in the store
+//! before the next step begins; its archive may still be on its way there.
 
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -15,6 +15,7 @@ use super::jobs::{
     WorkdirTask,
 };
 use super::keys;
+use super::ledger::{Entry, Ledger};
 use super::schedule::{Earlier, Places};
 use super::sources::{Place, Prepared, Sources};
 use super::state::{Layer, State};
@@ -22,7 +23,7 @@ use super::trees::Trees;
 use super::worker::Worker;
 use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
-use crate::error::{Error, Kind, Result, ResultExt};
+use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, Step};
 use crate::plan::{self, Lowered, Origin, Plan};
@@ -45,16 +46,10 @@ pub(super) struct Shared<'a> {
     pub(super) places: &'a Places,
     pub(super) settings: &'a Settings,
     pub(super) warnings: &'a Mutex<Vec<Diagnostic>>,
+    pub(super) ledger: &'a Ledger,
 }
 
 impl Shared<'_> {
-    /// Makes a directory for what exists during one step only.
-    fn scratch(&self) -> Result<PathBuf> {
-        let dir = self.session.scratch().fresh("step");
-        std::fs::create_dir(&dir).op_path("create", &dir)?;
-        Ok(dir)
-    }
-
     /// Keeps findings that stop nothing; each is shown once.
     fn note(&self, warnings: &[Diagnostic]) {
         let mut kept = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,11 +186,7 @@ impl Stage<'_> {
         let name = format!("{} {}", self.label(number), step.name);
         let ready = match self.prepare(step, state) {
             Ok(ready) => ready,
-            Err(error) => {
-                let error = at(error, step);
-                self.shared.progress.start(name).fail(error.chain());
-                return Err(error);
-            }
+            Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         if let Some(record) = self.recall(&ready.key) {
             self.shared.progress.start(name).cached();
@@ -208,13 +199,19 @@ impl Stage<'_> {
         }
         let place = self.shared.places.take();
         self.shared.worker.cancel().check()?;
+        // Unpacking is not the step's own time.
+        let lowers = match self.lowers(step, state) {
+            Ok(lowers) => lowers,
+            Err(error) => return Err(self.refuse(name, at(error, step))),
+        };
         let vertex = self.shared.progress.start(name);
-        let result = self.run_step(step, &ready, state, &vertex);
+        let result = self.run_step(step, &ready, state, lowers, &vertex);
         drop(place);
         match result {
-            Ok(layer) => {
+            Ok(made) => {
                 let created = self.shared.settings.now.clone();
-                let diff_id = layer.as_ref().map(|l| l.diff_id);
+                let (layer, file) = made.unzip();
+                let diff_id = layer.as_ref().map(|l: &Layer| l.diff_id);
                 let record = CacheRecord {
                     diff_id,
                     size: layer.as_ref().map_or(0, |l| l.blob.size),
@@ -225,17 +222,17 @@ impl Stage<'_> {
                     created: created.clone(),
                     name: step.name.clone(),
                 };
-                if ready.prepared.as_ref().is_none_or(Prepared::is_unchanged) {
-                    self.shared
-                        .session
-                        .cache()
-                        .steps()
-                        .put(&ready.key, &record)?;
-                } else {
+                let unchanged = ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);
+                if !unchanged {
                     vertex.warn(
                         "the context changed while it was being copied; the step is not cached",
                     );
                 }
+                self.shared.ledger.enter(Entry {
+                    key: unchanged.then_some(ready.key),
+                    record,
+                    blob: file.zip(diff_id.map(|id| id.0)),
+                })?;
                 vertex.done();
                 Ok(layer.map(|l| (l, created)))
             }
@@ -250,11 +247,28 @@ impl Stage<'_> {
         }
     }
 
+    /// Shows a step that can't begin.
+    fn refuse(&self, name: String, error: Error) -> Error {
+        if !matches!(error.get_kind(), Kind::Interrupted(_)) {
+            self.shared.progress.start(name).fail(error.chain());
+        }
+        error
+    }
+
+    /// Returns the snapshots that a step stands on, unpacked where they were not.
+    fn lowers(&self, step: &Step, state: &State) -> Result<Vec<PathBuf>> {
+        let name = self.base_name();
+        match &step.op {
+            Op::Run(_) => self.shared.trees.sandbox_lowers(&state.layers, &name),
+            _ => self.shared.trees.lowers(&state.layers, &name),
+        }
+    }
+
     fn recall(&self, key: &Digest) -> Option<CacheRecord> {
         if self.shared.settings.no_cache {
             return None;
         }
-        self.shared.session.cache().steps().get(key)
+        self.shared.ledger.recall(key)
     }
 
     /// Computes a step's key; for COPY this reads what is copied.
@@ -309,10 +323,10 @@ impl Stage<'_> {
         step: &Step,
         ready: &Ready,
         state: &State,
+        lowers: Vec<PathBuf>,
         vertex: &Vertex,
-    ) -> Result<Option<Layer>> {
+    ) -> Result<Option<(Layer, NamedTempFile)>> {
         let shared = self.shared;
-        let lowers = shared.trees.lowers(&state.layers, &self.base_name())?;
         let snapshots = shared.session.store().snapshots();
         let staging = snapshots.staging(shared.session)?;
         let out = shared.session.blobs().file()?;
@@ -324,7 +338,6 @@ impl Stage<'_> {
             Op::Run(run) => {
                 let task = Task::Run(Box::new(RunTask {
                     tree,
-                    scratch: shared.scratch()?,
                     command: Command {
                         argv: run.argv.clone(),
                         env: run.env.iter().chain(&run.proxy).cloned().collect(),
@@ -368,7 +381,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Puts a step's layer into the store: its archive, and its tree as a snapshot.
+    /// Puts a step's tree into the store as a snapshot; its archive is the caller's to store.
     fn keep(
         &self,
         state: &State,
@@ -376,22 +389,14 @@ impl Stage<'_> {
         staging: Staging,
         out: NamedTempFile,
         vertex: &Vertex,
-    ) -> Result<Layer> {
-        let shared = self.shared;
+    ) -> Result<(Layer, NamedTempFile)> {
         for note in &made.notes {
             vertex.warn(note.clone());
         }
         let diff_id = DiffId(made.digest);
-        shared.session.blobs().adopt(out, &made.digest)?;
         let chain = ChainId::child(state.chain(), diff_id);
-        shared.session.store().snapshots().commit(
-            shared.session,
-            staging,
-            shared.worker.identity(),
-            chain,
-            made.bytes,
-        )?;
-        Ok(Layer::uncompressed(diff_id, made.size))
+        self.shared.trees.commit(staging, chain, made.bytes)?;
+        Ok((Layer::uncompressed(diff_id, made.size), out))
     }
 
     fn run_copy(

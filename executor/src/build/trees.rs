@@ -4,16 +4,21 @@
 //! from the blobs. Must not know what the trees are for. Invariant: a snapshot is committed only
 //! when the archive's digest is the one that the image config promises.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::jobs::{Reply, Staged, Task, UnpackTask};
+use super::jobs::{Reply, SkeletonTask, Staged, Task, UnpackTask};
 use super::state::Layer;
 use super::worker::Worker;
 use crate::error::{Error, Kind, Result};
-use crate::image::digest::ChainId;
+use crate::image::digest::{ChainId, Digest};
 use crate::progress::event::Sender;
 use crate::store::lock::Session;
+use crate::store::snapshots::Staging;
+
+/// Stands for the content of the skeleton where a layer's has its chain id.
+const SKELETON: &[u8] = b"sandcrab mount points 1";
 
 /// Makes and finds snapshots; usable from any thread.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub struct Trees<'a> {
     max_bytes: u64,
     /// Held while unpacking, so that two stages with one base unpack it once.
     unpacking: Mutex<()>,
+    /// Snapshots that are in the store for as long as this session lives.
+    known: Mutex<HashMap<ChainId, PathBuf>>,
 }
 
 impl<'a> Trees<'a> {
@@ -40,35 +47,85 @@ impl<'a> Trees<'a> {
             progress,
             max_bytes,
             unpacking: Mutex::new(()),
+            known: Mutex::default(),
         }
     }
 
     /// Returns the snapshot directories of a stack, topmost first, unpacking what is missing.
     /// `name` is the image's, for the progress display.
     pub fn lowers(&self, layers: &[Layer], name: &str) -> Result<Vec<PathBuf>> {
-        let snapshots = self.session.store().snapshots();
-        let identity = self.worker.identity();
         let mut lowers: Vec<PathBuf> = Vec::with_capacity(layers.len());
         let mut chain = None;
         let mut guard = None;
         for layer in layers {
             let here = ChainId::child(chain, layer.diff_id);
-            let mut found = snapshots.get(identity, here);
+            let mut found = self.find(here);
             if found.is_none() && guard.is_none() {
                 let lock = self.unpacking.lock();
                 guard = Some(lock.unwrap_or_else(PoisonError::into_inner));
-                found = snapshots.get(identity, here);
+                found = self.find(here);
             }
             let dir = match found {
                 Some(dir) => dir,
                 None => self.unpack(layer, here, &lowers, name)?,
             };
-            lowers.insert(0, dir);
+            lowers.push(dir);
             chain = Some(here);
         }
+        lowers.reverse();
         Ok(lowers)
     }
 
+    /// Returns the directories for a sandbox: those of [`Self::lowers`], then one that holds the
+    /// mount points which the image may lack.
+    pub fn sandbox_lowers(&self, layers: &[Layer], name: &str) -> Result<Vec<PathBuf>> {
+        let mut lowers = self.lowers(layers, name)?;
+        lowers.push(self.skeleton()?);
+        Ok(lowers)
+    }
+
+    /// Puts a finished tree into the store; `size` is that of its files in bytes.
+    pub fn commit(&self, staging: Staging, chain: ChainId, size: u64) -> Result<PathBuf> {
+        let snapshots = self.session.store().snapshots();
+        let dir = snapshots.commit(self.session, staging, self.worker.identity(), chain, size)?;
+        self.learn(chain, &dir);
+        Ok(dir)
+    }
+
+    fn find(&self, chain: ChainId) -> Option<PathBuf> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = known.get(&chain) {
+            return Some(dir.clone());
+        }
+        drop(known);
+        let snapshots = self.session.store().snapshots();
+        let dir = snapshots.get(self.worker.identity(), chain)?;
+        self.learn(chain, &dir);
+        Some(dir)
+    }
+
+    fn learn(&self, chain: ChainId, dir: &Path) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(chain, dir.to_path_buf());
+    }
+
+    /// Returns the mount points' directory, which is kept like a layer's.
+    fn skeleton(&self) -> Result<PathBuf> {
+        let chain = ChainId(Digest::of(SKELETON));
+        if let Some(dir) = self.find(chain) {
+            return Ok(dir);
+        }
+        let staging = self.session.store().snapshots().staging(self.session)?;
+        self.worker.submit(
+            &Task::Skeleton(SkeletonTask {
+                staging: staging.dir().to_path_buf(),
+            }),
+            &[],
+        )?;
+        self.commit(staging, chain, 0)
+    }
+
+    /// Unpacks a layer on `lowers`, bottom first.
     fn unpack(
         &self,
         layer: &Layer,
@@ -81,11 +138,10 @@ impl<'a> Trees<'a> {
             .progress
             .start(format!("[internal] unpack {name} {short}"));
         let result = (|| {
-            let snapshots = self.session.store().snapshots();
-            let staging = snapshots.staging(self.session)?;
+            let staging = self.session.store().snapshots().staging(self.session)?;
             let task = Task::Unpack(UnpackTask {
                 tree: Staged {
-                    lowers: lowers.to_vec(),
+                    lowers: lowers.iter().rev().cloned().collect(),
                     staging: staging.dir().to_path_buf(),
                 },
                 blob: self.session.blobs().path(&layer.blob.digest),
@@ -103,13 +159,7 @@ impl<'a> Trees<'a> {
                     layer.blob.digest, unpacked.diff_id, layer.diff_id
                 )));
             }
-            snapshots.commit(
-                self.session,
-                staging,
-                self.worker.identity(),
-                chain,
-                unpacked.bytes,
-            )
+            self.commit(staging, chain, unpacked.bytes)
         })();
         match result {
             Ok(dir) => {

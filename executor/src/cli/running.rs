@@ -42,7 +42,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
         let images = Images::new(&session, &registry, progress, request.pull);
         let image = find(&session, &images, &request)?;
         let trees = Trees::new(&session, &worker, progress, MAX_LAYER);
-        let lowers = trees.lowers(&image.layers, &request.image)?;
+        let lowers = trees.sandbox_lowers(&image.layers, &request.image)?;
         Ok((image, lowers))
     })?;
     let result = prepared.and_then(|(image, lowers)| {
@@ -51,7 +51,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             lowers,
             staging: staging.dir().to_path_buf(),
         };
-        start(&request, &worker, &session, &image.config.config, tree)
+        start(&request, &worker, &image.config.config, tree)
     });
     let cleared = desk::clear(&session, &worker);
     let code = result?;
@@ -75,18 +75,14 @@ fn find(session: &Session, images: &Images<'_>, request: &Request) -> Result<Loa
 fn start(
     request: &Request,
     worker: &Worker,
-    session: &Session,
     config: &ContainerConfig,
     tree: Staged,
 ) -> Result<i32> {
-    let scratch = session.scratch().fresh("step");
-    std::fs::create_dir(&scratch).op_path("create", &scratch)?;
     let hostname = short(&crate::image::digest::Digest::of(
         tree.staging.as_os_str().as_encoded_bytes(),
     ));
     let task = Task::Shell(Box::new(ShellTask {
         tree,
-        scratch,
         files: provided_files(&hostname),
         command: command(request, config, hostname)?,
         terminal: request.tty,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
+use crate::image::hasher::Hasher;
 
 /// A SHA-256 content digest, written `sha256:<64 hex digits>` (OCI image-spec, descriptor).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,8 +139,7 @@ impl ChainId {
 /// Hashes and counts everything that is written through it.
 pub struct HashingWriter<W> {
     inner: W,
-    hasher: Sha256,
-    count: u64,
+    hasher: Hasher,
 }
 
 impl<W: Write> HashingWriter<W> {
@@ -147,23 +147,19 @@ impl<W: Write> HashingWriter<W> {
     pub fn new(inner: W) -> Self {
         Self {
             inner,
-            hasher: Sha256::new(),
-            count: 0,
+            hasher: Hasher::new(),
         }
     }
 
     /// Returns the number of bytes written so far.
     pub fn count(&self) -> u64 {
-        self.count
+        self.hasher.count()
     }
 
     /// Returns the writer, the digest of what was written, and the number of bytes.
     pub fn finish(self) -> (W, Digest, u64) {
-        (
-            self.inner,
-            Digest(self.hasher.finalize().into()),
-            self.count,
-        )
+        let count = self.hasher.count();
+        (self.inner, Digest(self.hasher.finish()), count)
     }
 }
 
@@ -171,7 +167,6 @@ impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(buf)?;
         self.hasher.update(&buf[..n]);
-        self.count += n as u64;
         Ok(n)
     }
 
@@ -183,7 +178,7 @@ impl<W: Write> Write for HashingWriter<W> {
 impl<W> fmt::Debug for HashingWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HashingWriter")
-            .field("count", &self.count)
+            .field("count", &self.hasher.count())
             .finish_non_exhaustive()
     }
 }
@@ -191,8 +186,7 @@ impl<W> fmt::Debug for HashingWriter<W> {
 /// Hashes and counts everything that is read through it.
 pub struct HashingReader<R> {
     inner: R,
-    hasher: Sha256,
-    count: u64,
+    hasher: Hasher,
 }
 
 impl<R: Read> HashingReader<R> {
@@ -200,18 +194,14 @@ impl<R: Read> HashingReader<R> {
     pub fn new(inner: R) -> Self {
         Self {
             inner,
-            hasher: Sha256::new(),
-            count: 0,
+            hasher: Hasher::new(),
         }
     }
 
     /// Returns the reader, the digest of what was read so far, and the number of bytes.
     pub fn finish(self) -> (R, Digest, u64) {
-        (
-            self.inner,
-            Digest(self.hasher.finalize().into()),
-            self.count,
-        )
+        let count = self.hasher.count();
+        (self.inner, Digest(self.hasher.finish()), count)
     }
 }
 
@@ -219,7 +209,6 @@ impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.hasher.update(&buf[..n]);
-        self.count += n as u64;
         Ok(n)
     }
 }
@@ -227,7 +216,7 @@ impl<R: Read> Read for HashingReader<R> {
 impl<R> fmt::Debug for HashingReader<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HashingReader")
-            .field("count", &self.count)
+            .field("count", &self.hasher.count())
             .finish_non_exhaustive()
     }
 }

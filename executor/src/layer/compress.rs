@@ -52,8 +52,9 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// gzip as most tools write it.
-    pub const GZIP: Self = Self::Gzip { level: 6 };
+    /// gzip at the level that BuildKit's encoder uses by default. On a Debian base, level 6 takes
+    /// 1.6 times as long for 0.3 % less.
+    pub const GZIP: Self = Self::Gzip { level: 5 };
     /// zstd at its own default level.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_bytes_do_not_depend_on_threads_or_cuts() {
-        let data = text(3_000_000);
+        let data = [text(2_000_000), noise(1_000_000)].concat();
         for compression in ALL {
             let one = encode(&data, compression, 1, data.len());
             for (threads, cut) in [(2, 1000), (5, 700_001), (1, 4096), (0, 1 << 20)] {
@@ -267,6 +268,39 @@ mod tests {
         }
     }
 
+    /// Bytes that don't compress.
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 7_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn what_does_not_compress_hardly_grows() {
+        let border = crate::layer::gzip::BLOCK;
+        for len in [border / 2, border, border + 1, 3 * border - 7] {
+            let data = noise(len);
+            let packed = encode(&data, Compression::GZIP, 2, 100_000);
+            assert!(packed.len() < len + len / 1000 + 64, "{}", packed.len());
+            assert!(decode_all(&packed).expect("decode") == data, "{len}");
+        }
+    }
+
+    #[test]
+    fn noise_between_text_costs_no_text() {
+        let border = crate::layer::gzip::BLOCK;
+        let data = [text(2 * border), noise(2 * border), text(2 * border)].concat();
+        let packed = encode(&data, Compression::GZIP, 3, 1 << 16);
+        let alone = encode(&text(4 * border), Compression::GZIP, 1, 1 << 16).len();
+        assert!(packed.len() < alone + 2 * border + border / 16);
+        assert!(decode_all(&packed).expect("decode") == data);
+    }
+
     #[test]
     fn block_borders_round_trip() {
         let border = crate::layer::gzip::BLOCK;
@@ -280,14 +314,7 @@ mod tests {
     #[test]
     fn dictionaries_carry_over_blocks() {
         // Incompressible in itself; repeated within the window, the second block costs little.
-        let mut unit = vec![0_u8; 16 * 1024];
-        let mut state = 7_u64;
-        for byte in &mut unit {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            *byte = (state >> 56) as u8;
-        }
+        let unit = noise(16 * 1024);
         let data: Vec<u8> = unit.iter().copied().cycle().take(1 << 21).collect();
         let packed = encode(&data, Compression::GZIP, 2, 1 << 16);
         assert!(packed.len() < unit.len() * 3, "{}", packed.len());
@@ -340,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_usual_tools_read_it() {
-        let data = text(1_500_000);
+        let data = [text(1_500_000), noise(1_500_000)].concat();
         for (tool, compression) in [("gzip", Compression::GZIP), ("zstd", Compression::ZSTD)] {
             let child = Command::new(tool)
                 .arg("-t")

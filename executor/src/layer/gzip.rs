@@ -2,8 +2,9 @@
 //!
 //! Responsible for cutting the input into blocks of fixed size, compressing each with the 32 KiB
 //! before it as preset dictionary (so that little is lost at the borders), and joining the pieces
-//! at byte borders by sync flushes. Must not know what is compressed. Invariant: the output
-//! depends on the input and the level only; at most `2 × threads + 1` blocks are in memory.
+//! at byte borders by sync flushes. Blocks that would not become smaller are stored. Must not know
+//! what is compressed. Invariant: the output depends on the input and the level only; at most
+//! `2 × threads + 1` blocks are in memory.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -245,19 +246,23 @@ fn worker_gone() -> io::Error {
     io::Error::other("a compression thread has ended early")
 }
 
-/// Compresses one block to `out` and returns its checksum.
+/// Compresses or stores one block to `out` and returns its checksum.
 ///
 /// Starts from nothing each time: after a reset, zlib-rs still lets stale bytes of its window
 /// decide between equally valid matches. The room for output is the same each time, too, because
 /// at level 0 it decides how the data is cut.
 fn pack(level: flate2::Compression, block: &Block, out: &mut Vec<u8>) -> io::Result<Crc> {
+    let data = &block.bytes[block.start..];
+    let mut crc = Crc::new();
+    crc.update(data);
+    if is_incompressible(block)? {
+        store(data, block.last, out);
+        return Ok(crc);
+    }
     let mut compress = Compress::new(level, false);
     if block.start > 0 {
         compress.set_dictionary(&block.bytes[..block.start])?;
     }
-    let data = &block.bytes[block.start..];
-    let mut crc = Crc::new();
-    crc.update(data);
     let flush = if block.last {
         FlushCompress::Finish
     } else {
@@ -277,4 +282,47 @@ fn pack(level: flate2::Compression, block: &Block, out: &mut Vec<u8>) -> io::Res
     }
     out.truncate(written);
     Ok(crc)
+}
+
+/// Tells whether compressing a block is not worth the time, which deflate needs most of for data
+/// that is compressed or encrypted already: its bytes are all equally frequent, and zstd, a dozen
+/// times as fast, saves less than a 64th of it.
+fn is_incompressible(block: &Block) -> io::Result<bool> {
+    let data = &block.bytes[block.start..];
+    if data.len() < SAMPLE || !is_even(data) {
+        return Ok(false);
+    }
+    let size = zstd::bulk::compress(&block.bytes, 1)?.len();
+    Ok(size > block.bytes.len() - block.bytes.len() / 64)
+}
+
+/// Bytes of a block that are counted, at least.
+const SAMPLE: usize = 64 * 1024;
+
+/// Tells whether all byte values are about equally frequent.
+fn is_even(data: &[u8]) -> bool {
+    let step = data.len() / SAMPLE;
+    let mut counts = [0_u64; 256];
+    let mut total = 0;
+    for byte in data.iter().step_by(step) {
+        counts[usize::from(*byte)] += 1;
+        total += 1;
+    }
+    // 256 × the sum of squares is total² when all are equal, and otherwise larger.
+    let squares: u64 = counts.iter().map(|n| n * n).sum();
+    256 * squares < total * total * 11 / 10
+}
+
+/// Writes stored blocks (RFC 1951, 3.2.4); `out` begins at a byte border, and so does what
+/// follows.
+fn store(data: &[u8], last: bool, out: &mut Vec<u8>) {
+    out.clear();
+    let mut pieces = data.chunks(usize::from(u16::MAX)).peekable();
+    while let Some(piece) = pieces.next() {
+        let length = piece.len() as u16;
+        out.push(u8::from(last && pieces.peek().is_none()));
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend_from_slice(piece);
+    }
 }

@@ -2,17 +2,21 @@
 //!
 //! Responsible for writing them so that a name is never seen before its whole content is on disk
 //! (written aside, hashed on the way, synced, renamed), and for opening them. Must not know what
-//! the bytes mean. Invariant: a file under `blobs/sha256/` has the content that its name says.
+//! the bytes mean. Invariant: a file under `blobs/sha256/` has the content that its name says. A
+//! power cut may take the name of a new blob away until [`Blobs::settle`] has returned.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
 use crate::store::needs_session;
+use crate::store::steady::Steady;
 
 /// The store's blobs.
 #[derive(Debug, Clone)]
@@ -20,12 +24,14 @@ pub struct Blobs {
     dir: PathBuf,
     /// Where unfinished blobs go; `None` when these are for reading only.
     tmp: Option<PathBuf>,
+    /// Blobs that were written through this value or a clone of it.
+    written: Arc<Mutex<HashSet<Digest>>>,
 }
 
 /// A blob that is being written; dropped, it leaves nothing.
 #[derive(Debug)]
 pub struct BlobWriter {
-    out: HashingWriter<NamedTempFile>,
+    out: HashingWriter<Steady<NamedTempFile>>,
     blobs: Blobs,
 }
 
@@ -36,12 +42,17 @@ impl Blobs {
         Self {
             dir,
             tmp: Some(tmp),
+            written: Arc::default(),
         }
     }
 
     /// Takes the directory of the blobs, for reading.
     pub fn read_only(dir: PathBuf) -> Self {
-        Self { dir, tmp: None }
+        Self {
+            dir,
+            tmp: None,
+            written: Arc::default(),
+        }
     }
 
     /// Returns where a blob is or would be.
@@ -52,6 +63,16 @@ impl Blobs {
     /// Returns a blob's size in bytes, or `None` when it is not here.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         self.path(digest).metadata().ok().map(|m| m.len())
+    }
+
+    /// Tells whether a blob was written through this value or a clone of it, such as the
+    /// session's. Its bytes were hashed on their way here and need not be hashed again.
+    pub fn has_written(&self, digest: &Digest) -> bool {
+        self.lock_written().contains(digest)
+    }
+
+    fn lock_written(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a blob.
@@ -96,7 +117,7 @@ impl Blobs {
     /// Starts a blob.
     pub fn writer(&self) -> Result<BlobWriter> {
         Ok(BlobWriter {
-            out: HashingWriter::new(self.file()?),
+            out: HashingWriter::new(Steady::new(self.file()?)),
             blobs: self.clone(),
         })
     }
@@ -110,6 +131,22 @@ impl Blobs {
         let mut writer = self.writer()?;
         writer.write_all(bytes).op("write blob")?;
         Ok(writer.commit(Some(&digest))?.0)
+    }
+
+    /// Stores two small blobs, which wait for the disk together.
+    pub fn put_both(&self, [first, second]: [&[u8]; 2]) -> Result<[Digest; 2]> {
+        let digest = Digest::of(first);
+        if self.size(&digest) == Some(first.len() as u64) {
+            return Ok([digest, self.put(second)?]);
+        }
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| self.put(first));
+            let second = self.put(second);
+            let first = first
+                .join()
+                .map_err(|_| Error::new("store blob: the thread panicked").kind(Kind::Internal))?;
+            Ok([first?, second?])
+        })
     }
 
     /// Makes a file for a blob that somebody else writes, a job for example; dropped, it leaves
@@ -137,18 +174,21 @@ impl Blobs {
         file.persist(&target)
             .map_err(|e| e.error)
             .op_path("store blob", &target)?;
-        self.sync_dir()
+        self.lock_written().insert(*digest);
+        Ok(())
+    }
+
+    /// Makes the names of all blobs survive a power cut; to be called before something that must
+    /// not dangle refers to them.
+    pub fn settle(&self) -> Result<()> {
+        File::open(&self.dir)
+            .and_then(|d| d.sync_all())
+            .op_path("sync", &self.dir)
     }
 
     /// Lists the files of all blobs, sorted.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         crate::cache::files(&self.dir)
-    }
-
-    fn sync_dir(&self) -> Result<()> {
-        File::open(&self.dir)
-            .and_then(|d| d.sync_all())
-            .op_path("sync", &self.dir)
     }
 }
 
@@ -177,7 +217,7 @@ impl BlobWriter {
                 "digest mismatch: expected {expected}, got {digest} ({size} bytes)"
             )));
         }
-        self.blobs.adopt(file, &digest)?;
+        self.blobs.adopt(file.into_inner(), &digest)?;
         Ok((digest, size))
     }
 }
@@ -203,6 +243,28 @@ mod tests {
         std::fs::create_dir(&tmp).expect("mkdir");
         let blobs = Blobs::new(blobs, tmp);
         (dir, blobs)
+    }
+
+    #[test]
+    fn what_was_written_here_is_known() {
+        let (dir, blobs) = blobs();
+        let other = Blobs::new(dir.path().join("blobs"), dir.path().join("tmp"));
+        let digest = other.put(b"hello").expect("put");
+        // Found, but not written: nobody has hashed these bytes here.
+        assert_eq!(blobs.put(b"hello").expect("put"), digest);
+        assert!(!blobs.has_written(&digest));
+        assert!(other.clone().has_written(&digest));
+    }
+
+    #[test]
+    fn two_at_once() {
+        let (_dir, blobs) = blobs();
+        for pair in [[b"one", b"two"], [b"one", b"new"], [b"old", b"two"]] {
+            let digests = blobs.put_both([pair[0], pair[1]]).expect("put");
+            for (digest, bytes) in digests.iter().zip(pair) {
+                assert_eq!(blobs.read(digest, 3).expect("read"), bytes);
+            }
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Images {
         let config = document.config.digest;
         ImageConfig::parse(&self.blobs.read(&config, CONFIG_LIMIT)?)?;
         let names = names.iter().map(tagged).collect::<Result<Vec<_>>>()?;
-        self.index.update(|images| {
+        self.update(|images| {
             take(images, manifest, &config, &names);
             Ok(())
         })
@@ -97,7 +97,7 @@ impl Images {
             return Err(Error::new(format!("`{origin}` has no digest")).kind(Kind::Internal));
         };
         let text = format!("{}@{digest}", origin.name());
-        self.index.update(|images| {
+        self.update(|images| {
             for record in images.iter_mut().filter(|r| r.manifest == *manifest) {
                 record.origins.insert(text.clone());
             }
@@ -157,7 +157,7 @@ impl Images {
     /// [`Kind::NotFound`]; or when an id stands for an image with several names and `force` is
     /// not set.
     pub fn remove(&self, text: &str, force: bool) -> Result<Removed> {
-        self.index.update(|images| {
+        self.update(|images| {
             let record = find(images, text)?;
             let name = text
                 .parse::<Reference>()
@@ -191,7 +191,7 @@ impl Images {
 
     /// Removes the images without names and returns their ids.
     pub(crate) fn remove_dangling(&self) -> Result<Vec<Digest>> {
-        self.index.update(|images| {
+        self.update(|images| {
             let dangling = images
                 .iter()
                 .filter(|r| r.names.is_empty())
@@ -200,6 +200,11 @@ impl Images {
             images.retain(|r| !r.names.is_empty());
             Ok(dangling)
         })
+    }
+
+    /// Changes the index; what it names from then on is on disk.
+    fn update<T>(&self, change: impl FnOnce(&mut Vec<Record>) -> Result<T>) -> Result<T> {
+        self.index.update(change, || self.blobs.settle())
     }
 
     fn read_manifest(&self, digest: &Digest) -> Result<(Vec<u8>, Manifest)> {
@@ -238,12 +243,16 @@ fn tagged(name: &Reference) -> Result<String> {
     }
 }
 
+/// Gives an image its names. One that has them all stays where it is, so that nothing changes.
 fn take(images: &mut Vec<Record>, manifest: &Digest, config: &Digest, names: &[String]) {
+    let has_all = |r: &Record| r.manifest == *manifest && names.iter().all(|n| r.names.contains(n));
+    if images.iter().any(has_all) {
+        return;
+    }
     for record in images.iter_mut() {
         record.names.retain(|n| !names.contains(n));
     }
     let mut record = match images.iter().position(|r| r.manifest == *manifest) {
-        Some(at) if names.is_empty() => images[at].clone(),
         Some(at) => images.remove(at),
         None => Record {
             manifest: *manifest,
@@ -253,7 +262,6 @@ fn take(images: &mut Vec<Record>, manifest: &Digest, config: &Digest, names: &[S
         },
     };
     record.names.extend(names.iter().cloned());
-    images.retain(|r| r.manifest != *manifest);
     images.push(record);
 }
 
@@ -390,6 +398,25 @@ mod tests {
         let error = images.find("app").expect_err("no such tag");
         assert_eq!(error.get_kind(), Kind::NotFound);
         assert!(error.hints()[0].contains("app:1"));
+    }
+
+    #[test]
+    fn nothing_is_written_when_nothing_changes() {
+        let (_dir, session) = session();
+        let images = session.store().images();
+        let (first, _) = image(&session, "first");
+        let (second, _) = image(&session, "second");
+        images.add(&first, &[name("a"), name("b")]).expect("add");
+        images.add(&second, &[]).expect("add");
+        let path = session.store().root().join("images/index.json");
+        let inode =
+            || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).expect("stat"));
+        let before = (images.list().expect("list"), inode());
+        images.add(&first, &[name("a")]).expect("add");
+        images.add(&second, &[]).expect("add");
+        assert_eq!((images.list().expect("list"), inode()), before);
+        images.add(&second, &[name("a")]).expect("add");
+        assert_ne!(inode(), before.1);
     }
 
     #[test]

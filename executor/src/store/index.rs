@@ -74,10 +74,11 @@ impl Index {
     }
 
     /// Changes the records under the index's lock and returns what `change` returned. Nothing is
-    /// written when it fails or changes nothing.
+    /// written when it fails or changes nothing; `prepare` is called before something is.
     pub(crate) fn update<T>(
         &self,
         change: impl FnOnce(&mut Vec<Record>) -> Result<T>,
+        prepare: impl FnOnce() -> Result<()>,
     ) -> Result<T> {
         let lock_path = self.dir.join("lock");
         let lock = File::options()
@@ -96,6 +97,7 @@ impl Index {
                 images,
             };
             let bytes = serde_json::to_vec_pretty(&document).op("encode image index")?;
+            prepare()?;
             let (aside, target) = (self.dir.join("index.new"), self.dir.join("index.json"));
             replace(&aside, &target, &bytes)?;
         }

@@ -33,6 +33,7 @@ pub struct Scratch {
 #[derive(Debug)]
 pub struct Session {
     store: Store,
+    blobs: Blobs,
     scratch: Scratch,
     /// Held for its shared lock.
     _shared: File,
@@ -114,9 +115,12 @@ impl Session {
     pub(crate) fn start(store: &Store) -> Result<Self> {
         let (path, shared) = open_lock(store)?;
         shared.lock_shared().map_err(|e| lock_error(&path, e))?;
+        let scratch = Scratch::new(store)?;
+        let blobs = store.root().join("blobs/sha256");
         Ok(Self {
             store: store.clone(),
-            scratch: Scratch::new(store)?,
+            blobs: Blobs::new(blobs, scratch.dir.clone()),
+            scratch,
             _shared: shared,
         })
     }
@@ -133,10 +137,7 @@ impl Session {
 
     /// Returns the blobs for reading and writing.
     pub fn blobs(&self) -> Blobs {
-        Blobs::new(
-            self.store.root().join("blobs/sha256"),
-            self.scratch.dir.clone(),
-        )
+        self.blobs.clone()
     }
 
     /// Returns the cache for reading and writing.

@@ -27,6 +27,7 @@ mod index;
 pub mod lock;
 pub mod record;
 pub mod snapshots;
+pub(crate) mod steady;
 pub mod usage;
 
 use std::fs;
@@ -134,8 +135,11 @@ impl Store {
         }
         for entry in fs::read_dir(&self.root).op_path("read", &self.root)? {
             let name = entry.op_path("read", &self.root)?.file_name();
-            // Another process may be creating the same store at this moment.
+            // Another process may be creating the same store at this moment, or just have done so.
             if !name.to_string_lossy().starts_with("version") {
+                if let Ok(text) = fs::read_to_string(self.root.join("version")) {
+                    return check_format(&text, &self.root);
+                }
                 return Err(Error::new("not a store and not empty")
                     .path(&self.root)
                     .hint("name an empty or missing directory as the store"));

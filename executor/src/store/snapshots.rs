@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use runtime::identity::Identity;
 use serde::{Deserialize, Serialize};
@@ -36,10 +37,12 @@ pub struct Meta {
     pub size: u64,
 }
 
-/// A snapshot in the making: a directory of the session with `fs` and `work` in it.
+/// A snapshot in the making: a directory of the session with `fs` in it.
 ///
-/// Both belong to the caller with mode 0755; a job makes `fs` belong to container root. Dropped,
-/// it stays in the session's directory until that is cleared.
+/// `fs` belongs to the caller with mode 0755 until a job makes it belong to container root. The
+/// work directory of an overlay may be made beside it; it stays there and goes with the snapshot,
+/// because deleting its directories can take longer than a short step. Dropped, all of it stays in
+/// the session's directory until that is cleared.
 #[derive(Debug)]
 pub struct Staging {
     dir: PathBuf,
@@ -59,7 +62,7 @@ pub struct Found {
 }
 
 impl Staging {
-    /// Returns the session's directory that holds both.
+    /// Returns the session's directory that holds it.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -67,11 +70,6 @@ impl Staging {
     /// Returns the directory for the layer's files.
     pub fn fs(&self) -> PathBuf {
         self.dir.join("fs")
-    }
-
-    /// Returns the work directory for an overlay whose upper directory is [`Staging::fs`].
-    pub fn work(&self) -> PathBuf {
-        self.dir.join("work")
     }
 }
 
@@ -83,7 +81,7 @@ impl Snapshots {
     /// Finds a layer's directory (overlay form, `user.overlay.*` attributes).
     pub fn get(&self, identity: Identity, chain: ChainId) -> Option<PathBuf> {
         let dir = self.path(identity, chain);
-        trusted(&dir, &boot_id().ok()?)?;
+        trusted(&dir, boot_id().ok()?)?;
         Some(dir.join("fs"))
     }
 
@@ -92,7 +90,7 @@ impl Snapshots {
         let boot = boot_id().ok()?;
         [Identity::Subids, Identity::Single, Identity::Host]
             .into_iter()
-            .find_map(|identity| trusted(&self.path(identity, chain), &boot))
+            .find_map(|identity| trusted(&self.path(identity, chain), boot))
             .map(|meta| meta.size)
     }
 
@@ -102,11 +100,10 @@ impl Snapshots {
             dir: session.scratch().fresh("snapshot"),
         };
         make_dir(&staging.dir)?;
-        for dir in [staging.fs(), staging.work()] {
-            fs::create_dir(&dir).op_path("create", &dir)?;
-            let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-            fs::set_permissions(&dir, mode).op_path("protect", &dir)?;
-        }
+        let dir = staging.fs();
+        fs::create_dir(&dir).op_path("create", &dir)?;
+        let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+        fs::set_permissions(&dir, mode).op_path("protect", &dir)?;
         Ok(staging)
     }
 
@@ -127,14 +124,8 @@ impl Snapshots {
         let target = self.path(identity, chain);
         let parent = self.dir.join(identity.name());
         make_dir(&parent)?;
-        match fs::rename(staging.work(), session.scratch().fresh("work")) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::new("move").path(staging.work()).source(e));
-            }
-            _ => {}
-        }
         let meta = Meta {
-            boot_id,
+            boot_id: boot_id.to_owned(),
             synced: false,
             size,
         };
@@ -165,7 +156,7 @@ impl Snapshots {
         let boot = boot_id()?;
         let mut fresh = Vec::new();
         for found in self.list()? {
-            if let Some(meta) = trusted(&found.dir, &boot).filter(|m| !m.synced) {
+            if let Some(meta) = trusted(&found.dir, boot).filter(|m| !m.synced) {
                 fresh.push((found.dir, meta));
             }
         }
@@ -201,7 +192,7 @@ impl Snapshots {
                         .ok()
                         .map(ChainId),
                     identity: name.clone(),
-                    size: trusted(&dir, &boot).map(|meta| meta.size),
+                    size: trusted(&dir, boot).map(|meta| meta.size),
                     dir,
                 });
             }
@@ -233,12 +224,14 @@ fn trusted(dir: &Path, boot: &str) -> Option<Meta> {
 }
 
 /// Returns the identity of this boot (proc_sys_kernel(5), random).
-fn boot_id() -> Result<String> {
+fn boot_id() -> Result<&'static str> {
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known);
+    }
     let path = "/proc/sys/kernel/random/boot_id";
-    Ok(fs::read_to_string(path)
-        .op_path("read", path)?
-        .trim()
-        .to_owned())
+    let text = fs::read_to_string(path).op_path("read", path)?;
+    Ok(KNOWN.get_or_init(|| text.trim().to_owned()))
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>> {

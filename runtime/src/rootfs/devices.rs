@@ -77,7 +77,13 @@ pub(crate) fn mount(
     Ok(())
 }
 
-fn tmpfs(ids: IdMap, mode: &str, size: &str, attributes: MountAttrFlags) -> Result<OwnedFd> {
+/// Makes an empty file system in memory that belongs to the container's root.
+pub(super) fn tmpfs(
+    ids: IdMap,
+    mode: &str,
+    size: &str,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
     let root = ids.to_executor(0).unwrap_or(0);
     let (uid, gid) = (format!("uid={root}"), format!("gid={root}"));
     let (mode, size) = (format!("mode={mode}"), format!("size={size}"));
@@ -126,7 +132,8 @@ fn copy_terminal(terminal: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     Ok(Some(tree))
 }
 
-fn own(dir: BorrowedFd<'_>, name: &str, ids: IdMap) -> Result<()> {
+/// Gives an entry, unfollowed, to the container's root.
+pub(super) fn own(dir: BorrowedFd<'_>, name: &str, ids: IdMap) -> Result<()> {
     let root = ids.to_executor(0).unwrap_or(0);
     let (uid, gid) = (Uid::from_raw(root), Gid::from_raw(root));
     chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)

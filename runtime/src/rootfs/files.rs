@@ -1,18 +1,33 @@
-//! Single files of the host in a container, such as `/etc/resolv.conf`.
+//! Small files that a container has while it runs, such as `/etc/resolv.conf`.
 //!
-//! Responsible for mounting them and for leaving no trace where the image lacks the path. Must
-//! not write into them. Invariant: what was created for a mount point is removed again, and its
-//! directory's times are put back.
+//! Responsible for keeping them in memory, for mounting them, and for leaving no trace where the
+//! image lacks the path. Must not know what is in them. Invariant: what was created for a mount
+//! point is removed again, and its directory's times are put back.
 
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, fstat, futimens, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::mount;
+use super::{devices, mount};
 use crate::error::{Error, Result, ResultExt};
+use crate::identity::IdMap;
 use crate::path::{Entry, Root};
+
+/// What the files of one container may grow to together (tmpfs(5), `size`).
+const ROOM: &str = "16m";
+
+/// A file that is in a container while it runs; the container's root owns it and may write to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvidedFile {
+    /// Where the container sees it.
+    pub path: PathBuf,
+    /// What is in it at first.
+    pub content: Vec<u8>,
+}
 
 /// Mount points that were created, newest last.
 #[derive(Debug, Default)]
@@ -27,23 +42,60 @@ struct Made {
     times: Timestamps,
 }
 
-/// Binds each host file on its path in the container. Whoever owns the file there may write it,
-/// so it should be a copy of the caller's own.
+/// Files that are mounted; they outlive their mounts.
+#[derive(Debug)]
+pub(crate) struct Mounted(Vec<File>);
+
+impl Mounted {
+    /// Reads what is in the files now, in the order in which they were given.
+    pub(crate) fn read(self) -> Result<Vec<Vec<u8>>> {
+        let mut contents = Vec::with_capacity(self.0.len());
+        for mut file in self.0 {
+            let mut content = Vec::new();
+            file.rewind().op("read mounted file")?;
+            file.read_to_end(&mut content).op("read mounted file")?;
+            contents.push(content);
+        }
+        Ok(contents)
+    }
+}
+
+/// Mounts each file on its path in the container.
 ///
 /// A symbolic link at that path is not followed: the file is mounted on the link itself, so a
-/// dangling `/etc/resolv.conf` needs no target.
+/// dangling `/etc/resolv.conf` needs no target. Afterwards the host's `/proc` is hidden in this
+/// mount namespace.
 pub(crate) fn mount(
     root: &Root,
-    files: &[(PathBuf, PathBuf)],
+    ids: IdMap,
+    files: &[ProvidedFile],
     created: &mut Created,
-) -> Result<()> {
-    for (target, source) in files {
-        let tree = mount::copy(source, false).op_path("open file to mount", source)?;
-        mount::restrict(tree.as_fd(), false, mount::INERT).op_path("restrict mount", source)?;
-        let point = open_or_create(root, target, created)?;
-        mount::attach(tree, point).op_path("mount file on", target)?;
+) -> Result<Mounted> {
+    if files.is_empty() {
+        return Ok(Mounted(Vec::new()));
     }
-    Ok(())
+    let memory = devices::tmpfs(ids, "0700", ROOM, mount::INERT)?;
+    let mut opened = Vec::with_capacity(files.len());
+    for (index, file) in files.iter().enumerate() {
+        let name = index.to_string();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = openat(&memory, &name, flags, Mode::from_raw_mode(0o644))
+            .op_path("create file", &file.path)?;
+        devices::own(memory.as_fd(), &name, ids)?;
+        let mut fd = File::from(fd);
+        fd.write_all(&file.content)
+            .op_path("write file", &file.path)?;
+        opened.push(fd);
+    }
+    // Before Linux 6.15 only what is attached somewhere can be copied. This place goes with the
+    // host's root.
+    mount::attach_at(&memory, Path::new("/proc")).op("attach files")?;
+    for (file, fd) in files.iter().zip(&opened) {
+        let tree = mount::copy_at(fd.as_fd(), false).op_path("mount file on", &file.path)?;
+        let point = open_or_create(root, &file.path, created)?;
+        mount::attach(tree, point).op_path("mount file on", &file.path)?;
+    }
+    Ok(Mounted(opened))
 }
 
 fn open_or_create(root: &Root, target: &Path, created: &mut Created) -> Result<OwnedFd> {

@@ -6,7 +6,7 @@
 //! checked, and then mounted on by descriptor.
 
 pub(crate) mod devices;
-pub(crate) mod files;
+pub mod files;
 pub(crate) mod kernel;
 pub(crate) mod mount;
 pub mod overlay;

@@ -70,3 +70,9 @@ pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", flags)
 }
+
+/// Attaches a detached mount on top of a directory of the host, by our own path.
+pub(crate) fn attach_at(mount: impl AsFd, path: &Path) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(mount, "", CWD, path, flags)
+}

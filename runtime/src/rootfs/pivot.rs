@@ -5,16 +5,18 @@
 //! mount namespace.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{UnmountFlags, unmount};
 
+use super::mount;
 use crate::error::{Result, ResultExt};
 
 /// Attaches the detached root on top of the host's, which stays reachable by path until
 /// [`finish`].
 pub(crate) fn attach(root: BorrowedFd<'_>) -> Result<()> {
-    move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).op("attach root")
+    mount::attach_at(root, Path::new("/")).op("attach root")
 }
 
 /// Makes the attached root the root of this mount namespace, and detaches the host's.

@@ -17,11 +17,10 @@ mod session;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::{IdMap, Identity};
-use crate::rootfs::files::Created;
+use crate::rootfs::files::{Created, ProvidedFile};
 use crate::sys;
 
 /// What a container's network is.
@@ -60,9 +59,8 @@ pub struct Plan {
     pub ids: IdMap,
     /// The identity, as its request says.
     pub identity: Identity,
-    /// Files of the host to show, writable by their owner: (path in the container, absolute path on
-    /// the host).
-    pub files: Vec<(PathBuf, PathBuf)>,
+    /// Files that exist in the container while it runs.
+    pub files: Vec<ProvidedFile>,
     /// Standard input; `None` is `/dev/null`.
     pub stdin: Option<OwnedFd>,
     /// Standard output; `None` is `/dev/null`.
@@ -93,13 +91,23 @@ impl Exit {
     }
 }
 
+/// What a container leaves besides its root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the payload ended.
+    pub exit: Exit,
+    /// What is in the provided files now, in the order of [`Plan::files`]; none when the program
+    /// could not be executed.
+    pub files: Vec<Vec<u8>>,
+}
+
 /// Runs a container to its end, in a job process. Signals that arrive at the job
 /// ([`crate::signals::FORWARDED`]) are passed on to the payload.
 ///
 /// # Errors
 /// The container could not be set up; the step that was refused is named. A payload that ends
 /// badly is no error.
-pub fn run(plan: Plan) -> Result<Exit> {
+pub fn run(plan: Plan) -> Result<Outcome> {
     let mut created = Created::default();
     // Mount namespaces, working directories and death signals belong to threads; one of its own
     // keeps all of that out of the job.
@@ -113,8 +121,8 @@ pub fn run(plan: Plan) -> Result<Exit> {
             .unwrap_or_else(|_| Err(Error::new("run container: the thread panicked")))
     });
     let removed = created.remove();
-    let exit = result?;
-    removed.map(|()| exit)
+    let outcome = result?;
+    removed.map(|()| outcome)
 }
 
 /// Tries, in a job process, whether the kernel makes a new proc for a container.

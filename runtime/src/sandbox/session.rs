@@ -18,18 +18,18 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space
 
 use super::init::Init;
 use super::payload::{self, Prepared, Refusal, Stage};
-use super::{Exit, Network, Plan, exec};
+use super::{Exit, Network, Outcome, Plan, exec};
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::Identity;
 use crate::path::Root;
-use crate::rootfs::files::{self, Created};
+use crate::rootfs::files::{self, Created, Mounted};
 use crate::rootfs::kernel::{self, Masks, Sys};
 use crate::rootfs::{devices, pivot};
 use crate::signals::Forwarder;
 use crate::{caps, seccomp, sys};
 
 /// Runs a plan to its end on the calling thread.
-pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
+pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
     let Some(program) = plan.argv.first() else {
         return Err(Error::new("run container: no program"));
     };
@@ -52,7 +52,7 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
     set_host(&plan)?;
 
     let terminal = plan.stdin.as_ref().filter(|_| plan.terminal);
-    let root = mount_root(&plan, &init, terminal, created)?;
+    let (root, files) = mount_root(&plan, &init, terminal, created)?;
     let stdio = [
         stream(&root, plan.stdin.as_ref())?,
         stream(&root, plan.stdout.as_ref())?,
@@ -94,7 +94,11 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
     let refusal = read_report(&report_read)?;
     if let Some(refusal) = refusal {
         let _: Exit = wait(&pidfd, &forwarder)?;
-        return refused(&plan, &refusal);
+        let exit = refused(&plan, &refusal)?;
+        return Ok(Outcome {
+            exit,
+            files: Vec::new(),
+        });
     }
     // The streams' other ends see the end of file when the container has closed its own.
     let Plan {
@@ -104,7 +108,13 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Exit> {
         ..
     } = plan;
     drop((stdin, stdout, stderr));
-    wait(&pidfd, &forwarder)
+    let exit = wait(&pidfd, &forwarder)?;
+    // Processes that the payload left behind write no more.
+    drop(init);
+    Ok(Outcome {
+        exit,
+        files: files.read()?,
+    })
 }
 
 /// The mount namespace that this thread came from. Dropping it goes back, whereupon the kernel
@@ -164,7 +174,7 @@ fn mount_root(
     init: &Init,
     terminal: Option<&OwnedFd>,
     created: &mut Created,
-) -> Result<Root> {
+) -> Result<(Root, Mounted)> {
     let proc = init.new_proc()?;
     pivot::attach(plan.rootfs.as_fd())?;
     let root = Root::new(rustix::io::fcntl_dupfd_cloexec(&plan.rootfs, 3).op("open root")?);
@@ -177,9 +187,9 @@ fn mount_root(
     kernel::mount_sys(mount_point(&root, "sys")?.as_fd(), sys, &masks)?;
     let dev = mount_point(&root, "dev")?;
     devices::mount(dev.as_fd(), plan.ids, terminal.map(AsFd::as_fd))?;
-    files::mount(&root, &plan.files, created)?;
+    let files = files::mount(&root, plan.ids, &plan.files, created)?;
     pivot::finish(root.as_fd())?;
-    Ok(root)
+    Ok((root, files))
 }
 
 /// Opens a mount point at the top of the container. A link there would let an image choose where

@@ -11,11 +11,11 @@ use std::process::{Command, Stdio};
 
 use runtime::identity::Identity;
 
-use crate::jobs::{Bench, Op, Outcome, Reply, Spec};
+use crate::jobs::{Bench, Op, Outcome, RESOLV, Reply, Spec};
 
 type Case = fn(&mut Bench);
 
-pub(crate) const ALL: [(&str, Case); 27] = [
+pub(crate) const ALL: [(&str, Case); 28] = [
     ("exit_codes_and_signals", exit_codes_and_signals),
     ("programs_that_cannot_run", programs_that_cannot_run),
     ("a_missing_working_directory", a_missing_working_directory),
@@ -41,6 +41,10 @@ pub(crate) const ALL: [(&str, Case); 27] = [
     ("orphans_are_reaped", orphans_are_reaped),
     ("leftovers_are_killed", leftovers_are_killed),
     ("mounted_files_leave_no_trace", mounted_files_leave_no_trace),
+    (
+        "mounted_files_can_be_written_but_not_removed",
+        mounted_files_can_be_written_but_not_removed,
+    ),
     ("terminals", terminals),
     ("signals_are_forwarded", signals_are_forwarded),
     ("cancelling_kills_all", cancelling_kills_all),
@@ -349,7 +353,7 @@ fn leftovers_are_killed(b: &mut Bench) {
 
 fn mounted_files_leave_no_trace(b: &mut Bench) {
     let show = "cat /etc/resolv.conf";
-    let content = "nameserver 192.0.2.1\n";
+    let content = RESOLV;
     for layers in [vec!["base"], vec!["dangling", "base"]] {
         let spec = Spec {
             layers: layers.iter().map(|l| (*l).to_owned()).collect(),
@@ -357,6 +361,7 @@ fn mounted_files_leave_no_trace(b: &mut Bench) {
         };
         let outcome = b.run(spec);
         assert_eq!(outcome.out, content, "{layers:?}");
+        assert_eq!(outcome.resolv, [content.as_bytes()]);
         assert!(outcome.upper.is_empty(), "{layers:?}: {:?}", outcome.upper);
     }
     // Hidden by a whiteout: the mount point must be made, and unmade. Its directory stays, as a
@@ -375,8 +380,16 @@ fn mounted_files_leave_no_trace(b: &mut Bench) {
         .find(|path| path.exists())
         .expect("the copy");
     assert_eq!(modified(&copy), modified(&b.dir().join("hiding/etc")));
-    let outcome = b.run(Spec::sh("rm /etc/resolv.conf || echo kept"));
-    assert!(outcome.out.ends_with("kept\n"), "{}", outcome.out);
+}
+
+fn mounted_files_can_be_written_but_not_removed(b: &mut Bench) {
+    let outcome = b.run(Spec::sh(
+        "echo x > /etc/resolv.conf && stat -c %a:%u:%g /etc/resolv.conf && rm /etc/resolv.conf",
+    ));
+    assert_ne!(outcome.code, 0);
+    assert!(outcome.out.starts_with("644:0:0\n"), "{}", outcome.out);
+    assert_eq!(outcome.resolv, [b"x\n"]);
+    assert!(outcome.upper.is_empty(), "{:?}", outcome.upper);
 }
 
 fn terminals(b: &mut Bench) {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use runtime::identity::{self, Choice, EnterPlan, Identity};
+use runtime::rootfs::files::ProvidedFile;
 use runtime::rootfs::{overlay, skeleton};
 use runtime::sandbox::{self, Exit, Network, Plan};
 use runtime::spawner::{Job, Request, Spawner};
@@ -18,6 +19,9 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
+
+/// What is in the file that every run is provided with, `/etc/resolv.conf`.
+pub(crate) const RESOLV: &str = "nameserver 192.0.2.1\n";
 
 const APPLETS: [&str; 24] = [
     "cat", "chmod", "cp", "echo", "env", "grep", "hostname", "id", "ip", "kill", "ls", "mkdir",
@@ -76,7 +80,11 @@ pub(crate) enum Op {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Done,
-    Ended { code: i32, upper: Vec<String> },
+    Ended {
+        code: i32,
+        upper: Vec<String>,
+        resolv: Vec<Vec<u8>>,
+    },
     Bytes(Vec<u8>),
     Refused(runtime::Error),
 }
@@ -141,7 +149,6 @@ fn image(dir: &Path, request: &Request) -> Result<(), runtime::Error> {
     }
     let sticky = fs::Permissions::from_mode(0o1777);
     fs::set_permissions(dir.join("base/tmp"), sticky).expect("chmod");
-    fs::write(dir.join("resolv.conf"), "nameserver 192.0.2.1\n").expect("write");
     Ok(())
 }
 
@@ -173,7 +180,7 @@ fn run(dir: &Path, spec: &Spec, request: Request) -> Result<Reply, runtime::Erro
     let c = |text: &String| CString::new(text.as_str()).expect("no zero byte");
     let mut fds = request.fds.into_iter();
     let mut next = || fds.next();
-    let exit = sandbox::run(Plan {
+    let outcome = sandbox::run(Plan {
         rootfs,
         argv: spec.argv.iter().map(c).collect(),
         env: spec.env.iter().map(c).collect(),
@@ -189,18 +196,22 @@ fn run(dir: &Path, spec: &Spec, request: Request) -> Result<Reply, runtime::Erro
         },
         ids: request.ids,
         identity: request.identity,
-        files: vec![("/etc/resolv.conf".into(), dir.join("resolv.conf"))],
+        files: vec![ProvidedFile {
+            path: "/etc/resolv.conf".into(),
+            content: RESOLV.into(),
+        }],
         stdin: if spec.terminal { next() } else { None },
         stdout: next(),
         stderr: next(),
         terminal: spec.terminal,
     })?;
     Ok(Reply::Ended {
-        code: match exit {
+        code: match outcome.exit {
             Exit::Code(code) => i32::from(code),
             Exit::Signal(signal) => -signal,
         },
         upper: list(&upper, &upper),
+        resolv: outcome.files,
     })
 }
 
@@ -254,6 +265,8 @@ pub(crate) struct Outcome {
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) upper: Vec<String>,
+    /// What is in the provided files, of which there is one.
+    pub(crate) resolv: Vec<Vec<u8>>,
 }
 
 impl Bench {
@@ -310,7 +323,16 @@ impl Bench {
         // Ends only when nothing of the container holds the other end.
         reader.read_to_string(&mut out).expect("output");
         match serde_json::from_slice(&bytes).expect("a reply") {
-            Reply::Ended { code, upper } => Ok(Outcome { code, out, upper }),
+            Reply::Ended {
+                code,
+                upper,
+                resolv,
+            } => Ok(Outcome {
+                code,
+                out,
+                upper,
+                resolv,
+            }),
             Reply::Refused(error) => Err(error),
             other => panic!("{other:?}"),
         }

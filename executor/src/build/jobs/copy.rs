@@ -56,7 +56,7 @@ pub struct CopyReply {
 
 pub(super) fn copy(scene: Scene, task: &CopyTask, fds: &mut Descriptors) -> Result<CopyReply> {
     let out = fds.take()?;
-    let tree = task.tree.open(scene, &[])?;
+    let tree = task.tree.open(scene)?;
     let (mut stamps, mut notes) = (Vec::new(), Vec::new());
     for part in &task.parts {
         let source = match &part.source {

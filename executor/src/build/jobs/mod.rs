@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 pub use copy::{CopyPart, CopyReply, CopyTask, Source};
 pub use export::{ExportLocalTask, ExportTarTask};
 pub use remove::RemoveTask;
-pub use run::{Command, FileMount, RunTask, ShellTask};
+pub use run::{Command, FileMount, RunTask, ShellTask, SkeletonTask};
 pub use tree::{LayerReply, Staged};
 pub use unpack::{UnpackReply, UnpackTask};
 pub use workdir::WorkdirTask;
@@ -34,6 +34,8 @@ pub use workdir::WorkdirTask;
 pub enum Task {
     /// Apply a layer's archive.
     Unpack(UnpackTask),
+    /// Make the mount points of sandboxes.
+    Skeleton(SkeletonTask),
     /// Run a command and take the layer.
     Run(Box<RunTask>),
     /// Run a command and throw its changes away.
@@ -116,6 +118,7 @@ fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
     let mut fds = Descriptors(fds.into_iter());
     match task {
         Task::Unpack(task) => unpack::unpack(scene, &task).map(Reply::Unpacked),
+        Task::Skeleton(task) => run::skeleton(scene, &task).map(|()| Reply::Done),
         Task::Run(task) => run::run(scene, *task, &mut fds),
         Task::Shell(task) => run::shell(scene, *task, &mut fds).map(Reply::Exited),
         Task::Copy(task) => copy::copy(scene, &task, &mut fds).map(Reply::Copied),

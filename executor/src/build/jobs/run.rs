@@ -5,14 +5,18 @@
 //! and `/etc/hosts` are in the layer exactly when the step changed them.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use runtime::rootfs::files::ProvidedFile;
 use runtime::rootfs::skeleton;
-use runtime::sandbox::{self, Network, Plan};
+use runtime::sandbox::{self, Network, Outcome, Plan};
 
 use super::tree::{Staged, Tree};
 use super::{Descriptors, Reply, Scene, workdir};
@@ -45,13 +49,19 @@ pub struct FileMount {
     pub content: Vec<u8>,
 }
 
+/// Make the directory that is to be below all snapshots of a RUN step: mount points that an image
+/// may lack, so that mounting leaves no trace in the layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SkeletonTask {
+    /// The staging directory, with `fs` in it.
+    pub staging: PathBuf,
+}
+
 /// Run a command and take the layer. Descriptors: the layer's file, stdout, stderr.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunTask {
-    /// The snapshots below and the staging directory.
+    /// The snapshots below, the skeleton being the last, and the staging directory.
     pub tree: Staged,
-    /// A directory of the session for what only exists during the step, made when missing.
-    pub scratch: PathBuf,
     /// What to run.
     pub command: Command,
     /// Files that exist during the step only.
@@ -61,10 +71,8 @@ pub struct RunTask {
 /// Run a command and throw its changes away. Descriptors: stdin, stdout, stderr.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShellTask {
-    /// The snapshots below and the staging directory.
+    /// The snapshots below, the skeleton being the last, and the staging directory.
     pub tree: Staged,
-    /// A directory of the session for what only exists during the step, made when missing.
-    pub scratch: PathBuf,
     /// What to run.
     pub command: Command,
     /// Files that exist during the run only.
@@ -88,14 +96,20 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
         stderr: fds.take()?,
         terminal: false,
     };
-    let tree = open(scene, &task.tree, &task.scratch)?;
-    let files = provide(scene, &task.scratch, &task.files)?;
-    let code = execute(scene, &tree, task.command, &files, stdio)?;
+    let tree = task.tree.open(scene)?;
+    let ended = execute(scene, &tree, task.command, &task.files, stdio)?;
+    let code = ended.exit.code();
     if code != 0 {
         return Ok(Reply::Exited(code));
     }
-    for file in &files {
-        file.keep_if_changed(scene, &tree)?;
+    for (given, now) in task.files.iter().zip(&ended.files) {
+        if given.content != *now {
+            keep(scene, &tree, &given.path, now).map_err(|e| {
+                Error::new("keep what the step wrote to")
+                    .path(&given.path)
+                    .source(e)
+            })?;
+        }
     }
     tree.write_layer(scene, layer)
         .map(|layer| Reply::Layer(Some(layer)))
@@ -108,26 +122,22 @@ pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Res
         stderr: fds.take()?,
         terminal: task.terminal,
     };
-    let tree = open(scene, &task.tree, &task.scratch)?;
-    let files = provide(scene, &task.scratch, &task.files)?;
-    execute(scene, &tree, task.command, &files, stdio)
+    let tree = task.tree.open(scene)?;
+    let ended = execute(scene, &tree, task.command, &task.files, stdio)?;
+    Ok(ended.exit.code())
 }
 
-/// Opens the tree with the mount points that every sandbox needs at its very bottom, so that
-/// mounting leaves no trace in the layer.
-fn open(scene: Scene, tree: &Staged, scratch: &Path) -> Result<Tree> {
-    let bottom = scratch.join("skeleton");
-    skeleton::create(&bottom, scene.ids).op("make mount points")?;
-    tree.open(scene, &[bottom])
+pub(super) fn skeleton(scene: Scene, task: &SkeletonTask) -> Result<()> {
+    skeleton::create(&task.staging.join("fs"), scene.ids).op("make mount points")
 }
 
 fn execute(
     scene: Scene,
     tree: &Tree,
     command: Command,
-    files: &[Provided],
+    files: &[FileMount],
     stdio: Stdio,
-) -> Result<i32> {
+) -> Result<Outcome> {
     let who = users::resolve(&tree.merged, &command.user)?;
     workdir::make(scene, &tree.merged, &command.cwd, "")?;
     // The primary group is a supplementary one too, as in docker since CVE-2022-36109: else a
@@ -139,7 +149,7 @@ fn execute(
     if !env.iter().any(|e| e.starts_with("HOME=")) {
         env.push(format!("HOME={}", who.home.as_deref().unwrap_or("/")));
     }
-    let exit = sandbox::run(Plan {
+    sandbox::run(Plan {
         rootfs: tree.handle()?,
         argv: c_strings(command.argv)?,
         env: c_strings(env)?,
@@ -157,15 +167,17 @@ fn execute(
         identity: scene.identity,
         files: files
             .iter()
-            .map(|f| (f.path.clone().into(), f.host.clone()))
+            .map(|f| ProvidedFile {
+                path: f.path.clone().into(),
+                content: f.content.clone(),
+            })
             .collect(),
         stdin: stdio.stdin,
         stdout: Some(stdio.stdout),
         stderr: Some(stdio.stderr),
         terminal: stdio.terminal,
     })
-    .op("run sandbox")?;
-    Ok(exit.code())
+    .op("run sandbox")
 }
 
 fn c_string(text: String) -> Result<CString> {
@@ -176,60 +188,25 @@ fn c_strings(texts: Vec<String>) -> Result<Vec<CString>> {
     texts.into_iter().map(c_string).collect()
 }
 
-/// A step's own copy of a provided file.
-struct Provided {
-    path: String,
-    host: PathBuf,
-    content: Vec<u8>,
-}
-
-/// Writes the step's own copies of the provided files, owned by the container's root.
-fn provide(scene: Scene, scratch: &Path, files: &[FileMount]) -> Result<Vec<Provided>> {
-    let mut provided = Vec::with_capacity(files.len());
-    for (index, file) in files.iter().enumerate() {
-        let host = scratch.join(format!("file-{index}"));
-        std::fs::write(&host, &file.content).op_path("write", &host)?;
+/// Puts what a step wrote to a provided file into its tree, in place of what was hidden there.
+fn keep(scene: Scene, tree: &Tree, path: &str, content: &[u8]) -> std::io::Result<()> {
+    let entry = tree.merged.entry(path)?.ok_or(Errno::ISDIR)?;
+    match rustix::fs::statat(&entry.dir, &entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {}
+        Err(Errno::NOENT) => {}
+        // The step saw a file where the image may have a dangling link.
+        Ok(_) => rustix::fs::unlinkat(&entry.dir, &entry.name, AtFlags::empty())?,
+        Err(e) => return Err(e.into()),
+    }
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    let mut file = File::from(rustix::fs::openat(&entry.dir, &entry.name, flags, mode)?);
+    let stat = rustix::fs::fstat(&file)?;
+    if scene.ids.to_container(stat.st_uid).is_none() {
         let id = scene.ids.first;
         let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-        rustix::fs::chown(&host, Some(uid), Some(gid)).op_path("set owner of", &host)?;
-        rustix::fs::chmod(&host, Mode::from_raw_mode(0o644)).op_path("set mode of", &host)?;
-        provided.push(Provided {
-            path: file.path.clone(),
-            host,
-            content: file.content.clone(),
-        });
+        rustix::fs::fchown(&file, Some(uid), Some(gid))?;
     }
-    Ok(provided)
-}
-
-impl Provided {
-    fn keep_if_changed(&self, scene: Scene, tree: &Tree) -> Result<()> {
-        let now = std::fs::read(&self.host).op_path("read", &self.host)?;
-        if now == self.content {
-            return Ok(());
-        }
-        let write = || -> rustix::io::Result<()> {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-            let fd = tree
-                .merged
-                .open(&self.path, flags, Mode::from_raw_mode(0o644))?;
-            let stat = rustix::fs::fstat(&fd)?;
-            if stat.st_uid != scene.ids.first && scene.ids.to_container(stat.st_uid).is_none() {
-                let id = scene.ids.first;
-                let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-                rustix::fs::chownat(&fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
-            }
-            let mut rest = &now[..];
-            while !rest.is_empty() {
-                let n = rustix::io::write(&fd, rest)?;
-                rest = &rest[n..];
-            }
-            Ok(())
-        };
-        write().map_err(|e| {
-            Error::new("keep what the step wrote to")
-                .path(&self.path)
-                .source(e)
-        })
-    }
+    file.write_all(content)
 }

@@ -5,7 +5,7 @@
 //! the next step will see.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,14 @@ use super::Scene;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
 use crate::layer::diff;
+use crate::store::steady::Steady;
 
 /// Where a step works: the snapshots below, topmost first, and a staging directory of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Staged {
     /// Snapshot directories, topmost first; empty for a stage from `scratch`.
     pub lowers: Vec<PathBuf>,
-    /// The staging directory, with `fs` and `work` in it.
+    /// The staging directory, with `fs` in it.
     pub staging: PathBuf,
 }
 
@@ -52,17 +53,16 @@ pub(super) struct Tree {
 }
 
 impl Staged {
-    /// Prepares the staging directory and mounts the step's view. `below` are further lower
-    /// directories under all snapshots.
-    pub(super) fn open(&self, scene: Scene, below: &[PathBuf]) -> Result<Tree> {
+    /// Prepares the staging directory and mounts the step's view.
+    pub(super) fn open(&self, scene: Scene) -> Result<Tree> {
         let upper = self.staging.join("fs");
         prepare_root(scene, &upper, self.lowers.first().map(PathBuf::as_path))?;
-        let lowers: Vec<PathBuf> = self.lowers.iter().chain(below).cloned().collect();
-        let merged = if lowers.is_empty() {
+        let merged = if self.lowers.is_empty() {
             Root::open_host(&upper).op_path("open", &upper)?
         } else {
             let work = self.staging.join("work");
-            let mount = overlay::mount(&lowers, Some((&upper, &work))).op("mount overlay")?;
+            std::fs::create_dir(&work).op_path("create", &work)?;
+            let mount = overlay::mount(&self.lowers, Some((&upper, &work))).op("mount overlay")?;
             Root::new(mount)
         };
         Ok(Tree { merged, upper })
@@ -82,7 +82,7 @@ impl Tree {
     pub(super) fn write_layer(self, scene: Scene, out: OwnedFd) -> Result<LayerReply> {
         drop(self.merged);
         let upper = Root::open_host(&self.upper).op_path("open", &self.upper)?;
-        let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 18, File::from(out)));
+        let mut out = HashingWriter::new(Steady::new(File::from(out)));
         let stats = diff::write_diff(&upper, scene.ids, &mut out)?;
         out.flush().op("write layer")?;
         let (_, digest, size) = out.finish();

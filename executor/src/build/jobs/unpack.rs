@@ -38,7 +38,7 @@ pub struct UnpackReply {
 }
 
 pub(super) fn unpack(scene: Scene, task: &UnpackTask) -> Result<UnpackReply> {
-    let tree = task.tree.open(scene, &[])?;
+    let tree = task.tree.open(scene)?;
     let file = File::open(&task.blob).op_path("open layer", &task.blob)?;
     let (_, archive) = compress::sniff(file).op_path("read layer", &task.blob)?;
     let mut reader = HashingReader::new(archive);

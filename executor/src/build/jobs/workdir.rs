@@ -26,7 +26,7 @@ pub(super) fn workdir(
     fds: &mut Descriptors,
 ) -> Result<Option<LayerReply>> {
     let out = fds.take()?;
-    let tree = task.tree.open(scene, &[])?;
+    let tree = task.tree.open(scene)?;
     let made = make(scene, &tree.merged, &task.path, &task.user)?;
     if made {
         tree.write_layer(scene, out).map(Some)
