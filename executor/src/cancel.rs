@@ -77,6 +77,16 @@ impl Cancel {
         }
     }
 
+    /// Returns the interruption in place of an error that came after it, and may only be its
+    /// consequence.
+    #[must_use]
+    pub fn settle(&self, error: Error) -> Error {
+        match (self.cause(), self.check()) {
+            (Some(Cause::Signal(_)), Err(interrupted)) => interrupted,
+            _ => error,
+        }
+    }
+
     /// Registers a hook that runs when the flag is raised; at once, if it is raised already.
     /// Hooks run under a lock and must not block or use this flag.
     #[must_use]
@@ -143,6 +153,18 @@ mod tests {
         let error = cancel.check().expect_err("raised");
         assert_eq!(error.get_kind(), Kind::Interrupted(2));
         drop((kept, late));
+    }
+
+    #[test]
+    fn an_error_after_an_interruption_is_its_consequence() {
+        let cancel = Cancel::new();
+        let settled = |cancel: &Cancel| cancel.settle(Error::new("read")).get_kind();
+        assert_eq!(settled(&cancel), Kind::Build);
+        cancel.raise(Cause::Signal(15));
+        assert_eq!(settled(&cancel), Kind::Interrupted(15));
+        let failed = Cancel::new();
+        failed.raise(Cause::Failure);
+        assert_eq!(settled(&failed), Kind::Build);
     }
 
     #[test]

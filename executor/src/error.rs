@@ -12,6 +12,12 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
+/// What to do about a full disk.
+pub(crate) const STORAGE_FULL_HINT: &str =
+    "`sandcrab df` shows what the store takes up, `sandcrab prune` removes what nobody needs";
+
 /// Result with the executor's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -139,6 +145,24 @@ impl Error {
         &self.inner.diagnostics
     }
 
+    /// Tells whether something in the chain is a full disk or a used-up quota.
+    pub fn is_storage_full(&self) -> bool {
+        let first = StdError::source(self);
+        std::iter::successors(first, |error| StdError::source(*error)).any(|error| {
+            let code = if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                error.raw_os_error()
+            } else if let Some(errno) = error.downcast_ref::<Errno>() {
+                Some(errno.raw_os_error())
+            } else {
+                let error = error.downcast_ref::<runtime::Error>();
+                error.and_then(runtime::Error::errno)
+            };
+            [Errno::NOSPC, Errno::DQUOT]
+                .iter()
+                .any(|full| code == Some(full.raw_os_error()))
+        })
+    }
+
     /// Returns the whole chain as one line, joined by colons.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -155,7 +179,7 @@ impl Error {
 /// Returns an error's own text; an operating-system error without its numeric suffix.
 fn describe(error: &(dyn StdError + 'static)) -> String {
     let text = error.to_string();
-    if (error.is::<std::io::Error>() || error.is::<rustix::io::Errno>())
+    if (error.is::<std::io::Error>() || error.is::<Errno>())
         && let Some(at) = text.rfind(" (os error ")
     {
         let mut short = text[..at].to_owned();

@@ -167,6 +167,12 @@ impl<'a> Trees<'a> {
                 Ok(dir)
             }
             Err(error) => {
+                // What is wrong with the archive may be wrong with our copy of it only.
+                let blobs = self.session.blobs();
+                let error = match self.worker.cancel().check() {
+                    Ok(()) => blobs.verify(&layer.blob.digest).err().unwrap_or(error),
+                    Err(_) => error,
+                };
                 let error = error.during(format!("unpack {name}"));
                 vertex.fail(error.chain());
                 Err(error)

@@ -11,6 +11,7 @@ use super::build::{Args, Request};
 use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::{Failure, Source};
+use super::input::Input;
 use super::push;
 use super::{Global, registries, streams};
 use crate::build::base::Images;
@@ -25,7 +26,7 @@ use crate::context::location::Location;
 use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::reference::Reference;
 use crate::output::assemble::{PushPlan, prepare_push, verbatim};
 use crate::output::destination::{self, Destination};
@@ -74,7 +75,10 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             tell(&request, environment, source.as_ref(), &finished)?;
             Ok(0)
         }
-        Err(error) => Err(Failure { error, source }),
+        Err(error) => Err(Failure {
+            error: desk.cancel.settle(error),
+            source,
+        }),
     }
 }
 
@@ -153,8 +157,10 @@ impl Building<'_> {
             labels: &request.labels,
         }
         .run();
-        sources.save()?;
+        let saved = sources.save();
+        // On a full disk both fail, and the build's own error is the one that explains.
         let built = built?;
+        saved?;
         let image = self.store(&built.state)?;
         let mut written = None;
         for output in &request.outputs {
@@ -175,12 +181,14 @@ impl Building<'_> {
         let opened = context::open(OpenRequest {
             location: &self.request.context,
             dockerfile: &self.request.dockerfile,
-            stdin: &mut std::io::stdin(),
+            stdin: &mut Input::standard(&self.desk.cancel)?,
             tmp: self.session.scratch().dir(),
             fetch: &FetchOptions::default(),
         });
+        let opened = opened.map_err(|error| self.desk.cancel.settle(error));
         match &opened {
             Ok(_) => vertex.done(),
+            Err(error) if matches!(error.get_kind(), Kind::Interrupted(_)) => {}
             Err(error) => vertex.fail(error.chain()),
         }
         opened

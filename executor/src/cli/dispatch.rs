@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::Failure;
+use super::input::Input;
 use super::{
     Cli, Command, Global, IsolationChoice, building, df, doctor, history, images, inspect, load,
     login, logout, prune, pull, push, registries, rmi, running, save, signals, streams, tag,
@@ -32,7 +33,8 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
             let settings = global.settings(environment, Some(args.registry()), None)?;
             let cancel = Cancel::new();
             signals::listen(cancel.clone())?;
-            streams::complain(&login::run(args, &settings, environment, &cancel)?);
+            let told = login::run(args, &settings, environment, &cancel);
+            streams::complain(&told.map_err(|e| cancel.settle(e))?);
         }
         Command::Logout(args) => {
             let settings = global.settings(environment, None, None)?;
@@ -53,10 +55,11 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
             let store = open(&global, environment)?;
             let cancel = Cancel::new();
             signals::listen(cancel.clone())?;
-            let mut stdin = io::stdin();
-            let piped = !stdin.is_terminal();
+            let mut stdin = Input::standard(&cancel)?;
+            let piped = !io::stdin().is_terminal();
             let stdin: Option<&mut (dyn Read + Send)> = if piped { Some(&mut stdin) } else { None };
-            print(|out| load::run(&args, &store, stdin, &cancel, out))?;
+            print(|out| load::run(&args, &store, stdin, &cancel, out))
+                .map_err(|e| cancel.settle(e))?;
         }
         Command::Save(args) => {
             save::run(&args, &open(&global, environment)?, io::stdout().as_fd())?;
@@ -132,7 +135,7 @@ fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -
     )?;
     let store = desk.store()?;
     let worker = desk.worker()?;
-    let mut answers = io::stdin().lock();
+    let mut answers = io::BufReader::new(Input::standard(&desk.cancel)?);
     let terminal = prune::Terminal {
         out: &mut io::stdout(),
         notes: &mut io::stderr(),
@@ -148,5 +151,5 @@ fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -
         &|paths| desk::remove(&worker, paths),
         terminal,
     )
-    .map_err(|e: Error| e.during("prune the store"))
+    .map_err(|e: Error| desk.cancel.settle(e.during("prune the store")))
 }

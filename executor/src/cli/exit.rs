@@ -5,7 +5,7 @@
 
 use super::streams;
 use crate::diagnostics;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, STORAGE_FULL_HINT};
 
 /// Exit code for a broken assumption of our own (sysexits.h, `EX_SOFTWARE`).
 pub(super) const INTERNAL: u8 = 70;
@@ -69,35 +69,37 @@ pub(super) fn describe(failure: &Failure, colour: bool, debug: bool) -> String {
         ("", "", "", "")
     };
     let mut text = String::new();
-    let nowhere = Source::default();
-    let source = source.as_ref().unwrap_or(&nowhere);
-    // A finding that says what the error says only shows the place.
     let chain = error.chain();
-    let (places, findings): (Vec<_>, Vec<_>) = error
-        .diagnostics()
-        .iter()
-        .cloned()
-        .partition(|finding| finding.message == chain);
-    for place in places {
-        text.push_str(&diagnostics::excerpt(
+    // Without a Dockerfile there is no place to show: `run` loads images too.
+    if let Some(source) = source {
+        // A finding that says what the error says only shows the place.
+        let (places, findings): (Vec<_>, Vec<_>) = error
+            .diagnostics()
+            .iter()
+            .cloned()
+            .partition(|finding| finding.message == chain);
+        for place in places {
+            text.push_str(&diagnostics::excerpt(
+                &source.name,
+                &source.text,
+                &place.span,
+            ));
+        }
+        text.push_str(&diagnostics::render(
+            &findings,
             &source.name,
             &source.text,
-            &place.span,
+            colour,
+            streams::columns(),
         ));
     }
-    text.push_str(&diagnostics::render(
-        &findings,
-        &source.name,
-        &source.text,
-        colour,
-        streams::columns(),
-    ));
     let all = if debug { causes(error) } else { chain };
     line(
         &mut text,
         &format!("{red}error{reset}{bold}:{reset} {}", safe(&all)),
     );
-    for hint in hints(error) {
+    let full = error.is_storage_full().then_some(STORAGE_FULL_HINT);
+    for hint in hints(error).chain(full) {
         line(&mut text, &format!("{cyan}hint{reset}: {}", safe(hint)));
     }
     if error.get_kind() == Kind::Internal {
@@ -181,6 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn a_place_needs_a_source() {
+        let finding = diagnostics::Diagnostic::error(0..0, "image not found");
+        let error = Error::with_diagnostics("image not found", vec![finding]);
+        assert_eq!(
+            describe(&error.into(), false, false),
+            "error: image not found\n"
+        );
+    }
+
+    #[test]
     fn the_chain_and_the_hints_are_shown() {
         let error = Error::new("open")
             .path("/x")
@@ -190,6 +202,12 @@ mod tests {
         assert_eq!(
             describe(&error.into(), false, false),
             "error: read context: open `/x`: no such file or directory\nhint: look elsewhere\n"
+        );
+        let full = Error::new("write blob").source(rustix::io::Errno::NOSPC);
+        let text = describe(&full.during("pull").into(), false, false);
+        assert!(
+            text.contains("no space left on device\nhint: `sandcrab df`"),
+            "{text}"
         );
         let inner = runtime::Error::new("enter namespace").hint("from within");
         let outer = Error::new("start").source(inner).hint("from outside");

@@ -4,12 +4,13 @@
 //! order: a credential is saved after the registry has accepted it. Must not know the files'
 //! format. Invariant: the password is never shown and not kept anywhere else.
 
-use std::io::{IsTerminal, Read, Stdin, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Stdin, Write};
 use std::path::PathBuf;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::environment::Environment;
+use super::input::Input;
 use super::{RegistryArgs, registries};
 use crate::cancel::Cancel;
 use crate::config::Settings;
@@ -72,7 +73,7 @@ pub(super) fn run(
             .hint("name a file with --authfile FILE")
     })?;
     let warn_about_option = args.password.is_some();
-    let (username, password) = credential(args, &registry)?;
+    let (username, password) = credential(args, &registry, cancel)?;
     let client = registries::client(settings, environment, cancel);
     client.check_login(
         &registry,
@@ -102,12 +103,13 @@ pub(super) fn run(
     Ok(told)
 }
 
-fn credential(args: Args, registry: &str) -> Result<(String, Secret)> {
+fn credential(args: Args, registry: &str, cancel: &Cancel) -> Result<(String, Secret)> {
     let stdin = std::io::stdin();
+    let mut input = BufReader::new(Input::standard(cancel)?);
     let username = match args.username {
         Some(username) => username,
         None if stdin.is_terminal() && !args.password_stdin => {
-            ask(&stdin, &format!("User name for {registry}: "), true)?
+            ask(&mut input, &format!("User name for {registry}: "), None)?
         }
         None => {
             return Err(Error::new("no user name")
@@ -122,11 +124,11 @@ fn credential(args: Args, registry: &str) -> Result<(String, Secret)> {
         Some(password) => password,
         None if args.password_stdin => {
             let mut text = String::new();
-            let mut input = stdin.take(PASSWORD_LIMIT);
+            let mut input = input.take(PASSWORD_LIMIT);
             input.read_to_string(&mut text).op("read password")?;
             Secret::new(text.trim_end_matches(['\r', '\n']))
         }
-        None if stdin.is_terminal() => Secret::new(ask(&stdin, "Password: ", false)?),
+        None if stdin.is_terminal() => Secret::new(ask(&mut input, "Password: ", Some(&stdin))?),
         None => {
             return Err(Error::new("no password")
                 .kind(Kind::Usage)
@@ -139,20 +141,16 @@ fn credential(args: Args, registry: &str) -> Result<(String, Secret)> {
     Ok((username, password))
 }
 
-/// Asks on the terminal; with `echo` off, what is typed is not shown.
-fn ask(stdin: &Stdin, prompt: &str, echo: bool) -> Result<String> {
+/// Asks on the terminal; on a terminal to `hide`, what is typed is not shown.
+fn ask(input: &mut impl BufRead, prompt: &str, hide: Option<&Stdin>) -> Result<String> {
     let mut stderr = std::io::stderr();
     stderr
         .write_all(prompt.as_bytes())
         .and_then(|()| stderr.flush())
         .op("ask on the terminal")?;
-    let hidden = if echo {
-        None
-    } else {
-        Some(Hidden::start(stdin)?)
-    };
+    let hidden = hide.map(Hidden::start).transpose()?;
     let mut line = String::new();
-    let read = stdin.read_line(&mut line).op("read from the terminal");
+    let read = input.read_line(&mut line).op("read from the terminal");
     if hidden.is_some() {
         drop(hidden);
         drop(stderr.write_all(b"\n"));
@@ -276,7 +274,7 @@ mod tests {
         let both = ["login", "-p", "x", "--password-stdin"];
         assert!(Login::try_parse_from(both).is_err());
         let args = login(&["-u", "a:b", "-p", "x"]);
-        let error = credential(args, "docker.io").expect_err("colon");
+        let error = credential(args, "docker.io", &Cancel::new()).expect_err("colon");
         assert_eq!(error.get_kind(), Kind::Usage);
     }
 }

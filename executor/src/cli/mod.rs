@@ -15,6 +15,7 @@ mod environment;
 mod exit;
 mod history;
 mod images;
+mod input;
 mod inspect;
 mod load;
 mod login;

@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -17,6 +18,10 @@ use crate::progress::Renderer;
 
 /// The signals that end a build.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// How long further signals count as the first one: timeout(1), for example, sends its signal to
+/// the process and then to its group.
+const ECHO: Duration = Duration::from_millis(500);
 
 /// Starts to listen; call it in the main thread before any other is started, and after the
 /// spawner was forked, whose children would inherit the blocked signals.
@@ -60,8 +65,12 @@ fn wait(
     reset: &std::sync::OnceLock<&'static [u8]>,
 ) -> Option<Infallible> {
     let first = heard.wait().ok()?;
+    let raised = Instant::now();
     cancel.raise(Cause::Signal(first as i32));
-    let second = heard.wait().ok()?;
+    let mut second = heard.wait().ok()?;
+    while raised.elapsed() < ECHO {
+        second = heard.wait().ok()?;
+    }
     if let Some(reset) = reset.get() {
         drop(std::io::stderr().write_all(reset));
     }

@@ -426,7 +426,7 @@ fn hash_file(root: &Root, path: &Path, key: &FileKey, buffer: &mut [u8]) -> Resu
     let mut file = root
         .open(path, flags, Mode::empty())
         .map(File::from)
-        .map_err(|e| walk::changed(path).source(e))?;
+        .map_err(|e| walk::changed_or(e, "open", path))?;
     let same = |file: &File| -> Result<()> {
         let now = rustix::fs::fstat(file).op_path("stat", path)?;
         if FileKey::of(&now) == *key {

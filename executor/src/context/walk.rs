@@ -364,9 +364,13 @@ pub(crate) fn changed(path: &Path) -> Error {
 }
 
 /// Names a change of the tree where that is what an error number means.
-fn changed_or(errno: Errno, op: &'static str, path: &Path) -> Error {
+pub(crate) fn changed_or(errno: Errno, op: &'static str, path: &Path) -> Error {
     match errno {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO => changed(path).source(errno),
+        Errno::ACCESS => Error::new(op)
+            .path(path)
+            .source(errno)
+            .hint("make it readable for yourself, or name it in `.dockerignore`"),
         other => Error::new(op).path(path).source(other),
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::image::digest::{Digest, HashingWriter};
+use crate::image::digest::{Digest, HashingReader, HashingWriter};
 use crate::store::needs_session;
 use crate::store::steady::Steady;
 
@@ -107,11 +107,30 @@ impl Blobs {
             )));
         }
         if Digest::of(&bytes) != *digest {
-            return Err(Error::new(format!("blob {digest} is corrupt in the store"))
-                .path(self.path(digest))
-                .hint("remove the file; it is made or pulled again when it is needed"));
+            return Err(self.corrupt(digest));
         }
         Ok(bytes)
+    }
+
+    /// Reads a blob of any size to its end and checks its digest.
+    ///
+    /// # Errors
+    /// When it is missing, or not what its name says.
+    pub fn verify(&self, digest: &Digest) -> Result<()> {
+        let mut reader = HashingReader::new(self.open(digest)?);
+        io::copy(&mut reader, &mut io::sink()).op_path("read blob", self.path(digest))?;
+        if reader.finish().1 == *digest {
+            Ok(())
+        } else {
+            Err(self.corrupt(digest))
+        }
+    }
+
+    /// The error for a blob that is not what its name says.
+    fn corrupt(&self, digest: &Digest) -> Error {
+        Error::new(format!("blob {digest} is corrupt in the store:"))
+            .path(self.path(digest))
+            .hint("remove the file; it is made or pulled again when it is needed")
     }
 
     /// Starts a blob.
@@ -293,5 +312,9 @@ mod tests {
         std::fs::write(blobs.path(&digest), b"other").expect("write");
         let error = blobs.read(&digest, 100).expect_err("corrupt");
         assert!(error.to_string().contains("corrupt"));
+        let error = blobs.verify(&digest).expect_err("corrupt");
+        assert!(error.to_string().contains("corrupt"));
+        let good = blobs.put(b"good").expect("put");
+        blobs.verify(&good).expect("verify");
     }
 }

@@ -139,7 +139,7 @@ fn with_subids(dirs: &[PathBuf]) -> Result<EnterPlan, Lack> {
         }
     };
     let count = subids::total(&ranges.uids).min(subids::total(&ranges.gids));
-    let advice = subid_advice(ranges.name.as_deref(), uid);
+    let advice = |name: Option<&str>| vec![subid_advice(name, uid)];
     if count == 0 {
         let (why, advice) = if may_write {
             let why = "this user namespace has no other ids".to_owned();
@@ -148,9 +148,10 @@ fn with_subids(dirs: &[PathBuf]) -> Result<EnterPlan, Lack> {
                 vec!["give the surrounding container more ids".to_owned()],
             )
         } else {
+            let advice = advice(ranges.name.as_deref());
             let who = ranges.name.unwrap_or_else(|| uid.to_string());
             let why = format!("`{who}` has no line in both /etc/subuid and /etc/subgid");
-            (why, vec![advice])
+            (why, advice)
         };
         return Err(Lack { why, advice });
     }
@@ -163,7 +164,7 @@ fn with_subids(dirs: &[PathBuf]) -> Result<EnterPlan, Lack> {
         EXPECTED.. => (format!("{count} subordinate ids"), Vec::new()),
         _ => (
             format!("{count} subordinate ids, fewer than an image may use"),
-            vec![advice],
+            advice(ranges.name.as_deref()),
         ),
     };
     Ok(EnterPlan {
@@ -268,13 +269,19 @@ pub(crate) fn find_program(name: &str, dirs: &[PathBuf]) -> Option<PathBuf> {
 }
 
 fn subid_advice(name: Option<&str>, uid: u32) -> String {
+    let texts = ["/etc/subuid", "/etc/subgid"].map(|f| fs::read_to_string(f).unwrap_or_default());
+    let Some(free) = subids::unassigned(&[&texts[0], &texts[1]], WANTED) else {
+        return "free a range of 65536 ids in /etc/subuid and /etc/subgid".to_owned();
+    };
+    let Range { start, count } = free;
     match name {
-        Some(name) => format!(
-            "as root: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}` (choose a free range)"
-        ),
-        None => format!(
-            "as root: add a line `{uid}:100000:65536` to /etc/subuid and /etc/subgid (choose a free range)"
-        ),
+        Some(name) => {
+            let range = format!("{start}-{}", start + (count - 1));
+            format!("as root: `usermod --add-subuids {range} --add-subgids {range} {name}`")
+        }
+        None => {
+            format!("as root: add a line `{uid}:{start}:{count}` to /etc/subuid and /etc/subgid")
+        }
     }
 }
 

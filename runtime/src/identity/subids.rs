@@ -38,17 +38,41 @@ impl Range {
 /// Lines that are malformed are skipped, as newuidmap(1) does.
 pub(super) fn parse(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
     let number = uid.to_string();
-    let ranges = text.lines().filter_map(|line| {
+    disjoint(
+        lines(text)
+            .filter(|(owner, _)| Some(*owner) == name || *owner == number)
+            .map(|(_, range)| range)
+            .collect(),
+    )
+}
+
+/// Returns the first range of `count` ids that the texts of some subuid(5) files give to nobody;
+/// it begins where useradd(8) begins.
+pub(super) fn unassigned(texts: &[&str], count: u32) -> Option<Range> {
+    const FIRST: u64 = 100_000;
+    let all = texts.iter().flat_map(|text| lines(text));
+    let mut start = FIRST;
+    for range in disjoint(all.map(|(_, range)| range).collect()) {
+        if u64::from(range.start) >= start + u64::from(count) {
+            break;
+        }
+        start = start.max(range.end());
+    }
+    Range::from_bounds(start, start + u64::from(count))
+}
+
+fn lines(text: &str) -> impl Iterator<Item = (&str, Range)> {
+    text.lines().filter_map(|line| {
         let mut parts = line.split(':');
         let (owner, start, count) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() || (Some(owner) != name && owner != number) {
+        if parts.next().is_some() {
             return None;
         }
         let start: u32 = start.trim().parse().ok()?;
         let count: u32 = count.trim().parse().ok()?;
-        Range::from_bounds(u64::from(start), u64::from(start) + u64::from(count))
-    });
-    disjoint(ranges.collect())
+        let range = Range::from_bounds(u64::from(start), u64::from(start) + u64::from(count))?;
+        Some((owner, range))
+    })
 }
 
 /// Sorts ranges and cuts off what a range shares with the one before it.
@@ -213,6 +237,17 @@ mod tests {
             parse("a:4294967290:5\n", Some("a"), 1),
             [r(4_294_967_290, 5)]
         );
+    }
+
+    #[test]
+    fn what_nobody_has() {
+        let first = |texts: &[&str]| unassigned(texts, 10).map(|range| range.start);
+        assert_eq!(first(&[]), Some(100_000));
+        assert_eq!(first(&["a:100010:1\n", "a:5:99995\n"]), Some(100_000));
+        let uids = "a:100000:5\nb:100015:5\n";
+        assert_eq!(first(&[uids]), Some(100_005));
+        assert_eq!(first(&[uids, "c:100005:9\n"]), Some(100_020));
+        assert_eq!(first(&["a:99999:4294867290\n"]), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use runtime::identity::{IdMap, Identity};
 use runtime::spawner::Request;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, STORAGE_FULL_HINT};
 
 pub use copy::{CopyPart, CopyReply, CopyTask, Source};
 pub use export::{ExportLocalTask, ExportTarTask};
@@ -104,7 +104,11 @@ pub fn handle(request: Request) -> Vec<u8> {
             _ => WireKind::Build,
         },
         text: e.chain(),
-        hints: e.hints().iter().map(|h| h.to_string()).collect(),
+        // The text alone no longer tells the edge that the disk was full.
+        hints: (e.hints().iter().map(AsRef::as_ref))
+            .chain(e.is_storage_full().then_some(STORAGE_FULL_HINT))
+            .map(str::to_owned)
+            .collect(),
     });
     serde_json::to_vec(&result).expect("replies have string keys only")
 }

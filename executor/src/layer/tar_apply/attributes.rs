@@ -46,8 +46,8 @@ impl Applier<'_> {
         .path_bytes(&entry.path);
         match self.options.identity {
             Identity::Single => error.hint(format!(
-                "your user has no range of ids: give it one of at least {} in /etc/subuid and \
-                 /etc/subgid, and install newuidmap (package uidmap)",
+                "a single id can hold files of 0:0 only: this needs at least {} ids in \
+                 /etc/subuid and /etc/subgid, and newuidmap; `sandcrab doctor` tells more",
                 needed.max(65_536)
             )),
             Identity::Subids => error.hint(format!(
