@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ResultExt};
 use crate::store::blobs::Blobs;
-use crate::store::{Remover, Store, lock_error, make_dir};
+use crate::store::{Remover, Store, lock_error, make_dir, removal};
 
 /// A private directory in `tmp/` that the kernel knows to be in use.
 #[derive(Debug)]
@@ -93,13 +93,12 @@ impl Scratch {
         for entry in fs::read_dir(&self.dir).op_path("read", &self.dir)? {
             doomed.push(entry.op_path("read", &self.dir)?.path());
         }
-        doomed.sort();
-        // Most of it is the caller's own, and then no job is needed.
-        doomed.retain(|path| !remove_own(path));
-        if doomed.is_empty() {
+        // Often all of it is the caller's own, and then no job is needed.
+        let left: Vec<PathBuf> = removal::remove(&doomed).into_iter().map(|l| l.0).collect();
+        if left.is_empty() {
             return Ok(());
         }
-        remover(&doomed)
+        remover(&left)
     }
 }
 
@@ -245,15 +244,6 @@ fn is_linked(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
-    }
-}
-
-/// Removes a file or a tree when all of it is the caller's; tells whether it is gone.
-fn remove_own(path: &Path) -> bool {
-    match fs::symlink_metadata(path) {
-        Ok(m) if m.is_dir() => fs::remove_dir_all(path).is_ok(),
-        Ok(_) => fs::remove_file(path).is_ok(),
-        Err(e) => e.kind() == io::ErrorKind::NotFound,
     }
 }
 
