@@ -4,7 +4,7 @@
 //! Must not know what the tools are.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::time::Duration;
 
 use support::World;
@@ -80,18 +80,18 @@ fn once(world: &World, script: &str) -> Result<(f64, u64), String> {
         .spawn();
     // `time` knows of those that were waited for. A process that outlives its parent, as a
     // sandbox's may, is only seen while it runs; its high-water mark needs no dense sampling.
-    let (pid, ended) = (running.pid(), AtomicBool::new(false));
+    let pid = running.pid();
+    let process = format!("/proc/{pid}");
     let (output, peak) = std::thread::scope(|scope| {
         let sampler = scope.spawn(|| {
             let mut peak = 0;
-            while !ended.load(Ordering::Relaxed) {
+            while Path::new(&process).exists() {
                 peak = peak.max(high_water(pid));
                 std::thread::sleep(Duration::from_millis(100));
             }
             peak
         });
         let output = running.wait();
-        ended.store(true, Ordering::Relaxed);
         (output, sampler.join().expect("the sampler only reads"))
     });
     if output.code != Some(0) {

@@ -129,8 +129,8 @@ fn docker(_world: &World, work: &Work) -> Option<String> {
 fn bubblewrap(_world: &World, work: &Work) -> Option<String> {
     let script = work.script?;
     Some(format!(
-        "rm -rf rootfs/files && exec bwrap --unshare-all --uid 0 --gid 0 --bind rootfs / \
-         --proc /proc --dev /dev sh -c '{script}'"
+        "mkdir -p fresh/$$ && exec bwrap --unshare-all --uid 0 --gid 0 --bind rootfs / \
+         --bind fresh/$$ /files --proc /proc --dev /dev sh -c '{script}'"
     ))
 }
 
@@ -142,7 +142,7 @@ fn unpack_base(world: &World) -> bool {
     let directory = source.split(':').nth(1).expect("a transport and a path");
     let script = format!(
         "for blob in {directory}/blobs/sha256/*; do tar -xzf $blob -C rootfs 2>/dev/null; done; \
-         test -x rootfs/bin/sh"
+         mkdir rootfs/files && test -x rootfs/bin/sh"
     );
     world.command("sh").args(["-c", &script]).run().code == Some(0)
 }

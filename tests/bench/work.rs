@@ -25,7 +25,7 @@ pub(crate) struct Work {
 }
 
 /// Writes 20,000 files in 100 directories with nothing but the shell's own means.
-const SMALL_FILES: &str = "mkdir /files && cd /files && i=0 && while [ $i -lt 100 ]; do \
+const SMALL_FILES: &str = "mkdir -p /files && cd /files && i=0 && while [ $i -lt 100 ]; do \
     mkdir $i; j=0; while [ $j -lt 200 ]; do echo $i.$j >$i/$j; j=$((j+1)); done; i=$((i+1)); done";
 
 /// Prepares every piece of work.

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -44,6 +45,8 @@ pub fn directory() -> &'static Path {
                 "KEEP",
                 std::env::var_os("SANDCRAB_TEST_KEEP").unwrap_or_default(),
             )
+            // Ctrl-C, too, is for the tests and not for their janitor.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ use crate::store::blobs::Blobs;
 use crate::store::record;
 
 const KIND: &str = "sandcrab-step-1";
+
+/// A use is not noted again for this long, so that a build that changes nothing writes nothing.
+const NOTED: Duration = Duration::from_secs(3600);
 
 /// The step records.
 #[derive(Debug, Clone)]
@@ -61,8 +64,13 @@ impl Steps {
         let path = self.shelf.path(&key.hex());
         let record = self.read(&path)?;
         // The time of the last use only decides what is collected first.
-        if let Ok(file) = fs::File::open(&path) {
-            drop(file.set_modified(SystemTime::now()));
+        let now = SystemTime::now();
+        let noted = fs::metadata(&path).and_then(|m| m.modified());
+        let is_recent = |t| now.duration_since(t).is_ok_and(|age| age < NOTED);
+        if !noted.is_ok_and(is_recent)
+            && let Ok(file) = fs::File::open(&path)
+        {
+            drop(file.set_modified(now));
         }
         Some(record)
     }
@@ -103,6 +111,32 @@ impl Steps {
 mod tests {
     use super::*;
     use crate::store::Store;
+
+    #[test]
+    fn the_last_use_is_noted_once_an_hour() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(&dir.path().join("store")).expect("open");
+        let session = store.session().expect("session");
+        let steps = session.cache().steps();
+        let key = Digest::of(b"key");
+        let record = CacheRecord {
+            diff_id: None,
+            size: 0,
+            chain: None,
+            created: "2026-01-01T00:00:00Z".into(),
+            name: "WORKDIR /".into(),
+        };
+        steps.put(&key, &record).expect("put");
+        let path = steps.list()[0].path.clone();
+        let now = SystemTime::now();
+        for (age, noted) in [(60, false), (2 * 3600, true)] {
+            let then = now - Duration::from_secs(age);
+            let file = fs::File::open(&path).expect("open");
+            file.set_modified(then).expect("set time");
+            assert_eq!(steps.get(&key).as_ref(), Some(&record));
+            assert_eq!(steps.list()[0].used != then, noted, "{age}");
+        }
+    }
 
     #[test]
     fn a_record_counts_while_its_layer_is_here() {

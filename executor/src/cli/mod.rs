@@ -82,7 +82,8 @@ const GROUPS: [(&str, &[&str]); 4] = [
     arg_required_else_help = true,
     disable_help_subcommand = true,
     subcommand_value_name = "COMMAND",
-    max_term_width = 100
+    max_term_width = 100,
+    args_override_self = true
 )]
 struct Cli {
     #[command(flatten)]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -15,7 +15,10 @@ use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{Digest, HashingReader};
 use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::tar_write::TarWriter;
+use crate::output::assemble::LayerBlob;
 use crate::output::destination::{Destination, write_file};
+
+const BUFFER: usize = 256 * 1024;
 
 /// A place for named files.
 #[derive(Debug)]
@@ -57,15 +60,13 @@ impl Sink {
         }
     }
 
-    /// Adds a blob's file and checks its digest on the way.
-    pub fn copy(&mut self, name: &str, source: &Path, digest: &Digest, size: u64) -> Result<()> {
+    /// Adds a layer's blob and checks its digest on the way, unless that was done already.
+    pub fn copy(&mut self, name: &str, layer: &LayerBlob) -> Result<()> {
         self.parents(name)?;
-        let file = File::open(source).op_path("open", source)?;
-        let mut reader = HashingReader::new(file);
+        let size = layer.descriptor.size;
         match self {
             Self::Tar { tar, .. } => {
-                tar.append_reader(&entry(name, size), &mut reader)?;
-                check(digest, &reader.finish().1)
+                read(layer, |data| tar.append_reader(&entry(name, size), data))
             }
             Self::Dir(dir) => {
                 let target = dir.join(name);
@@ -73,8 +74,12 @@ impl Sink {
                     return Ok(());
                 }
                 let mut out = aside(&target)?;
-                std::io::copy(&mut reader.by_ref(), out.as_file_mut()).op_path("write", &target)?;
-                check(digest, &reader.finish().1)?;
+                read(layer, |data| {
+                    let mut out = BufWriter::with_capacity(BUFFER, out.as_file_mut());
+                    std::io::copy(data, &mut out)
+                        .and_then(|_| out.flush())
+                        .op_path("write", &target)
+                })?;
                 out.persist(&target)
                     .map_err(|e| e.error)
                     .op_path("write", &target)?;
@@ -115,6 +120,17 @@ fn entry(name: &str, size: u64) -> Entry {
         size,
         ..Entry::new(name, EntryKind::File, 0o644)
     }
+}
+
+/// Lets `write` read a layer's bytes, and checks their digest unless it is known to be right.
+fn read(layer: &LayerBlob, write: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<()> {
+    let mut file = File::open(&layer.path).op_path("open", &layer.path)?;
+    if layer.hashed {
+        return write(&mut file);
+    }
+    let mut reader = HashingReader::new(file);
+    write(&mut reader)?;
+    check(&layer.descriptor.digest, &reader.finish().1)
 }
 
 fn aside(target: &Path) -> Result<NamedTempFile> {

@@ -21,6 +21,8 @@ pub struct LayerBlob {
     pub descriptor: Descriptor,
     /// The blob's file.
     pub path: PathBuf,
+    /// Whether its bytes are known to have the digest.
+    pub hashed: bool,
 }
 
 /// All that a registry or an archive needs of an image.
@@ -129,6 +131,7 @@ fn plan(
         .map(|descriptor| match blobs.size(&descriptor.digest) {
             Some(size) if size == descriptor.size => Ok(LayerBlob {
                 path: blobs.path(&descriptor.digest),
+                hashed: blobs.has_written(&descriptor.digest),
                 descriptor,
             }),
             found => Err(missing(&descriptor, found)),

@@ -16,7 +16,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, media_type};
 use crate::image::reference::Reference;
 use crate::output::archive::Sink;
-use crate::output::assemble::PushPlan;
+use crate::output::assemble::{LayerBlob, PushPlan};
 use crate::output::options::ArchiveFormat;
 
 /// Annotation with an image's tag (OCI image-spec, "annotations").
@@ -59,15 +59,14 @@ pub fn write(exports: &[Export], format: ArchiveFormat, mut sink: Sink) -> Resul
         blobs.insert(plan.manifest.digest, Source::Bytes(&plan.manifest_bytes));
         blobs.insert(plan.config.digest, Source::Bytes(&plan.config_bytes));
         for layer in &plan.layers {
-            let size = layer.descriptor.size;
-            blobs.insert(layer.descriptor.digest, Source::File(&layer.path, size));
+            blobs.insert(layer.descriptor.digest, Source::Layer(layer));
         }
     }
     for (digest, source) in &blobs {
         let name = blob_name(digest);
         match source {
             Source::Bytes(bytes) => sink.put(&name, bytes)?,
-            Source::File(path, size) => sink.copy(&name, path, digest, *size)?,
+            Source::Layer(layer) => sink.copy(&name, layer)?,
         }
     }
     let mut index = index(exports);
@@ -86,7 +85,7 @@ pub fn write(exports: &[Export], format: ArchiveFormat, mut sink: Sink) -> Resul
 
 enum Source<'a> {
     Bytes(&'a [u8]),
-    File(&'a Path, u64),
+    Layer(&'a LayerBlob),
 }
 
 fn blob_name(digest: &Digest) -> String {
@@ -338,6 +337,7 @@ mod tests {
     fn a_corrupt_or_missing_blob_leaves_no_archive() {
         let (dir, session) = fixture::session();
         let image = fixture::image(&session, &["a"], &["app:1"]);
+        let session = session.store().session().expect("a later session");
         let plan = verbatim(&session, &image).expect("plan");
         let blob = plan.layers[0].path.clone();
         let mut bytes = fs::read(&blob).expect("read");

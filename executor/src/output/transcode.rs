@@ -2,7 +2,7 @@
 //!
 //! Responsible for making a layer's compressed (or decompressed) blob once and finding it again.
 //! Must not change a layer's content: the uncompressed bytes are checked against the diff id on
-//! the way. Invariant: what [`layers`] returns is in the store.
+//! the way, unless this process has just written them. Invariant: what [`layers`] returns is in the store.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, ResultExt};
-use crate::image::digest::{DiffId, HashingReader};
+use crate::image::digest::{DiffId, Digest, HashingReader};
 use crate::image::manifest::{Descriptor, media_type};
 use crate::layer::compress::{Compression, Encoder, Format, decoder};
 use crate::progress::event::Vertex;
 use crate::store::lock::Session;
 
-const CHUNK: usize = 128 * 1024;
+const CHUNK: usize = 512 * 1024;
 
 /// What watches and may stop the work.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +132,12 @@ fn make(
     let format = format_of(&source.media_type).unwrap_or(Format::None);
     let input =
         decoder(blobs.open(&source.digest)?, format).map_err(|e| Error::new(what()).source(e))?;
-    let mut input = HashingReader::new(input);
+    let known = diff_id.0 == source.digest && blobs.has_written(&source.digest);
+    let mut input = if known {
+        Input::Known(input)
+    } else {
+        Input::Hashed(HashingReader::new(input))
+    };
     let mut out = Encoder::new(blobs.writer()?, compression, threads).op("start compression")?;
     let id = format!("compressing {}", short(diff_id));
     let total = (format == Format::None).then_some(source.size);
@@ -152,8 +157,9 @@ fn make(
             vertex.status(&id, count, total, false);
         }
     }
-    let (_, digest, _) = input.finish();
-    if digest != diff_id.0 {
+    if let Some(digest) = input.digest()
+        && digest != diff_id.0
+    {
         return Err(Error::new(format!(
             "layer {} is corrupt in the store: its content is {digest}, not {diff_id}",
             source.digest
@@ -178,6 +184,32 @@ fn make(
             .put(diff_id, &label(compression), &descriptor)?;
     }
     Ok(descriptor)
+}
+
+/// A layer's uncompressed bytes.
+enum Input<R> {
+    /// Their digest is known to be right.
+    Known(R),
+    Hashed(HashingReader<R>),
+}
+
+impl<R: Read> Input<R> {
+    /// Returns the digest of what was read, unless it is known already.
+    fn digest(self) -> Option<Digest> {
+        match self {
+            Self::Known(_) => None,
+            Self::Hashed(reader) => Some(reader.finish().1),
+        }
+    }
+}
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Known(reader) => reader.read(buf),
+            Self::Hashed(reader) => reader.read(buf),
+        }
+    }
 }
 
 fn short(diff_id: DiffId) -> String {
@@ -250,6 +282,7 @@ mod tests {
     fn a_corrupt_layer_is_noticed_and_nothing_is_stored() {
         let (_dir, session) = session();
         let (descriptor, id) = layer(&session, b"content");
+        let session = session.store().session().expect("a later session");
         std::fs::write(session.blobs().path(&id.0), b"changed").expect("write");
         let error =
             convert(&session, &[(descriptor, id)], Compression::GZIP, false).expect_err("corrupt");

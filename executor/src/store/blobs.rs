@@ -5,9 +5,11 @@
 //! the bytes mean. Invariant: a file under `blobs/sha256/` has the content that its name says. A
 //! power cut may take the name of a new blob away until [`Blobs::settle`] has returned.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
@@ -22,6 +24,8 @@ pub struct Blobs {
     dir: PathBuf,
     /// Where unfinished blobs go; `None` when these are for reading only.
     tmp: Option<PathBuf>,
+    /// Blobs that were written through this value or a clone of it.
+    written: Arc<Mutex<HashSet<Digest>>>,
 }
 
 /// A blob that is being written; dropped, it leaves nothing.
@@ -38,12 +42,17 @@ impl Blobs {
         Self {
             dir,
             tmp: Some(tmp),
+            written: Arc::default(),
         }
     }
 
     /// Takes the directory of the blobs, for reading.
     pub fn read_only(dir: PathBuf) -> Self {
-        Self { dir, tmp: None }
+        Self {
+            dir,
+            tmp: None,
+            written: Arc::default(),
+        }
     }
 
     /// Returns where a blob is or would be.
@@ -54,6 +63,16 @@ impl Blobs {
     /// Returns a blob's size in bytes, or `None` when it is not here.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         self.path(digest).metadata().ok().map(|m| m.len())
+    }
+
+    /// Tells whether a blob was written through this value or a clone of it, such as the
+    /// session's. Its bytes were hashed on their way here and need not be hashed again.
+    pub fn has_written(&self, digest: &Digest) -> bool {
+        self.lock_written().contains(digest)
+    }
+
+    fn lock_written(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a blob.
@@ -174,6 +193,7 @@ impl Blobs {
         file.persist(&target)
             .map_err(|e| e.error)
             .op_path("store blob", &target)?;
+        self.lock_written().insert(*digest);
         Ok(())
     }
 
@@ -242,6 +262,17 @@ mod tests {
         std::fs::create_dir(&tmp).expect("mkdir");
         let blobs = Blobs::new(blobs, tmp);
         (dir, blobs)
+    }
+
+    #[test]
+    fn what_was_written_here_is_known() {
+        let (dir, blobs) = blobs();
+        let other = Blobs::new(dir.path().join("blobs"), dir.path().join("tmp"));
+        let digest = other.put(b"hello").expect("put");
+        // Found, but not written: nobody has hashed these bytes here.
+        assert_eq!(blobs.put(b"hello").expect("put"), digest);
+        assert!(!blobs.has_written(&digest));
+        assert!(other.clone().has_written(&digest));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ResultExt};
 use crate::store::blobs::Blobs;
-use crate::store::{Remover, Store, lock_error, make_dir};
+use crate::store::{Remover, Store, lock_error, make_dir, removal};
 
 /// A private directory in `tmp/` that the kernel knows to be in use.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub struct Scratch {
 #[derive(Debug)]
 pub struct Session {
     store: Store,
+    blobs: Blobs,
     scratch: Scratch,
     /// Held for its shared lock.
     _shared: File,
@@ -92,13 +93,12 @@ impl Scratch {
         for entry in fs::read_dir(&self.dir).op_path("read", &self.dir)? {
             doomed.push(entry.op_path("read", &self.dir)?.path());
         }
-        doomed.sort();
-        // Most of it is the caller's own, and then no job is needed.
-        doomed.retain(|path| !remove_own(path));
-        if doomed.is_empty() {
+        // Often all of it is the caller's own, and then no job is needed.
+        let left: Vec<PathBuf> = removal::remove(&doomed).into_iter().map(|l| l.0).collect();
+        if left.is_empty() {
             return Ok(());
         }
-        remover(&doomed)
+        remover(&left)
     }
 }
 
@@ -114,9 +114,12 @@ impl Session {
     pub(crate) fn start(store: &Store) -> Result<Self> {
         let (path, shared) = open_lock(store)?;
         shared.lock_shared().map_err(|e| lock_error(&path, e))?;
+        let scratch = Scratch::new(store)?;
+        let blobs = store.root().join("blobs/sha256");
         Ok(Self {
             store: store.clone(),
-            scratch: Scratch::new(store)?,
+            blobs: Blobs::new(blobs, scratch.dir.clone()),
+            scratch,
             _shared: shared,
         })
     }
@@ -133,10 +136,7 @@ impl Session {
 
     /// Returns the blobs for reading and writing.
     pub fn blobs(&self) -> Blobs {
-        Blobs::new(
-            self.store.root().join("blobs/sha256"),
-            self.scratch.dir.clone(),
-        )
+        self.blobs.clone()
     }
 
     /// Returns the cache for reading and writing.
@@ -244,15 +244,6 @@ fn is_linked(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
-    }
-}
-
-/// Removes a file or a tree when all of it is the caller's; tells whether it is gone.
-fn remove_own(path: &Path) -> bool {
-    match fs::symlink_metadata(path) {
-        Ok(m) if m.is_dir() => fs::remove_dir_all(path).is_ok(),
-        Ok(_) => fs::remove_file(path).is_ok(),
-        Err(e) => e.kind() == io::ErrorKind::NotFound,
     }
 }
 

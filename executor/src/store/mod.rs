@@ -26,6 +26,7 @@ pub mod import;
 mod index;
 pub mod lock;
 pub mod record;
+pub(crate) mod removal;
 pub mod snapshots;
 pub(crate) mod steady;
 pub mod usage;

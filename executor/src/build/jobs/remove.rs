@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, Result};
+use crate::store::removal;
 
 /// Remove these trees of the store; one that is not there is no error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,11 +18,8 @@ pub struct RemoveTask {
 }
 
 pub(super) fn remove(task: &RemoveTask) -> Result<()> {
-    for path in &task.paths {
-        match std::fs::remove_dir_all(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.op_path("remove", path)?,
-        }
+    match removal::remove(&task.paths).into_iter().next() {
+        Some((path, error)) => Err(Error::new("remove").path(path).source(error)),
+        None => Ok(()),
     }
-    Ok(())
 }
