@@ -52,6 +52,21 @@ for_users! {
         support::progress::assert_all_cached(&world.build([]).ok().stderr, 1);
     }
 
+    /// One Ctrl-C is enough while a context is waited for that never comes.
+    fn interrupted_while_reading(world) as [subids, plain] {
+        let script = "mkfifo never && exec 3<>never && exec \"$@\" <&3";
+        let mut build = world
+            .command("sh")
+            .args(["-c", script, "sh"])
+            .arg(support::scratch::sandcrab())
+            .args(["build", "--progress=plain", "-"])
+            .spawn();
+        build.wait_for("load build definition");
+        build.signal(Signal::INT);
+        build.wait().exits(130).says(&["interrupted"]);
+        support::store::assert_clean(&world.store());
+    }
+
     /// Killed at twenty moments: no process stays, the next build succeeds, `prune` takes the rest.
     fn killed(world) as [root, subids, plain] {
         let base = base!(world, Busybox);

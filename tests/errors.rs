@@ -137,6 +137,43 @@ for_users! {
         assert_store_clean(world);
     }
 
+    /// A file of the context that the user may not read: which, and not that it changed.
+    fn unreadable_file(world) as [subids, plain] {
+        world.write("ctx/locked", "");
+        world.set_mode("ctx/locked", 0o000);
+        world.dockerfile("FROM scratch\nCOPY . /\n");
+        let output = world.build([]).run().exits(1);
+        output
+            .says(&["`locked`", "permission denied", ".dockerignore", "COPY . /"])
+            .never_says(&["changed"]);
+        world.write("ctx/.dockerignore", "locked\n");
+        world.build([]).ok();
+        assert_store_clean(world);
+    }
+
+    /// A damaged blob is named when it is unpacked, and comes again when it was removed.
+    fn damaged_store(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.sandcrab(["pull", &base]).ok();
+        let blobs = std::fs::read_dir(world.store().join("blobs/sha256")).unwrap();
+        let layer = blobs.map(|blob| blob.unwrap().path()).max_by_key(|path| {
+            std::fs::metadata(path).unwrap().len()
+        });
+        let layer = layer.unwrap();
+        let mut bytes = std::fs::read(&layer).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&layer, &bytes).unwrap();
+        world.dockerfile(&format!("FROM {base}\nRUN true\n"));
+        let name = layer.file_name().unwrap().to_str().unwrap();
+        world.build([]).run().exits(1).says(&["corrupt in the store", name, "remove the file"]);
+        std::fs::remove_file(&layer).unwrap();
+        world.sandcrab(["run", "--pull=never", &base, "true"]).run().exits(1).says(&["layers"]);
+        world.sandcrab(["run", &base, "true"]).ok();
+        world.build([]).ok();
+        assert_store_clean(world);
+    }
+
     /// Files of other owners with a single id: which file, whose, and what would help.
     fn owners_without_ids(world) as [plain] {
         let base = base!(world, Owners);
@@ -185,7 +222,8 @@ for_users! {
         // COPY meets it in the executor.
         world.write("ctx/big", vec![7; 40_000_000]);
         world.dockerfile("FROM scratch\nCOPY big /\n");
-        world.build([]).env("SANDCRAB_ROOT", &store).run().exits(1).says(&["no space left"]);
+        let output = world.build([]).env("SANDCRAB_ROOT", &store).run().exits(1);
+        output.says(&["no space left", ">>> COPY big", "sandcrab prune"]);
         support::store::assert_clean(&store);
         world.dockerfile(&format!("FROM {base}\nRUN echo fits >/small\n"));
         let output = world.build([]).env("SANDCRAB_ROOT", &store).ok();

@@ -103,9 +103,12 @@ impl<'a> Images<'a> {
         Ok(loaded)
     }
 
-    /// Takes an image that was found in the store otherwise.
-    pub fn take(&self, image: Image) -> Result<Loaded> {
-        loaded(image)
+    /// Takes an image that was found in the store otherwise; `None` when it lacks layers.
+    pub fn take(&self, image: Image) -> Result<Option<Loaded>> {
+        if !self.is_complete(&image) {
+            return Ok(None);
+        }
+        loaded(image).map(Some)
     }
 
     /// Looks in the store.
@@ -113,31 +116,27 @@ impl<'a> Images<'a> {
         if self.policy == PullPolicy::Always && !is_local_only(reference) {
             return Ok(None);
         }
-        let image = match self.session.store().images().by_reference(reference) {
-            Ok(Some(image)) => image,
-            Ok(None) if self.policy == PullPolicy::Never => {
-                return Err(
-                    Error::new(format!("image `{reference}` is not in the store"))
-                        .kind(Kind::NotFound)
-                        .hint("leave out `--pull=never` to fetch it"),
-                );
-            }
-            Ok(None) => return Ok(None),
-            Err(error) => return Err(error),
+        let lack = match self.session.store().images().by_reference(reference)? {
+            None => "is not in the store".to_owned(),
+            Some(image) if !platform.accepts(&image.config.platform) => format!(
+                "in the store is for {}, not for {platform}",
+                image.config.platform
+            ),
+            Some(image) if !self.is_complete(&image) => "lacks layers in the store".to_owned(),
+            Some(image) => return loaded(image).map(Some),
         };
-        if !platform.accepts(&image.config.platform) {
-            return Ok(None);
+        if self.policy == PullPolicy::Never {
+            return Err(Error::new(format!("image `{reference}` {lack}"))
+                .kind(Kind::NotFound)
+                .hint("leave out `--pull=never` to fetch it"));
         }
+        Ok(None)
+    }
+
+    fn is_complete(&self, image: &Image) -> bool {
         let blobs = self.session.blobs();
-        let complete = image
-            .manifest
-            .layers
-            .iter()
-            .all(|l| blobs.size(&l.digest) == Some(l.size));
-        if !complete {
-            return Ok(None);
-        }
-        loaded(image).map(Some)
+        let mut layers = image.manifest.layers.iter();
+        layers.all(|l| blobs.size(&l.digest) == Some(l.size))
     }
 
     fn pull(

@@ -63,7 +63,11 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
 fn find(session: &Session, images: &Images<'_>, request: &Request) -> Result<Loaded> {
     if request.pull != PullPolicy::Always {
         match session.store().images().get(&request.image) {
-            Ok(image) => return images.take(image),
+            Ok(image) => {
+                if let Some(image) = images.take(image)? {
+                    return Ok(image);
+                }
+            }
             Err(e) if e.get_kind() == Kind::NotFound => {}
             Err(e) => return Err(e),
         }
