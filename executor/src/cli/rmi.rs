@@ -24,9 +24,9 @@ pub(super) struct Args {
 /// Runs the command; what was removed goes to `out`.
 ///
 /// # Errors
-/// The first one, after all images were tried.
+/// All that there were, in one, after all images were tried.
 pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
-    let mut failed: Option<Error> = None;
+    let mut failed = Vec::new();
     for text in &args.images {
         match store.images().remove(text, args.force) {
             Ok(removed) => {
@@ -40,12 +40,15 @@ pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()>
                 write(out, report.as_bytes())?;
             }
             Err(e) if args.force && e.get_kind() == Kind::NotFound => {}
-            Err(e) => {
-                failed.get_or_insert(e);
-            }
+            Err(e) => failed.push(e),
         }
     }
-    failed.map_or(Ok(()), Err)
+    let texts: Vec<String> = failed.iter().map(Error::chain).collect();
+    match failed.pop() {
+        None => Ok(()),
+        Some(only) if failed.is_empty() => Err(only),
+        Some(last) => Err(Error::new(texts.join("; ")).kind(last.get_kind())),
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +76,9 @@ mod tests {
         let wanted = format!("Untagged: app:1\nUntagged: app:2\nDeleted: {id}\n");
         assert_eq!(text, wanted);
         assert_eq!(result.expect_err("missing").get_kind(), Kind::NotFound);
+        let error = remove(store, &["this", "that"], false).1;
+        let error = error.expect_err("missing").to_string();
+        assert!(error.contains("this") && error.contains("that"), "{error}");
         remove(store, &["nothing"], true).1.expect("forced");
     }
 }
