@@ -150,6 +150,10 @@ impl Error {
         let first = StdError::source(self);
         std::iter::successors(first, |error| StdError::source(*error)).any(|error| {
             let code = if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                // An error that a writer has wrapped has no number any more.
+                if error.kind() == std::io::ErrorKind::StorageFull {
+                    return true;
+                }
                 error.raw_os_error()
             } else if let Some(errno) = error.downcast_ref::<Errno>() {
                 Some(errno.raw_os_error())

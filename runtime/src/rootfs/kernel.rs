@@ -32,7 +32,15 @@ const PROC_MASKED: [&str; 10] = [
 
 const PROC_READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-const SYS_MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
+/// The last three are mount points: a host's `/sys` comes with what is mounted on them, which a
+/// root without capabilities could still read.
+const SYS_MASKED: [&str; 5] = [
+    "firmware",
+    "devices/virtual/powercap",
+    "fs/bpf",
+    "kernel/debug",
+    "kernel/tracing",
+];
 
 /// Which `/sys` a container gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

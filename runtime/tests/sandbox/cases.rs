@@ -209,7 +209,13 @@ fn kernel_files_are_masked(b: &mut Bench) {
         let script = format!("[ ! -e {path} ] || [ $(cat {path} | wc -c) = 0 ]");
         assert_eq!(b.run(Spec::sh(&script)).code, 0, "{path}");
     }
-    for path in ["/proc/acpi", "/proc/scsi", "/sys/firmware"] {
+    for path in [
+        "/proc/acpi",
+        "/proc/scsi",
+        "/sys/firmware",
+        "/sys/kernel/debug",
+        "/sys/kernel/tracing",
+    ] {
         let script = format!("[ ! -e {path} ] || [ $(ls {path} | wc -l) = 0 ]");
         assert_eq!(b.run(Spec::sh(&script)).code, 0, "{path}");
     }
