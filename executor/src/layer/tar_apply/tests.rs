@@ -165,7 +165,7 @@ fn owners_that_do_not_exist_are_named() {
         .header(RawHeader::new("etc/shadow", b'0').put(116, b"0000052\0"))
         .end();
     for (identity, hint) in [
-        (Identity::Single, "no range of ids"),
+        (Identity::Single, "at least 65536 ids"),
         (Identity::Subids, "needs 43 ids"),
     ] {
         let error = apply(&tar[..], &root, &ApplyOptions::layer(ids, identity));
