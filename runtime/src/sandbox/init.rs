@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::{CapabilitySet, ThreadNameSpaceType};
@@ -42,7 +43,13 @@ impl Init {
         if nested {
             flags |= libc::CLONE_NEWUSER;
         }
-        let (wait, go) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
+        let (wait, go) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .op("create socket pair")?;
         let arguments = sys::find_arguments();
         // SAFETY: the child calls only `be_init`, which neither allocates nor locks.
         #[expect(unsafe_code, reason = "a clone site")]
@@ -101,8 +108,8 @@ impl Init {
         self.user.as_ref()
     }
 
-    /// Lets the process give up what it needed for being set up. From now on nothing may look
-    /// into it.
+    /// Lets the process give up what it needed for being set up, and waits until it has. From now
+    /// on nothing may look into it.
     pub(super) fn seal(&self) -> Result<()> {
         rustix::io::write(&self.go, &[1]).map(drop).op("seal init")
     }
@@ -178,7 +185,7 @@ fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
     // SAFETY: this process uses `go` no more; its own copy must not keep the pipe open.
     #[expect(unsafe_code, reason = "part of the clone site")]
     unsafe { sys::close_fd(go) }?;
-    // A parent that died before the line above has closed the pipe.
+    // A parent that died before the line above has closed its end.
     if rustix::io::retry_on_intr(|| rustix::io::read(wait, &mut [0]))? != 1 {
         return Err(Errno::PIPE);
     }
@@ -195,5 +202,5 @@ fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
             sys::close_fds(first, last)?;
         }
     }
-    Ok(())
+    rustix::io::write(wait, &[1]).map(drop)
 }
