@@ -50,7 +50,7 @@ pub fn add(
             copier.copy_match(&tree, from)?;
         }
     }
-    Ok(copier.finish())
+    copier.finish()
 }
 
 /// Tells whether a match is a file that ADD unpacks.

@@ -15,12 +15,14 @@
 //! - Hard links are kept among the files of one source. A socket becomes an empty file.
 //!
 //! Where BuildKit drops FIFOs of a context without a word, they are copied; where it keeps the
-//! time of the build as a directory's time, the source's is kept, so that equal contexts make
-//! equal layers; and several files to one file name are an error, not the last one.
+//! time of the build as a directory's time, a copied or made one has its source's and one that
+//! stood already keeps its own, so that equal contexts make equal layers; and several files to one
+//! file name are an error, not the last one.
 
 mod content;
 mod place;
 mod target;
+mod times;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +42,7 @@ use crate::image::digest::Digest;
 use crate::layer::tar_apply::{self, ApplyOptions};
 
 use content::Transfer;
+use times::DirTimes;
 
 /// How many warnings one copy reports.
 const MAX_WARNINGS: usize = 16;
@@ -114,7 +117,7 @@ pub fn copy(
     for from in &matches {
         copier.copy_match(&tree, from)?;
     }
-    Ok(copier.finish())
+    copier.finish()
 }
 
 impl CopyRequest {
@@ -139,6 +142,7 @@ pub(super) struct Copier<'a> {
     transfer: Transfer,
     /// Where files with several links went first, in one match.
     links: HashMap<(u64, u64), PathBuf>,
+    times: DirTimes,
     stamp: Stamp,
     stats: CopyStats,
 }
@@ -170,6 +174,7 @@ impl<'a> Copier<'a> {
             owner: None,
             transfer: Transfer::new(),
             links: HashMap::new(),
+            times: DirTimes::default(),
             stamp: Stamp::new(),
             stats: CopyStats {
                 files: 0,
@@ -194,6 +199,7 @@ impl<'a> Copier<'a> {
         node: &Node<'_>,
     ) -> Result<()> {
         let path = self.make_dirs(Path::new(&self.request.dest))?;
+        self.times.made_for(node.stat);
         let options = ApplyOptions {
             owner: self.named,
             ..ApplyOptions::archive(self.ids, self.identity, &path)
@@ -217,11 +223,12 @@ impl<'a> Copier<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> CopyStats {
-        CopyStats {
+    pub(super) fn finish(self) -> Result<CopyStats> {
+        self.times.apply(self.dest)?;
+        Ok(CopyStats {
             stamp: self.stamp.finish(),
             ..self.stats
-        }
+        })
     }
 
     /// Refuses to write several files over each other.
@@ -246,6 +253,14 @@ impl<'a> Copier<'a> {
         self.links.clear();
         self.stamp.start(from);
         let path = self.prepare(from)?;
+        let filled = if from.is_dir() {
+            Some(path.as_path())
+        } else {
+            path.parent()
+        };
+        self.times
+            .note(self.dest, filled.unwrap_or_else(|| Path::new("/")))?;
+        self.times.made_for(&from.stat);
         let mut open: Vec<OpenDir> = Vec::new();
         tree.walk(from, &mut |step| match step {
             Step::Enter(node) => {
@@ -323,6 +338,7 @@ impl<'a> Copier<'a> {
             Some(owner) => owner,
             None => self.to_executor(0, 0, &path)?,
         };
+        self.times.note(self.dest, &path)?;
         let mut made = 0;
         self.dest
             .make_dirs(&path, Mode::from_raw_mode(0o755), &mut |fd| {

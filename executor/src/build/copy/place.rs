@@ -9,12 +9,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use runtime::identity::Identity;
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::Copier;
+use super::times::modification;
 use crate::context::digest::FileKey;
 use crate::context::ignore::bytes_path;
 use crate::context::walk::{Node, changed};
@@ -219,7 +218,7 @@ impl Copier<'_> {
         rustix::fs::fchmod(to, self.mode_of(node.stat))
             .op_path("change the permissions of", path)?;
         self.write_attributes(to, node, &last);
-        rustix::fs::futimens(to, &times(node.stat)).op_path("set the time of", path)
+        rustix::fs::futimens(to, &modification(node.stat)).op_path("set the time of", path)
     }
 
     /// Writes attributes; those that the destination can't store are only warned about, as in
@@ -254,7 +253,7 @@ impl Copier<'_> {
             rustix::fs::chmodat(dir, name, self.mode_of(node.stat), AtFlags::empty())
                 .op_path("change the permissions of", path)?;
         }
-        rustix::fs::utimensat(dir, name, &times(node.stat), nofollow)
+        rustix::fs::utimensat(dir, name, &modification(node.stat), nofollow)
             .op_path("set the time of", path)
     }
 }
@@ -262,17 +261,4 @@ impl Copier<'_> {
 fn create(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).op_path("create", path)
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: stat.st_mtime_nsec.cast_signed(),
-        },
-    }
 }

@@ -369,6 +369,36 @@ fn links_holes_times_and_special_files_are_kept() {
 }
 
 #[test]
+fn directories_made_or_filled_do_not_tell_the_time_of_the_copy() {
+    let trees = Trees::new();
+    let (from, to) = (trees.source.path(), trees.dest.path());
+    make(from, &["755 d/", "644 d/one=1", "644 two=2"]);
+    make(to, &["755 old/"]);
+    let time = |secs| std::time::UNIX_EPOCH + std::time::Duration::from_secs(secs);
+    for (root, name, secs) in [(from, "d", 1000), (from, "two", 2000), (to, "old", 3000)] {
+        let file = fs::File::open(root.join(name)).expect("open");
+        file.set_modified(time(secs)).expect("set time");
+    }
+    for (source, dest) in [
+        ("d", "/old"),
+        ("two", "/old"),
+        ("d", "/new/x"),
+        ("two", "/old/y/z"),
+    ] {
+        trees.copy(&[source], dest).expect(dest);
+    }
+    for (name, secs) in [
+        ("old", 3000),
+        ("new", 1000),
+        ("new/x", 1000),
+        ("old/y", 2000),
+    ] {
+        let meta = to.join(name).metadata().expect(name);
+        assert_eq!(meta.modified().expect("time"), time(secs), "{name}");
+    }
+}
+
+#[test]
 fn attributes_come_along() {
     let trees = Trees::new();
     make(trees.source.path(), &["444 f=F", "755 d/", "755 d/sub/"]);
