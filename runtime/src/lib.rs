@@ -15,6 +15,7 @@ pub mod sandbox;
 pub mod seccomp;
 pub mod signals;
 pub mod spawner;
+pub mod spec;
 #[allow(unsafe_code, reason = "the one place for raw system calls")]
 mod sys;
 
