@@ -10,6 +10,7 @@ pub mod error;
 pub mod features;
 pub mod identity;
 pub mod path;
+pub mod rlimits;
 pub mod rootfs;
 pub mod sandbox;
 pub mod seccomp;
@@ -18,5 +19,6 @@ pub mod spawner;
 pub mod spec;
 #[allow(unsafe_code, reason = "the one place for raw system calls")]
 mod sys;
+pub mod validate;
 
 pub use error::{Error, Result};
