@@ -17,6 +17,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod spawner;
 pub mod spec;
+pub mod state;
 #[allow(unsafe_code, reason = "the one place for raw system calls")]
 mod sys;
 pub mod validate;
