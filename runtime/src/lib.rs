@@ -8,6 +8,7 @@
 pub mod caps;
 pub mod error;
 pub mod features;
+pub mod hooks;
 pub mod identity;
 pub mod path;
 pub mod rlimits;

@@ -3,6 +3,8 @@
 //! Responsible for every `unsafe` block of the crate. Must hold no policy. Invariant: functions
 //! documented as usable in a forked child neither allocate nor lock.
 
+mod spawn;
+
 use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -10,6 +12,8 @@ use std::ptr;
 use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
+
+pub(crate) use spawn::spawn;
 
 /// Which side of a fork this is.
 pub(crate) enum Fork {
