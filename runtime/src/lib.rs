@@ -10,7 +10,9 @@ pub mod error;
 pub mod features;
 pub mod hooks;
 pub mod identity;
+pub mod labels;
 pub mod path;
+pub mod procfs;
 pub mod rlimits;
 pub mod rootfs;
 pub mod sandbox;
@@ -21,6 +23,7 @@ pub mod spec;
 pub mod state;
 #[allow(unsafe_code, reason = "the one place for raw system calls")]
 mod sys;
+pub mod sysctl;
 pub mod validate;
 
 pub use error::{Error, Result};
