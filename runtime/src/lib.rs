@@ -16,6 +16,7 @@ pub mod procfs;
 pub mod rlimits;
 pub mod rootfs;
 pub mod sandbox;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
 pub mod spawner;

@@ -3,6 +3,7 @@
 //! Responsible for every `unsafe` block of the crate. Must hold no policy. Invariant: functions
 //! documented as usable in a forked child neither allocate nor lock.
 
+mod scheduling;
 mod spawn;
 
 use std::ffi::{CStr, c_char, c_int, c_ulong};
@@ -13,6 +14,9 @@ use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 
+pub(crate) use scheduling::{
+    SchedulerAttributes, set_io_priority, set_memory_policy, set_personality, set_scheduler,
+};
 pub(crate) use spawn::spawn;
 
 /// Which side of a fork this is.
