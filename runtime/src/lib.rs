@@ -25,6 +25,7 @@ pub mod state;
 #[allow(unsafe_code, reason = "the one place for raw system calls")]
 mod sys;
 pub mod sysctl;
+pub mod tty;
 pub mod validate;
 
 pub use error::{Error, Result};
