@@ -1,16 +1,11 @@
 //! `sandcrab-oci`: the OCI command line over the runtime.
 //!
-//! The place is kept, so that the workspace's shape is fixed; every call is refused by name until
-//! the verbs are there.
+//! One thread, nothing of the builder, and nothing done before the words are read.
 
-use std::io::Write;
+mod cli;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A closed standard error changes nothing about the refusal.
-    drop(writeln!(
-        std::io::stderr(),
-        "error: sandcrab-oci has no commands yet\nhint: `sandcrab` builds and runs images"
-    ));
-    ExitCode::FAILURE
+    cli::main(std::env::args_os())
 }
