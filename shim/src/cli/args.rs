@@ -290,10 +290,8 @@ impl Matches {
     /// # Errors
     /// It is no UTF-8.
     pub(crate) fn argument(&self, index: usize) -> Result<&str> {
-        let word = self
-            .arguments
-            .get(index)
-            .map_or(OsStr::new(""), OsString::as_os_str);
+        let word = self.arguments.get(index).map(OsString::as_os_str);
+        let word = word.unwrap_or_default();
         word.to_str()
             .ok_or_else(|| Error::new(format!("argument {word:?} is not UTF-8")))
     }
