@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod caps;
+pub mod cgroup;
 pub mod error;
 pub mod features;
 pub mod hooks;

@@ -3,6 +3,7 @@
 //! Responsible for every `unsafe` block of the crate. Must hold no policy. Invariant: functions
 //! documented as usable in a forked child neither allocate nor lock.
 
+mod bpf;
 mod scheduling;
 mod spawn;
 
@@ -14,6 +15,10 @@ use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 
+pub(crate) use bpf::{
+    attach_device_program, detach_device_program, device_programs, load_device_program,
+    program_by_id,
+};
 pub(crate) use scheduling::{
     SchedulerAttributes, set_io_priority, set_memory_policy, set_personality, set_scheduler,
 };

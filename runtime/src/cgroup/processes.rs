@@ -1,0 +1,194 @@
+//! The processes of a group.
+//!
+//! Responsible for adding, listing and signalling them. Must not know limits. Invariant: a signal
+//! goes to processes of the group only, as far as the kernel lets one say so.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+use super::files::Directory;
+use super::{Group, Place};
+use crate::error::{Error, Result, ResultExt};
+use crate::sys;
+
+/// The file that lists and takes processes.
+const PROCS: &str = "cgroup.procs";
+
+impl Group {
+    /// Moves a process into the group, in every hierarchy.
+    ///
+    /// The first move after a while takes the kernel milliseconds (a grace period), which may pass
+    /// while the process works on something else.
+    ///
+    /// # Errors
+    /// Those of writing `cgroup.procs`.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        self.unified.iter().try_for_each(|p| add_to(p, pid))?;
+        self.add_to_legacy(pid)
+    }
+
+    /// Moves a process that was cloned into the version 2 group into the others too.
+    ///
+    /// # Errors
+    /// As [`Group::add`].
+    pub fn add_to_legacy(&self, pid: i32) -> Result<()> {
+        self.legacy.iter().try_for_each(|p| add_to(p, pid))
+    }
+
+    /// Lists the processes of the group and of those below it. A group that is gone has none.
+    ///
+    /// # Errors
+    /// Those of reading `cgroup.procs`.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let Some(place) = self.tracking() else {
+            return Ok(Vec::new());
+        };
+        let mut pids = BTreeSet::new();
+        if let Some(directory) = place.open_existing()? {
+            collect(&directory, &mut pids)?;
+        }
+        Ok(pids.into_iter().collect())
+    }
+
+    /// Sends a signal to every process of the group. Says nothing when there are none.
+    ///
+    /// # Errors
+    /// A process may not be signalled, or `SIGKILL` does not empty the group.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL && self.kill_at_once()? {
+            return Ok(());
+        }
+        // Frozen processes don't fork away from the list. Not every host has a freezer.
+        let frozen = self.is_frozen().unwrap_or(false);
+        let froze = !frozen && self.freeze().is_ok();
+        let sent = self.signal_each(signal);
+        // A killed process of a version 1 freezer ends only when it is thawed.
+        if froze || (frozen && signal == libc::SIGKILL) {
+            self.thaw()?;
+        }
+        sent?;
+        if signal != libc::SIGKILL {
+            return Ok(());
+        }
+        // Without a freezer some may have been missed.
+        for _ in 0..100 {
+            if !self.signal_each(signal)? {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Err(Error::new("kill all processes of the control group")
+            .cause("some do not end".to_owned()))
+    }
+
+    /// Kills with one write, Linux 5.14. Says whether that was possible.
+    fn kill_at_once(&self) -> Result<bool> {
+        let Some(place) = &self.unified else {
+            return Ok(false);
+        };
+        let Some(directory) = place.open_existing()? else {
+            return Ok(true);
+        };
+        match directory.write("cgroup.kill", "1") {
+            Ok(()) => {
+                // A freezer of version 1 would keep the dying where they are.
+                if self.legacy_place("freezer").is_some() && self.is_frozen().unwrap_or(false) {
+                    self.thaw()?;
+                }
+                Ok(true)
+            }
+            Err(Errno::NOENT | Errno::OPNOTSUPP) => Ok(false),
+            Err(e) => Err(e).op_path("write", directory.file("cgroup.kill")),
+        }
+    }
+
+    /// Signals each process; says whether there was one that has not ended.
+    fn signal_each(&self, signal: i32) -> Result<bool> {
+        let mut any = false;
+        for pid in self.pids()? {
+            let Some(pid) = Pid::from_raw(pid) else {
+                continue;
+            };
+            let fd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(fd) => fd,
+                Err(Errno::SRCH) => continue,
+                Err(e) => return Err(e).op("open process of the control group"),
+            };
+            // The number may have been given to another process before it was opened.
+            if !self.pids()?.contains(&pid.as_raw_nonzero().get()) {
+                continue;
+            }
+            match sys::pidfd_signal(std::os::fd::AsFd::as_fd(&fd), signal) {
+                Ok(()) => any = true,
+                Err(Errno::SRCH) => {}
+                Err(e) => return Err(e).op("signal process of the control group"),
+            }
+        }
+        Ok(any)
+    }
+
+    /// The hierarchy whose list of processes counts.
+    fn tracking(&self) -> Option<&Place> {
+        self.unified.as_ref().or_else(|| {
+            self.legacy_place("name=systemd")
+                .or_else(|| self.legacy_place("pids"))
+                .or_else(|| self.legacy.first())
+        })
+    }
+}
+
+fn add_to(place: &Place, pid: i32) -> Result<()> {
+    let directory = place.open()?;
+    directory
+        .write(PROCS, &pid.to_string())
+        .op_path("add process to control group", directory.path())
+}
+
+fn collect(directory: &Directory, pids: &mut BTreeSet<i32>) -> Result<()> {
+    match directory.read(PROCS) {
+        // 0 stands for a process that this pid namespace doesn't see.
+        Ok(text) => pids.extend(
+            text.lines()
+                .filter_map(|l| l.trim().parse::<i32>().ok())
+                .filter(|p| *p > 0),
+        ),
+        // The group is being removed, or is threaded and so has no list of its own.
+        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
+        Err(e) => return Err(e).op_path("read", directory.file(PROCS)),
+    }
+    for name in directory.children().unwrap_or_default() {
+        match directory.child(&name) {
+            Ok(child) => collect(&child, pids)?,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(e).op_path("open control group", directory.file(&name)),
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a group that was there before and is in use: its processes would get this container's
+/// limits, and be killed with it.
+pub(super) fn check_unused(group: &Group) -> Result<()> {
+    for place in group.unified.iter().chain(&group.legacy) {
+        let directory = place.open()?;
+        let mut pids = BTreeSet::new();
+        collect(&directory, &mut pids)?;
+        if !pids.is_empty() {
+            return Err(Error::new(format!(
+                "container's cgroup is not empty: {} process(es) found in",
+                pids.len()
+            ))
+            .path(directory.path())
+            .hint("choose another linux.cgroupsPath, or leave it out"));
+        }
+        let frozen = directory.read("cgroup.freeze").unwrap_or_default();
+        if frozen.trim() == "1" {
+            return Err(Error::new("container's cgroup unexpectedly frozen").path(directory.path()));
+        }
+    }
+    Ok(())
+}

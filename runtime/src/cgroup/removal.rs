@@ -1,0 +1,83 @@
+//! Removing a group.
+//!
+//! Responsible for the group and those below it, in every hierarchy. Must not kill anything.
+//! Invariant: a group that is gone already is no error, and only groups are removed.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::io::{Errno, Result as IoResult};
+
+use super::files::Directory;
+use super::{Group, Place};
+use crate::error::{Result, ResultExt};
+
+impl Group {
+    /// Removes the group in every hierarchy, with the groups below it. Its processes must have
+    /// been killed; the kernel needs a moment to let go of them.
+    ///
+    /// # Errors
+    /// A process is left in it. What can be removed is removed all the same.
+    pub fn remove(&self) -> Result<()> {
+        let mut result = Ok(());
+        for place in self.unified.iter().chain(&self.legacy) {
+            let removed = remove_place(place);
+            result = result.and(removed);
+        }
+        result
+    }
+}
+
+fn remove_place(place: &Place) -> Result<()> {
+    let shown = super::files::below(&place.mount, &place.path);
+    let (Some(parent), Some(name)) = (
+        place.path.parent(),
+        place.path.file_name().and_then(|n| n.to_str()),
+    ) else {
+        return Ok(());
+    };
+    let parent = match Directory::open(&place.mount, parent) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(e).op_path("open control group", shown),
+    };
+    remove_below(&parent, name).op_path("remove control group", shown)
+}
+
+/// Removes the group below of this name, waiting a little for processes that are about to go.
+pub(super) fn remove_below(parent: &Directory, name: &str) -> IoResult<()> {
+    // Almost always the last process has gone by now or goes within a millisecond; two seconds in
+    // all are what a process may need that is stuck in a slow device.
+    let mut pause = Duration::from_micros(200);
+    for _ in 0..13 {
+        match remove_tree(parent, name) {
+            Err(Errno::BUSY) => sleep(pause),
+            other => return other,
+        }
+        pause *= 2;
+    }
+    remove_tree(parent, name)
+}
+
+fn remove_tree(parent: &Directory, name: &str) -> IoResult<()> {
+    match parent.remove_child(name) {
+        Err(Errno::NOENT) => return Ok(()),
+        // Busy with processes or with groups below, the kernel doesn't say which; a directory that
+        // stands in for cgroupfs says the latter in its own way.
+        Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+        other => return other,
+    }
+    match parent.child(name) {
+        Ok(directory) => {
+            for child in directory.children()? {
+                remove_tree(&directory, &child)?;
+            }
+        }
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(e),
+    }
+    match parent.remove_child(name) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
