@@ -10,7 +10,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Id, ProcessId, timestamp};
+use super::{Dir, Id, ProcessId, timestamp};
+use crate::cgroup::Group;
 use crate::error::{Error, Result};
 
 /// The format's version; the next one is for a change that this code can't read.
@@ -42,6 +43,9 @@ pub struct Record {
     /// Whether the first process is set up and waits for `start`, or was started.
     #[serde(default)]
     pub ready: bool,
+    /// The container's control group.
+    #[serde(default)]
+    pub cgroup: Group,
 }
 
 /// State of a container (runtime.md, "State"), with runc's `paused`.
@@ -90,6 +94,7 @@ impl Record {
             creator: ProcessId::of(rustix::process::getpid().as_raw_pid())?,
             init: None,
             ready: false,
+            cgroup: Group::default(),
         })
     }
 
@@ -108,13 +113,15 @@ impl Record {
         serde_json::from_slice(bytes).map_err(error)
     }
 
-    /// Says what state the container is in. `waits` is whether its `start` is still to come
-    /// ([`super::Dir::awaits_start`]), `frozen` what its control group says; each is asked only
-    /// where it matters.
+    /// Says what state the container in this directory is in.
     ///
     /// # Errors
-    /// `/proc` can't be read, or those of `waits` and `frozen`.
-    pub fn status(
+    /// `/proc`, the directory or the control group can't be read.
+    pub fn status(&self, dir: &Dir) -> Result<Status> {
+        self.status_if(|| dir.awaits_start(), || self.cgroup.is_frozen())
+    }
+
+    fn status_if(
         &self,
         waits: impl FnOnce() -> Result<bool>,
         frozen: impl FnOnce() -> Result<bool>,
@@ -161,7 +168,9 @@ pub(super) mod tests {
     }
 
     fn status(record: &Record, waits: bool, frozen: bool) -> Status {
-        record.status(|| Ok(waits), || Ok(frozen)).expect("status")
+        record
+            .status_if(|| Ok(waits), || Ok(frozen))
+            .expect("status")
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// `/proc` or the container's control group can't be read.
     pub(crate) fn status_of(&self, record: &Record, dir: &Dir) -> Result<Status> {
-        record.status(|| dir.awaits_start(), || Ok(false))
+        record.status(dir)
     }
 
     /// Finds the container that the first argument names.

@@ -9,12 +9,17 @@
 mod args;
 mod checkpoint;
 mod context;
+mod create;
+mod exec;
 mod help;
 mod list;
 mod log;
 mod output;
+mod ps;
+mod signal;
 mod spec;
 mod state;
+mod update;
 mod verb;
 
 use std::ffi::{OsStr, OsString};
