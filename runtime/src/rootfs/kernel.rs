@@ -7,14 +7,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd,
     fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::mount;
+use super::protect::Masks;
+use super::{mount, protect};
 use crate::error::{Error, Result, ResultExt};
 
 const PROC_MASKED: [&str; 10] = [
@@ -92,7 +93,7 @@ pub(crate) fn mount_proc(
         protect(tree.as_fd(), path)?;
     }
     for path in PROC_MASKED {
-        masks.hide(tree.as_fd(), path)?;
+        hide(tree.as_fd(), path, masks)?;
     }
     Ok(())
 }
@@ -110,7 +111,7 @@ pub(crate) fn mount_sys(target: BorrowedFd<'_>, sys: Sys, masks: &Masks) -> Resu
     };
     mount::attach(&tree, target).op("mount /sys")?;
     for path in SYS_MASKED {
-        masks.hide(tree.as_fd(), path)?;
+        hide(tree.as_fd(), path, masks)?;
     }
     Ok(())
 }
@@ -121,54 +122,22 @@ fn bind(path: &Path, attributes: MountAttrFlags) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// What is put over a hidden path: an empty directory or an empty device.
-#[derive(Debug)]
-pub(crate) struct Masks {
-    dir: OwnedFd,
-    file: OwnedFd,
-}
-
-impl Masks {
-    /// Prepares both.
-    pub(crate) fn new() -> Result<Self> {
-        let attributes = mount::INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let dir = mount::new("tmpfs", &["mode=0555"], attributes).op("create mask")?;
-        let file =
-            mount::copy(Path::new("/dev/null"), false).op_path("open device", "/dev/null")?;
-        let stat = fstat(&file).op_path("open device", "/dev/null")?;
-        if stat.st_rdev != rustix::fs::makedev(1, 3) {
-            return Err(Error::new("not the character device 1:3").path("/dev/null"));
-        }
-        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        mount::restrict(file.as_fd(), false, flags).op("create mask")?;
-        Ok(Self { dir, file })
-    }
-
-    /// Hides a path beneath a kernel file system, if it is there.
-    fn hide(&self, root: BorrowedFd<'_>, path: &str) -> Result<()> {
-        let Some(target) = open(root, path)? else {
-            return Ok(());
-        };
-        let stat = fstat(&target).op_path("hide", path)?;
-        let mask = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            &self.dir
-        } else {
-            &self.file
-        };
-        let copy = mount::copy_at(mask.as_fd(), false).op_path("hide", path)?;
-        mount::attach(copy, target).op_path("hide", path)
+/// Hides a path beneath a kernel file system, if it is there.
+fn hide(root: BorrowedFd<'_>, path: &str, masks: &Masks) -> Result<()> {
+    match open(root, path)? {
+        Some(target) => masks.put(target.as_fd()).op_path("hide", path),
+        None => Ok(()),
     }
 }
 
 /// Makes a path beneath a kernel file system read-only, if it is there.
 fn protect(root: BorrowedFd<'_>, path: &str) -> Result<()> {
-    let Some(target) = open(root, path)? else {
-        return Ok(());
-    };
-    let copy = mount::copy_at(target.as_fd(), true).op_path("protect", path)?;
-    let attributes = mount::INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    mount::restrict(copy.as_fd(), true, attributes).op_path("protect", path)?;
-    mount::attach(copy, target).op_path("protect", path)
+    match open(root, path)? {
+        Some(target) => {
+            protect::make_read_only(target.as_fd(), mount::INERT).op_path("protect", path)
+        }
+        None => Ok(()),
+    }
 }
 
 fn open(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>> {

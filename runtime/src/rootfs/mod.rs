@@ -5,10 +5,23 @@
 //! processes. Invariant: a mount point inside a container's tree is opened beneath its root,
 //! checked, and then mounted on by descriptor.
 
+mod bind;
+mod cgroup_mount;
+mod copyup;
 pub(crate) mod devices;
 pub mod files;
+mod filesystem;
+mod idmap;
 pub(crate) mod kernel;
+pub mod layout;
 pub(crate) mod mount;
+mod mountinfo;
+mod nodes;
+pub mod options;
 pub mod overlay;
 pub(crate) mod pivot;
+pub(crate) mod protect;
 pub mod skeleton;
+mod target;
+
+pub use layout::{Built, Layout, RootSource, Settings};

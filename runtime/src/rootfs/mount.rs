@@ -46,7 +46,7 @@ pub(crate) fn copy_at(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
     open_tree(fd, "", copy_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
-fn copy_flags(recursive: bool) -> OpenTreeFlags {
+pub(super) fn copy_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags | OpenTreeFlags::AT_RECURSIVE

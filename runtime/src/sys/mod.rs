@@ -4,6 +4,7 @@
 //! documented as usable in a forked child neither allocate nor lock.
 
 mod bpf;
+mod mounts;
 mod scheduling;
 mod spawn;
 
@@ -19,6 +20,7 @@ pub(crate) use bpf::{
     attach_device_program, detach_device_program, device_programs, load_device_program,
     program_by_id,
 };
+pub(crate) use mounts::{MountChange, change_mount, start_idle_in_user_namespace};
 pub(crate) use scheduling::{
     SchedulerAttributes, set_io_priority, set_memory_policy, set_personality, set_scheduler,
 };
