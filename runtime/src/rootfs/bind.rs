@@ -127,27 +127,27 @@ fn change(
         change_mount(mount, &change)
     };
     match attempt(wanted.to_set(), wanted.to_clear()) {
-        Err(Errno::PERM) if !wanted.to_clear().is_empty() => {}
+        Err(Errno::PERM) => {}
         other => return other.op("set mount flags"),
     }
-    // One of them is locked (mount_namespaces(7), "Restrictions on mount namespaces").
-    attempt(wanted.set, Attr::empty()).op("set mount flags")?;
+    // One of them is locked (mount_namespaces(7), "Restrictions on mount namespaces"); for the
+    // kernel `nodiratime` is one of the access times.
+    let times = wanted.set & Attr::MOUNT_ATTR_NODIRATIME;
+    attempt(wanted.set - times, Attr::empty()).op("set mount flags")?;
     for flag in wanted.clear.iter() {
         match attempt(Attr::empty(), flag) {
             Err(Errno::PERM) => warnings.push(locked(&options::describe(flag))),
             other => other.op("clear mount flag")?,
         }
     }
-    if wanted.atime.is_some() {
-        let atime = Attributes {
-            set: Attr::empty(),
-            clear: Attr::empty(),
-            atime: wanted.atime,
-        };
-        match attempt(atime.to_set(), atime.to_clear()) {
-            Err(Errno::PERM) => warnings.push(locked("the setting of access times")),
-            other => other.op("set access times")?,
-        }
+    let times = Attributes {
+        set: times,
+        clear: Attr::empty(),
+        atime: wanted.atime,
+    };
+    match attempt(times.to_set(), times.to_clear()) {
+        Err(Errno::PERM) => warnings.push(locked("its setting of access times")),
+        other => other.op("set access times")?,
     }
     Ok(())
 }
