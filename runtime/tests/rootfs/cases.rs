@@ -8,28 +8,28 @@ use serde_json::{Value, json};
 use crate::Caller;
 
 /// One case.
-pub struct Case {
-    pub name: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
     /// Callers that it is for; empty is all.
-    pub callers: &'static [Caller],
-    pub prepare: fn(&Path),
-    pub config: fn(Caller, &Path) -> Value,
-    pub no_pivot: bool,
-    pub script: &'static str,
+    pub(crate) callers: &'static [Caller],
+    pub(crate) prepare: fn(&Path),
+    pub(crate) config: fn(Caller, &Path) -> Value,
+    pub(crate) no_pivot: bool,
+    pub(crate) script: &'static str,
     /// Lines that have to be said; `!` in front of one that may not.
-    pub says: &'static [&'static str],
+    pub(crate) says: &'static [&'static str],
     /// Whether the layout is refused.
-    pub refused: bool,
+    pub(crate) refused: bool,
 }
 
 impl Case {
-    pub fn is_for(&self, caller: Caller) -> bool {
+    pub(crate) fn is_for(&self, caller: Caller) -> bool {
         self.callers.is_empty() || self.callers.contains(&caller)
     }
 }
 
 /// Compares what was said with what had to be.
-pub fn judge(case: &Case, _caller: Caller, success: bool, text: &str) -> Result<(), String> {
+pub(crate) fn judge(case: &Case, success: bool, text: &str) -> Result<(), String> {
     if success == case.refused {
         return Err(format!("success: {success}"));
     }
@@ -86,7 +86,7 @@ fn only(caller: Caller, mounts: Value) -> Value {
     })
 }
 
-pub const ALL: &[Case] = &[
+pub(crate) const ALL: &[Case] = &[
     Case {
         name: "the usual mounts",
         callers: &[],

@@ -17,10 +17,10 @@ use runtime::spec::Spec;
 use crate::{Caller, cases};
 
 /// The first id of the host that [`Caller::Mapped`] has.
-pub const FIRST_MAPPED: u32 = 100_000;
+pub(crate) const FIRST_MAPPED: u32 = 100_000;
 
 /// Lays out the root of a case and runs its script in it.
-pub fn run(caller: Caller, case: &str, dir: &Path) -> ExitCode {
+pub(crate) fn run(caller: Caller, case: &str, dir: &Path) -> ExitCode {
     let case = cases::ALL.iter().find(|c| c.name == case).expect("a case");
     let config = (case.config)(caller, dir).to_string();
     let spec = Spec::parse(config.as_bytes()).expect("parse");
@@ -103,7 +103,7 @@ fn become_container(
 fn enter(layout: Layout) -> runtime::Result<()> {
     let built = layout.build()?;
     for warning in built.warnings() {
-        eprintln!("warning: {warning}");
+        println!("warning: {warning}");
     }
     built.enter()?;
     built.protect()
@@ -111,9 +111,9 @@ fn enter(layout: Layout) -> runtime::Result<()> {
 
 fn refused(error: &runtime::Error) -> ExitCode {
     let cause = std::error::Error::source(error).map(ToString::to_string);
-    eprintln!("refused: {error}: {}", cause.unwrap_or_default());
+    println!("refused: {error}: {}", cause.unwrap_or_default());
     for hint in error.hints() {
-        eprintln!("hint: {hint}");
+        println!("hint: {hint}");
     }
     ExitCode::FAILURE
 }

@@ -19,7 +19,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 /// How a container's process comes to its ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// Root, no user namespace.
     Host,
     /// Root, a user namespace with ids that are not root's.
@@ -33,7 +33,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Host,
         Self::Mapped,
         Self::Single,
@@ -42,7 +42,7 @@ impl Caller {
     ];
 
     /// Whether the container has a user namespace of its own.
-    pub fn has_users(self) -> bool {
+    pub(crate) fn has_users(self) -> bool {
         !matches!(self, Self::Host | Self::Inside)
     }
 
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     }
     let mut ok = true;
     for caller in Caller::ALL {
-        let Some(uid) = caller.user().map_or(Some("0".to_owned()), number) else {
+        let Some(uid) = caller.user().map_or_else(|| Some("0".to_owned()), number) else {
             println!("SKIP: there is no user {:?}", caller.user());
             continue;
         };
@@ -155,7 +155,7 @@ fn run_case(caller: Caller, uid: &str, case: &cases::Case) -> bool {
         .expect("start");
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    let result = cases::judge(case, caller, output.status.success(), &text);
+    let result = cases::judge(case, output.status.success(), &text);
     if let Err(why) = &result {
         println!("{why}\n--- said:\n{text}---");
     }
