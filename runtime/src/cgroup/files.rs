@@ -85,7 +85,6 @@ impl Directory {
     }
 
     /// Reads a file that holds one number; `max` is the largest.
-    #[cfg(test)]
     pub(crate) fn read_number(&self, name: &str) -> Result<u64> {
         let text = self.read(name)?;
         number(text.trim()).ok_or(Errno::INVAL)
@@ -140,6 +139,16 @@ impl Directory {
             .collect())
     }
 
+    /// Lists the files.
+    pub(crate) fn files(&self) -> Result<Vec<String>> {
+        Ok(self
+            .list()?
+            .into_iter()
+            .filter(|(_, kind)| *kind == FileType::RegularFile)
+            .map(|(name, _)| name)
+            .collect())
+    }
+
     fn list(&self) -> Result<Vec<(String, FileType)>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd)? {
@@ -156,7 +165,6 @@ impl Directory {
 }
 
 /// Reads a number; `max` is the largest.
-#[cfg(test)]
 pub(crate) fn number(text: &str) -> Option<u64> {
     match text {
         "max" => Some(u64::MAX),

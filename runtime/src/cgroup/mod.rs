@@ -9,7 +9,10 @@
 //! On hybrid hosts a controller is wherever it is mounted: version 1 first, as the kernel binds
 //! each to one version; the version 2 tree is joined in any case, since it can kill a group at once.
 
+pub mod stats;
+
 mod devices;
+mod events;
 mod files;
 mod freezer;
 mod layout;
@@ -31,6 +34,9 @@ use crate::error::{Error, Result, ResultExt};
 use crate::spec::Resources;
 use files::Directory;
 use layout::Layout;
+
+pub use events::{Event, Watch};
+pub use stats::Stats;
 
 /// Who makes the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

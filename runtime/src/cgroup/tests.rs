@@ -245,6 +245,7 @@ fn limits_of_this_host() {
     let devices = read(&group, "devices", "devices.list");
     let limit = || read(&group, "pids", "pids.max").or_else(|| read(&group, "", "pids.max"));
     let before = limit();
+    let stats = group.stats().expect("statistics");
     let update = group.update(&parse(
         r#"{"memory":{"limit":100663296,"swap":134217728},"pids":{"limit":30},
             "devices":[{"allow":false},{"allow":true,"type":"c","major":10,"minor":200}]}"#,
@@ -261,6 +262,8 @@ fn limits_of_this_host() {
     assert!(warnings.is_empty(), "{warnings:?}");
     update.expect("update");
     assert_eq!(before.as_deref(), Some("20"));
+    assert_eq!((stats.pids.current, stats.pids.limit), (1, 20));
+    assert_eq!(stats.memory.usage.limit, 33_554_432);
     assert_eq!(after.as_deref(), Some("30"));
     if let Some(memory) = memory {
         assert_eq!(memory, "33554432");
@@ -317,6 +320,38 @@ fn a_frozen_group_can_be_killed() {
     group.kill_all(libc::SIGKILL).expect("kill");
     one.0.wait().expect("wait");
     group.remove().expect("remove");
+}
+
+#[test]
+fn the_out_of_memory_killer_is_noticed() {
+    let Some((group, _)) = real(
+        "oom",
+        &parse(r#"{"memory":{"limit":8388608,"swap":8388608}}"#),
+    ) else {
+        return;
+    };
+    let mut watch = group.watch().expect("watch");
+    let procs: Vec<String> = group
+        .paths()
+        .values()
+        .map(|p| format!("echo $$ >{}/cgroup.procs", p.display()))
+        .collect();
+    // Holds 64 MiB in a variable.
+    let script = format!(
+        "{} && x=$(head -c 67108864 /dev/zero | tr '\\0' x)",
+        procs.join(" && ")
+    );
+    let status = Command::new("sh")
+        .args(["-c", &script])
+        .stderr(Stdio::null())
+        .status();
+    let event = watch.wait(std::time::Duration::from_secs(5));
+    group.kill_all(libc::SIGKILL).expect("kill");
+    group.remove().expect("remove");
+    let gone = (0..3).any(|_| watch.wait(std::time::Duration::from_secs(5)) == Ok(Event::Gone));
+    assert!(!status.expect("a shell").success());
+    assert_eq!(event, Ok(Event::OutOfMemory));
+    assert!(gone);
 }
 
 #[test]

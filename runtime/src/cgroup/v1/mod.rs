@@ -5,6 +5,7 @@
 //! version that has it.
 
 pub(crate) mod convert;
+pub(crate) mod stats;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

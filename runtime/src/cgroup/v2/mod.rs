@@ -6,6 +6,7 @@
 //! controllers from being enabled (cgroup-v2.rst, "No Internal Process Constraint").
 
 pub(crate) mod convert;
+pub(crate) mod stats;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
