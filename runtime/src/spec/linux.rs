@@ -69,9 +69,19 @@ pub struct Namespace {
     /// `pid`, `network`, `mount`, `ipc`, `uts`, `user`, `cgroup` or `time`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The namespace to join; none makes a new one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The namespace to join; none makes a new one, and so does an empty one, which callers
+    /// written in Go can't tell from none.
+    #[serde(
+        default,
+        deserialize_with = "not_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub path: Option<String>,
+}
+
+fn not_empty<'d, D: serde::Deserializer<'d>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.filter(|text| !text.is_empty()))
 }
 
 /// One line of an id map, user_namespaces(7).

@@ -9,6 +9,7 @@
 //! place, beside all other problems, and not as the first error of a parser.
 
 mod linux;
+mod located;
 mod process;
 
 use std::collections::BTreeMap;
@@ -185,7 +186,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], op: &'static str) -> Result<T> {
     let error = |e: serde_json::Error| Error::new(op).cause(e.to_string());
     let mut value: Value = serde_json::from_slice(bytes).map_err(error)?;
     drop_nulls(&mut value);
-    serde_json::from_value(value).map_err(error)
+    located::from_value(&value).map_err(|(place, e)| match place.as_str() {
+        "" => error(e),
+        place => Error::new(op).cause(format!("{place}: {e}")),
+    })
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -216,9 +220,54 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_is_an_error() {
-        assert!(Spec::parse(br#"{"hostname":1}"#).is_err());
-        assert!(Spec::parse(b"{").is_err());
+    fn a_wrong_type_is_named_with_its_place() {
+        let table = [
+            (
+                r#"{"hostname":1}"#,
+                "hostname: invalid type: integer `1`, expected a string",
+            ),
+            (
+                r#"{"process":{"user":{"uid":-1}}}"#,
+                "process.user.uid: invalid value: integer `-1`, expected u32",
+            ),
+            (
+                r#"{"linux":{"namespaces":[{"type":"pid"},{"path":"/x"}]}}"#,
+                "linux.namespaces[1]: missing field `type`",
+            ),
+            (
+                r#"{"mounts":[{"options":["ro",null]}]}"#,
+                "mounts[0].options[1]: invalid type: null, expected a string",
+            ),
+            (
+                r#"{"linux":{"sysctl":{"net.a":1}}}"#,
+                "linux.sysctl.net.a: invalid type: integer `1`, expected a string",
+            ),
+            (
+                r#"{"process":["a"]}"#,
+                "process: invalid type: list, expected an object",
+            ),
+            ("[]", "invalid type: list, expected an object"),
+            ("{", "EOF while parsing an object at line 1 column 1"),
+        ];
+        for (text, expected) in table {
+            let error = Spec::parse(text.as_bytes()).expect_err(text);
+            let cause = std::error::Error::source(&error).expect("a cause");
+            assert_eq!(cause.to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let text = r#"{"ociVersion":"1.3.0","root":{"path":"r"},"windows":{"a":[1,{"b":null}]},
+            "annotations":{"k":"v"},"x-unknown":[1,{"y":2}],"linux":{"namespaces":
+            [{"type":"pid","path":""},{"type":"ipc","path":"/p"}],"uidMappings":
+            [{"containerID":0,"hostID":1,"size":2}],"resources":{"cpu":{"quota":-1}}}}"#;
+        let spec = Spec::parse(text.as_bytes()).expect("parse");
+        let again = Spec::parse(&serde_json::to_vec(&spec).expect("write")).expect("parse");
+        assert_eq!(spec, again);
+        let linux = spec.linux.expect("linux");
+        let paths: Vec<_> = linux.namespaces.iter().map(|n| n.path.as_deref()).collect();
+        assert_eq!(paths, [None, Some("/p")]);
     }
 
     #[test]
