@@ -64,7 +64,12 @@ impl Report {
     }
 
     /// Looks at each element of a field that is a list.
-    pub(crate) fn each<T>(&mut self, name: &str, list: &[T], mut look: impl FnMut(&mut Self, &T)) {
+    pub(crate) fn each<'t, T>(
+        &mut self,
+        name: &str,
+        list: &'t [T],
+        mut look: impl FnMut(&mut Self, &'t T),
+    ) {
         self.field(name, |report| {
             for (index, item) in list.iter().enumerate() {
                 report.item(index, |report| look(report, item));
