@@ -4,12 +4,12 @@
 //! flags. Must not know destinations. Invariant: a copy has all its flags before it is attached,
 //! so there is no moment in which it is less protected than asked.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, readlink};
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags as Attr, OpenTreeFlags, open_tree};
+use rustix::mount::{MountAttrFlags as Attr, MountPropagationFlags, OpenTreeFlags, open_tree};
 
 use super::options::{self, Attributes, Options, Propagation};
 use super::{mount, target};
@@ -72,12 +72,11 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Option<Source>> {
 /// Cuts a copy off from the peers of its original, so that nothing that is mounted in the
 /// container appears outside. What is mounted outside still appears inside.
 pub(super) fn follow_only(mount: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let change = MountChange {
-        propagation: libc::MS_SLAVE,
+    let wanted = Propagation {
+        kind: libc::MS_SLAVE,
         recursive: true,
-        ..MountChange::default()
     };
-    change_mount(mount, &change)
+    set_propagation(mount, wanted)
 }
 
 /// Gives a detached mount its flags. Flags that the kernel has locked, because the mount comes
@@ -98,14 +97,32 @@ pub(super) fn dress(
 /// Gives a mount its propagation, in the order of the options.
 pub(super) fn propagate(mount: BorrowedFd<'_>, kinds: &[Propagation]) -> Result<()> {
     for kind in kinds {
-        let change = MountChange {
-            propagation: kind.kind,
-            recursive: kind.recursive,
-            ..MountChange::default()
-        };
-        change_mount(mount, &change).op("set propagation")?;
+        set_propagation(mount, *kind).op("set propagation")?;
     }
     Ok(())
+}
+
+/// Gives a mount a propagation.
+pub(super) fn set_propagation(
+    mount: BorrowedFd<'_>,
+    wanted: Propagation,
+) -> rustix::io::Result<()> {
+    let change = MountChange {
+        propagation: wanted.kind,
+        recursive: wanted.recursive,
+        ..MountChange::default()
+    };
+    match change_mount(mount, &change) {
+        // Before Linux 6.9 the very first mount, an initramfs, is refused.
+        Err(Errno::INVAL) => {
+            let bits = u32::try_from(wanted.kind).unwrap_or(0);
+            let mut flags = MountPropagationFlags::from_bits_retain(bits);
+            flags.set(MountPropagationFlags::REC, wanted.recursive);
+            let place = format!("/proc/self/fd/{}", mount.as_raw_fd());
+            rustix::mount::mount_change(place, flags)
+        }
+        other => other,
+    }
 }
 
 fn change(

@@ -216,6 +216,8 @@ mod tests {
     #[test]
     fn lines_find_their_trees() {
         let tree = |kind: &str, options: &[&str]| Mounted {
+            id: 2,
+            parent: 1,
             root: "/".into(),
             point: "/sys/fs/cgroup/x".into(),
             kind: kind.to_owned(),

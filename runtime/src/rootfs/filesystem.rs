@@ -60,7 +60,11 @@ impl Request<'_> {
     pub(super) fn is_legacy(&self) -> bool {
         let long = |text: &str| text.len() >= LONGEST_VALUE;
         let value = |option: &String| option.split_once('=').is_some_and(|(_, v)| long(v));
-        self.options.legacy != 0 || long(self.source()) || self.data.iter().any(value)
+        // fsconfig(2) would take an escaped comma as it is.
+        let escaped = |option: &String| self.kind == "overlay" && option.contains(',');
+        self.options.legacy != 0
+            || long(self.source())
+            || self.data.iter().any(|o| value(o) || escaped(o))
     }
 }
 

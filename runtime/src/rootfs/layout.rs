@@ -27,7 +27,11 @@ use super::{cgroup_mount, copyup, mount};
 use crate::error::{Cause, Error, Result, ResultExt};
 use crate::path::{Root, normalize};
 use crate::spec::{self, Spec};
-use crate::sys::{MountChange, change_mount};
+
+const PRIVATE: Propagation = Propagation {
+    kind: libc::MS_PRIVATE,
+    recursive: false,
+};
 
 /// What the caller decides besides the configuration.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,8 +87,6 @@ struct Entry {
 #[derive(Debug)]
 pub struct Built {
     root: Root,
-    /// Where the host's part of the namespace sees it.
-    place: PathBuf,
     way: Way,
     read_only: bool,
     propagation: Option<Propagation>,
@@ -192,7 +194,8 @@ impl Layout {
     }
 
     /// Opens what is bound from the host, as far as the caller may copy mounts; the rest is opened
-    /// by [`Layout::build`]. To be called before the container's process is made.
+    /// by [`Layout::build`]. To be called before the container's process is made, and once more in
+    /// it before it takes on other ids, with which the bundle might be out of reach.
     ///
     /// # Errors
     /// A source is not there; ids of a source can't be mapped.
@@ -201,13 +204,15 @@ impl Layout {
             return Ok(());
         }
         if let RootSource::Directory(path) = &self.source
+            && self.tree.is_none()
             && let Some(tree) = open_root(path)?
         {
             self.tree = Some(tree);
         }
         let shares = self.shares_with_host();
         for entry in &mut self.mounts {
-            if entry.options.bind.is_some() && !entry.options.remount {
+            let is_bind = entry.options.bind.is_some() && !entry.options.remount;
+            if is_bind && entry.opened.is_none() {
                 let (index, target) = (entry.index, entry.target.clone());
                 entry.open(!shares).map_err(|e| about(index, &target, &e))?;
             }
@@ -237,10 +242,9 @@ impl Layout {
     }
 
     fn put_in_place(&mut self) -> Result<Built> {
-        let (root, place) = self.place_root()?;
+        let root = self.place_root()?;
         let mut built = Built {
             root,
-            place,
             way: self.way,
             read_only: self.read_only,
             propagation: self.propagation,
@@ -265,13 +269,12 @@ impl Layout {
     }
 
     /// Cuts the mount namespace off from the host's and attaches the root in it.
-    fn place_root(&mut self) -> Result<(Root, PathBuf)> {
+    fn place_root(&mut self) -> Result<Root> {
         if self.way == Way::Chroot {
             let RootSource::Directory(path) = &self.source else {
                 return Err(Error::new("a root that is a mount needs a mount namespace"));
             };
-            let root = Root::open_host(path).op_path("open root", path)?;
-            return Ok((root, path.clone()));
+            return Root::open_host(path).op_path("open root", path);
         }
         self.cut_off()?;
         let fd = match &self.source {
@@ -283,15 +286,10 @@ impl Layout {
         };
         // What is mounted in the root stays in it. Whatever it is to be for the container is set
         // when it is the root.
-        let change = MountChange {
-            propagation: libc::MS_PRIVATE,
-            recursive: false,
-            ..MountChange::default()
-        };
         bind::follow_only(fd.as_fd()).op("cut off root")?;
-        change_mount(fd.as_fd(), &change).op("cut off root")?;
-        let place = self.attach(fd.as_fd())?;
-        Ok((Root::new(fd), place))
+        bind::set_propagation(fd.as_fd(), PRIVATE).op("cut off root")?;
+        self.attach(fd.as_fd())?;
+        Ok(Root::new(fd))
     }
 
     fn cut_off(&self) -> Result<()> {
@@ -307,24 +305,19 @@ impl Layout {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let host = rustix::fs::open("/", flags, Mode::empty()).op("open root of the host")?;
-        let change = MountChange {
-            propagation: kind,
-            recursive: true,
-            ..MountChange::default()
-        };
         // The process may be in a chroot, whose root is no mount's.
         let top = target::mount_root(host.as_fd()).op("find mount of the host's root")?;
-        change_mount(top.as_fd(), &change).op("cut off mount namespace")
+        let wanted = Propagation {
+            kind,
+            recursive: true,
+        };
+        bind::set_propagation(top.as_fd(), wanted).op("cut off mount namespace")
     }
 
     /// Attaches the root at its own path, where hooks expect it, or over the host's root where
     /// that path can't be reached by the container's ids.
-    fn attach(&self, root: BorrowedFd<'_>) -> Result<PathBuf> {
-        let over = || {
-            let place = PathBuf::from("/");
-            mount::attach_at(root, &place).op("attach root")?;
-            Ok(place)
-        };
+    fn attach(&self, root: BorrowedFd<'_>) -> Result<()> {
+        let over = || mount::attach_at(root, Path::new("/")).op("attach root");
         let RootSource::Directory(path) = &self.source else {
             return over();
         };
@@ -336,13 +329,8 @@ impl Layout {
         // A root that is mounted below a shared mount would appear on the host, and could not be
         // pivoted to (pivot_root(2)).
         let around = target::mount_root(dir.as_fd()).op_path("find mount of", path)?;
-        let change = MountChange {
-            propagation: libc::MS_PRIVATE,
-            ..MountChange::default()
-        };
-        change_mount(around.as_fd(), &change).op_path("cut off mount of", path)?;
-        mount::attach(root, &dir).op_path("attach root", path)?;
-        Ok(path.clone())
+        bind::set_propagation(around.as_fd(), PRIVATE).op_path("cut off mount of", path)?;
+        mount::attach(root, &dir).op_path("attach root", path)
     }
 
     fn put_nodes(&self, built: &mut Built) -> Result<()> {
@@ -401,7 +389,7 @@ impl Built {
     /// # Errors
     /// The kernel refuses.
     pub fn enter(&self) -> Result<()> {
-        pivot::enter(self.root.as_fd(), self.way, &self.place)?;
+        pivot::enter(self.root.as_fd(), self.way)?;
         match self.propagation {
             Some(propagation) => bind::propagate(self.root.as_fd(), &[propagation]),
             None => Ok(()),
@@ -471,8 +459,12 @@ impl Entry {
             _ if self.options.target_nofollow => Links::KeepLast,
             _ => Links::Follow,
         };
-        let existed = target::open(&built.root, &self.target, links).is_ok();
-        let target = target::open_or_make(&built.root, &self.target, Kind::Directory, links)?;
+        let found = target::open(&built.root, &self.target, links);
+        let existed = found.is_ok();
+        let target = match found {
+            Ok(target) => target,
+            Err(_) => target::open_or_make(&built.root, &self.target, Kind::Directory, links)?,
+        };
         let what = if self.kind == "proc" {
             What::Proc
         } else {
@@ -591,7 +583,7 @@ impl Entry {
 
     /// Options of the file system, completed.
     fn data(&self, layout: &Layout, target: BorrowedFd<'_>, existed: bool) -> Result<Vec<String>> {
-        let mut data = self.options.data.clone();
+        let mut data = self.split_data();
         if self.kind == "tmpfs" && existed && !data.iter().any(|o| o.starts_with("mode=")) {
             data.push(target::mode_text(target).op("look at destination")?);
         }
@@ -603,6 +595,19 @@ impl Entry {
             data.push(format!("context={label}"));
         }
         Ok(data)
+    }
+
+    /// mount(8) and mount(2) take a list as one string, so several options may be in one. Paths of
+    /// an overlay may hold commas, which only its own parser understands.
+    fn split_data(&self) -> Vec<String> {
+        if self.kind == "overlay" {
+            return self.options.data.clone();
+        }
+        self.options
+            .data
+            .iter()
+            .flat_map(|text| options::split(text))
+            .collect()
     }
 
     fn create(
@@ -693,11 +698,12 @@ impl Entry {
     fn change(&self, built: &mut Built) -> Result<()> {
         let mounted = target::open(&built.root, &self.target, Links::Follow)
             .op_path("open mount", &self.target)?;
-        if self.options.bind.is_none() && !self.options.data.is_empty() {
+        let data = self.split_data();
+        if self.options.bind.is_none() && !data.is_empty() {
             let request = Request {
                 kind: &self.kind,
                 source: &self.source,
-                data: &self.options.data,
+                data: &data,
                 options: &self.options,
             };
             filesystem::reconfigure(&request, mounted.as_fd())?;

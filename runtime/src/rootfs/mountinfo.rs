@@ -12,6 +12,10 @@ use crate::error::{Result, ResultExt};
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mounted {
+    /// Number of the mount.
+    pub(super) id: u64,
+    /// Number of the mount that it is on.
+    pub(super) parent: u64,
     /// The part of the file system that is its root.
     pub(super) root: PathBuf,
     /// Where it is.
@@ -34,7 +38,10 @@ fn parse(line: &[u8]) -> Option<Mounted> {
     // Optional fields end with a dash.
     let dash = fields.iter().skip(6).position(|f| *f == b"-")? + 6;
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
     Some(Mounted {
+        id: number(fields.first()?)?,
+        parent: number(fields.get(1)?)?,
         root: unescape(fields.get(3)?),
         point: unescape(fields.get(4)?),
         kind: text(fields.get(dash + 1)?),
@@ -75,6 +82,7 @@ mod tests {
     fn reads_a_line() {
         let line = br"36 35 98:0 /a\040b /mnt\134x rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         let mounted = parse(line).expect("a mount");
+        assert_eq!((mounted.id, mounted.parent), (36, 35));
         assert_eq!(mounted.root, PathBuf::from("/a b"));
         assert_eq!(mounted.point, PathBuf::from(r"/mnt\x"));
         assert_eq!(mounted.kind, "ext3");

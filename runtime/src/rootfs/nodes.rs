@@ -243,6 +243,13 @@ pub(super) fn link(root: &Root) -> Result<()> {
         };
         made.op_path("create link", path)?;
     }
+    // Where the kernel offers its memory, as runc and crun have it.
+    if root.stat("/proc/kcore", false).is_ok() {
+        match symlinkat("/proc/kcore", &dev, "core") {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::new("create link").path("/dev/core").cause(errno)),
+        }
+    }
     Ok(())
 }
 

@@ -357,6 +357,26 @@ pub(crate) fn parse_propagation(name: &str) -> Result<Option<Propagation>> {
     }
 }
 
+/// Splits a list of options at commas that are not in double quotes, which are dropped; mount(8)
+/// has them around SELinux contexts.
+pub(crate) fn split(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut quoted = false;
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => parts.push(String::new()),
+            _ => {
+                if let Some(last) = parts.last_mut() {
+                    last.push(letter);
+                }
+            }
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,6 +433,15 @@ mod tests {
         assert_eq!(
             parse(&["bind", "sync", "async"]).meaningless_for_bind(),
             ["sync"]
+        );
+    }
+
+    #[test]
+    fn lists_are_split_outside_of_quotes() {
+        assert_eq!(split("a=1,b"), ["a=1", "b"]);
+        assert_eq!(
+            split(r#"context="u:r:t:s0:c1,c2",,b"#),
+            ["context=u:r:t:s0:c1,c2", "b"]
         );
     }
 

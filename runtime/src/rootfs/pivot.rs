@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
-use super::{mount, mountinfo};
+use super::mountinfo::{self, Mounted};
+use super::{mount, target};
 use crate::error::{Error, Result, ResultExt};
 
 /// Attaches the detached root on top of the host's, which stays reachable by path until
@@ -43,11 +44,11 @@ pub(super) enum Way {
     Chroot,
 }
 
-/// Makes the mount `root`, which is attached, the root. `below` is where the host sees it.
-pub(super) fn enter(root: BorrowedFd<'_>, way: Way, below: &Path) -> Result<()> {
+/// Makes the mount `root`, which is attached, the root.
+pub(super) fn enter(root: BorrowedFd<'_>, way: Way) -> Result<()> {
     match way {
         Way::Pivot => pivot(root),
-        Way::Move => cover(root, below),
+        Way::Move => cover(root),
         Way::Chroot => {
             rustix::process::fchdir(root).op("enter root")?;
             rustix::process::chroot(".").op("change root")?;
@@ -79,24 +80,42 @@ fn pivot(root: BorrowedFd<'_>) -> Result<()> {
 const SLAVES: MountPropagationFlags =
     MountPropagationFlags::DOWNSTREAM.union(MountPropagationFlags::REC);
 
-fn cover(root: BorrowedFd<'_>, below: &Path) -> Result<()> {
+fn cover(root: BorrowedFd<'_>) -> Result<()> {
     // While a full proc or sysfs is in the namespace, even hidden, the kernel would let the
     // container make one without masks.
-    for found in mountinfo::read()?.iter().rev() {
+    let (own, _) = target::place(root).op("find mount of root")?;
+    let mounts = mountinfo::read()?;
+    for found in mounts.iter().rev() {
         let is_whole =
             found.root == Path::new("/") && (found.kind == "proc" || found.kind == "sysfs");
-        if is_whole && !found.point.starts_with(below) {
+        if is_whole && !is_below(found, own, &mounts) {
             remove(&found.point)?;
         }
     }
     rustix::process::fchdir(root).op("enter root")?;
-    match mount::attach_at(root, Path::new("/")) {
-        // Attached there from the beginning.
-        Err(Errno::LOOP | Errno::INVAL) if below == Path::new("/") => {}
-        other => other.op("move root")?,
+    let host = mounts.iter().find(|m| m.id == own);
+    // A root that had to be attached over the host's is where it belongs.
+    if host.is_none_or(|m| m.point != Path::new("/")) {
+        mount::attach_at(root, Path::new("/")).op("move root")?;
     }
     rustix::process::chroot(".").op("change root")?;
     rustix::process::chdir("/").op("enter root")
+}
+
+/// Whether a mount is the one with the number `top`, or on it.
+fn is_below(mounted: &Mounted, top: u64, all: &[Mounted]) -> bool {
+    let mut here = mounted;
+    // No chain is longer than the list; the first mount may be its own parent.
+    for _ in all {
+        if here.id == top {
+            return true;
+        }
+        match all.iter().find(|m| m.id == here.parent) {
+            Some(parent) => here = parent,
+            None => return false,
+        }
+    }
+    false
 }
 
 fn remove(point: &Path) -> Result<()> {

@@ -224,7 +224,7 @@ pub(super) fn is_dir(fd: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// The number of the mount that a descriptor is on, and of the file in it.
-fn place(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+pub(super) fn place(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
     use rustix::fs::{StatxFlags, statx};
     // Linux 5.8.
     let mask = StatxFlags::MNT_ID | StatxFlags::INO;

@@ -107,6 +107,7 @@ pub(crate) const ALL: &[Case] = &[
             busybox touch /sys/fs/cgroup/x 2>/dev/null || echo cgroup is read-only
             echo cgroups: $(busybox ls /sys/fs/cgroup)
             [ -d /work/dir ] && echo cwd made
+            [ -c /dev/console ] && busybox grep -q ' /dev/console .* devpts' /proc/self/mountinfo && echo have console
             busybox touch /dev/shm/x && echo shm writable
             busybox ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | busybox wc -l
         "#,
@@ -117,6 +118,7 @@ pub(crate) const ALL: &[Case] = &[
             "\n4\n",
             "pts/ptmx",
             "have ptmx",
+            "have console",
             "pid 1",
             "sys is read-only",
             "sysfs is read-only",

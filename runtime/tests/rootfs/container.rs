@@ -3,6 +3,7 @@
 //! Responsible for namespaces and id maps. Must not judge what a case says.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,6 +14,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use runtime::rootfs::{Layout, Settings};
 use runtime::spec::Spec;
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::OpenptFlags;
 
 use crate::{Caller, cases};
 
@@ -58,7 +61,7 @@ pub(crate) fn run(caller: Caller, case: &str, dir: &Path) -> ExitCode {
 fn become_container(
     caller: Caller,
     spec: &Spec,
-    layout: Layout,
+    mut layout: Layout,
     parent: &mut UnixStream,
     script: &str,
 ) -> ExitCode {
@@ -77,6 +80,9 @@ fn become_container(
     unshare(flags).expect("unshare");
     parent.write_all(&[1]).expect("write");
     parent.read_exact(&mut [0]).expect("read");
+    if let Err(e) = layout.open_sources() {
+        return refused(&e);
+    }
     if caller.has_users() {
         let root = nix::unistd::Uid::from_raw(0);
         nix::unistd::setresuid(root, root, root).expect("setresuid");
@@ -104,6 +110,15 @@ fn enter(layout: Layout) -> runtime::Result<()> {
     let built = layout.build()?;
     for warning in built.warnings() {
         println!("warning: {warning}");
+    }
+    if let Ok(master) = built
+        .root()
+        .open("dev/pts/ptmx", OFlags::RDWR, Mode::empty())
+    {
+        rustix::pty::unlockpt(&master).expect("unlockpt");
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("open terminal");
+        built.mount_console(terminal.as_fd())?;
     }
     built.enter()?;
     built.protect()
@@ -153,10 +168,19 @@ fn write_maps(caller: Caller, child: Pid) {
                 let count = fields.next().expect("count");
                 let status = Command::new(program)
                     .arg(child.to_string())
-                    .args(["0", &uid, "1", "1", first, count])
+                    .args(lines(caller, &uid, first, count))
                     .status();
                 assert!(status.expect(program).success());
             }
         }
+    }
+}
+
+/// With [`Caller::Foreign`] the container's root is not the caller.
+fn lines<'a>(caller: Caller, uid: &'a str, first: &'a str, count: &'a str) -> Vec<&'a str> {
+    if caller == Caller::Foreign {
+        vec!["0", first, count]
+    } else {
+        vec!["0", uid, "1", "1", first, count]
     }
 }

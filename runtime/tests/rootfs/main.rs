@@ -14,7 +14,7 @@ mod cases;
 mod container;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// How a container's process comes to its ids.
@@ -28,16 +28,19 @@ pub(crate) enum Caller {
     Single,
     /// A user with a range of ids.
     Range,
+    /// A user with a range of ids, none of which is the user's own in the container.
+    Foreign,
     /// In a user namespace that exists already, as podman's rootless runtime is.
     Inside,
 }
 
 impl Caller {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Host,
         Self::Mapped,
         Self::Single,
         Self::Range,
+        Self::Foreign,
         Self::Inside,
     ];
 
@@ -50,7 +53,7 @@ impl Caller {
         match self {
             Self::Host | Self::Mapped => None,
             Self::Single => Some("sandcrab-plain"),
-            Self::Range | Self::Inside => Some("sandcrab-subids"),
+            Self::Range | Self::Foreign | Self::Inside => Some("sandcrab-subids"),
         }
     }
 }
@@ -163,20 +166,17 @@ fn run_case(caller: Caller, uid: &str, case: &cases::Case) -> bool {
 }
 
 fn own(dir: &Path, caller: Caller, uid: &str) {
-    let owner = match caller {
-        Caller::Host => return,
-        Caller::Mapped => container::FIRST_MAPPED.to_string(),
-        _ => uid.to_owned(),
+    let chown = |owner: &str, place: &Path| {
+        let status = Command::new("chown")
+            .args(["-hR", owner])
+            .arg(place)
+            .status();
+        assert!(status.expect("chown").success());
     };
-    let rootfs: PathBuf = dir.join("rootfs");
-    let place = if caller == Caller::Mapped {
-        &rootfs
-    } else {
-        dir
-    };
-    let status = Command::new("chown")
-        .args(["-hR", &owner])
-        .arg(place)
-        .status();
-    assert!(status.expect("chown").success());
+    if caller.user().is_some() {
+        chown(uid, dir);
+    }
+    if matches!(caller, Caller::Mapped | Caller::Foreign) {
+        chown(&container::FIRST_MAPPED.to_string(), &dir.join("rootfs"));
+    }
 }
