@@ -12,6 +12,7 @@ pub mod features;
 pub mod hooks;
 pub mod identity;
 pub mod labels;
+pub mod oci_features;
 pub mod path;
 pub mod procfs;
 pub mod rlimits;

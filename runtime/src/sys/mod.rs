@@ -5,6 +5,7 @@
 
 mod bpf;
 mod mounts;
+mod probe;
 mod scheduling;
 mod spawn;
 
@@ -21,6 +22,7 @@ pub(crate) use bpf::{
     program_by_id,
 };
 pub(crate) use mounts::{MountChange, change_mount, start_idle_in_user_namespace};
+pub(crate) use probe::seccomp_has_flag;
 pub(crate) use scheduling::{
     SchedulerAttributes, set_io_priority, set_memory_policy, set_personality, set_scheduler,
 };

@@ -19,6 +19,7 @@ mod tests;
 
 use crate::spec::{Process, Resources, Spec};
 
+pub use namespaces::KINDS as NAMESPACES;
 pub use report::{Problem, error};
 pub(crate) use report::{Report, quote};
 pub use seccomp::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS};

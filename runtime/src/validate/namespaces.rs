@@ -9,7 +9,7 @@ use crate::spec::Linux;
 use crate::sysctl::Sysctls;
 
 /// The kinds that the specification knows.
-pub(crate) const KINDS: [&str; 8] = [
+pub const KINDS: [&str; 8] = [
     "pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time",
 ];
 
