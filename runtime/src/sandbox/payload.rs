@@ -14,7 +14,7 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space
 
 use super::exec;
 use crate::error::{Error, Result};
-use crate::seccomp::Program;
+use crate::seccomp::Filter;
 use crate::{caps, sys};
 
 /// All that the child needs.
@@ -22,7 +22,7 @@ pub(super) struct Prepared<'a> {
     pub(super) user_namespace: Option<&'a OwnedFd>,
     pub(super) stdio: [OwnedFd; 3],
     pub(super) terminal: bool,
-    pub(super) seccomp: &'a Program,
+    pub(super) seccomp: &'a Filter,
     pub(super) bounding: CapabilitySet,
     pub(super) capabilities: CapabilitySet,
     pub(super) uid: Uid,

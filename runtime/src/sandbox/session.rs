@@ -42,7 +42,7 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
     let forwarder = Forwarder::new()?;
     let programs = exec::candidates(program, &plan.env)?;
     let groups = settable_groups(&plan)?;
-    let seccomp = seccomp::default_program()?;
+    let seccomp = seccomp::default_filter()?;
 
     let _home = Home::leave()?;
     let init = Init::start(plan.identity, plan.ids, plan.network)?;

@@ -1,80 +1,80 @@
-//! The default profile.
+//! What a filter says, before it is a program.
 //!
-//! Responsible for which calls are allowed, and with which arguments: Docker's default profile
-//! for the default capabilities, without 32-bit entry points and without AF_ALG sockets. Must not
-//! know programs of the kernel's filter machine. Invariant: a call is in at most one rule list.
+//! Responsible for the one form in which the profile of RUN steps and the profiles of OCI
+//! documents are compiled. Must not know numbers of calls. Invariant: a rule's conditions all
+//! hold for it to apply.
 
-use super::table;
+use super::action::Action;
+use super::architecture::Architecture;
+
+/// A whole profile.
+#[derive(Debug)]
+pub(super) struct Profile<'a> {
+    /// For calls that no rule matches.
+    pub(super) default: Action,
+    /// For entry points that are not in `architectures`.
+    pub(super) foreign: Action,
+    /// Answers calls that are newer than the newest one that a rule names with `ENOSYS`, so that C
+    /// libraries fall back to older ones.
+    pub(super) hides_newer: bool,
+    pub(super) architectures: Vec<Architecture>,
+    pub(super) rules: Vec<Rule<'a>>,
+}
+
+/// What happens to some calls.
+#[derive(Debug)]
+pub(super) struct Rule<'a> {
+    /// Names; those that an architecture does not have are not meant for it.
+    pub(super) calls: Vec<&'a str>,
+    pub(super) action: Action,
+    pub(super) conditions: Vec<Condition>,
+}
 
 /// A comparison of one argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compare {
-    /// The lower 32 bits equal the value.
-    Is(u32),
-    /// The lower 32 bits do not equal the value.
-    IsNot(u32),
-    /// None of these bits is set.
-    Lacks(u64),
+pub(super) struct Condition {
+    /// 0 to 5.
+    pub(super) argument: u8,
+    pub(super) test: Test,
 }
 
-/// A way to be allowed: all comparisons (argument index, comparison) hold.
-pub(super) type Rule = Vec<(u8, Compare)>;
+/// How many arguments a call has at most.
+pub(super) const ARGUMENTS: u8 = 6;
 
-/// What is allowed.
-#[derive(Debug)]
-pub(super) struct Profile {
-    /// Allowed with any arguments.
-    pub(super) allowed: Vec<i64>,
-    /// Allowed when one of the rules holds, else `EPERM`.
-    pub(super) conditional: Vec<(i64, Vec<Rule>)>,
-    /// Answered with `ENOSYS`, as are numbers above `newest`.
-    pub(super) absent: Vec<i64>,
-    /// The newest number known; others up to it get `EPERM`.
-    pub(super) newest: u32,
+/// A comparison of all 64 bits, unsigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Test {
+    Equal(u64),
+    NotEqual(u64),
+    Less(u64),
+    LessOrEqual(u64),
+    Greater(u64),
+    GreaterOrEqual(u64),
+    /// The bits of `mask` are those of `value`.
+    Masked {
+        mask: u64,
+        value: u64,
+    },
+    /// The bits of `mask` are not those of `value`.
+    NotMasked {
+        mask: u64,
+        value: u64,
+    },
 }
 
-/// All `CLONE_NEW*` flags of clone(2), without `CLONE_NEWTIME`, whose bit is part of the exit
-/// signal there.
-const NAMESPACES: u64 = libc::CLONE_NEWNS as u64
-    | libc::CLONE_NEWCGROUP as u64
-    | libc::CLONE_NEWUTS as u64
-    | libc::CLONE_NEWIPC as u64
-    | libc::CLONE_NEWUSER as u64
-    | libc::CLONE_NEWPID as u64
-    | libc::CLONE_NEWNET as u64;
-
-/// personality(2): Linux, 32-bit, with the old version number, both, and a query.
-const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
-
-/// Makes the default profile.
-pub(super) fn default() -> Profile {
-    let personalities = PERSONALITIES
-        .iter()
-        .map(|value| vec![(0, Compare::Is(*value))])
-        .collect();
-    // The address families that reach outside a network namespace, or the kernel's crypto.
-    let socket = vec![
-        (0, Compare::IsNot(libc::AF_VSOCK.cast_unsigned())),
-        (0, Compare::IsNot(libc::AF_ALG.cast_unsigned())),
-    ];
-    Profile {
-        allowed: [table::ALLOWED, table::ALLOWED_HERE].concat(),
-        conditional: vec![
-            (libc::SYS_clone, vec![vec![(0, Compare::Lacks(NAMESPACES))]]),
-            (libc::SYS_personality, personalities),
-            (libc::SYS_socket, vec![socket]),
-        ],
-        absent: table::ABSENT.to_vec(),
-        newest: table::NEWEST,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_namespace_mask_is_dockers() {
-        assert_eq!(NAMESPACES, 0x7e02_0000);
+impl Condition {
+    /// The place of this condition's rule among the rules of a call. Tested from the smallest on,
+    /// narrow comparisons come before wide ones.
+    ///
+    /// This is the order that libseccomp 2.5.4 was seen to use, whatever the order of a profile:
+    /// later arguments first, (in)equalities before bounds, upper bounds before lower ones.
+    pub(super) const fn rank(self) -> (u8, u8, u64) {
+        let (class, value) = match self.test {
+            Test::Equal(value) | Test::NotEqual(value) => (0, !value),
+            Test::Masked { mask, value } | Test::NotMasked { mask, value } => (0, !(value & mask)),
+            Test::Less(value) | Test::LessOrEqual(value) => (1, value),
+            Test::Greater(value) | Test::GreaterOrEqual(value) => (2, !value),
+        };
+        (ARGUMENTS - self.argument, class, value)
     }
 }

@@ -261,7 +261,7 @@ fn ensure_inside(state: &mut State) -> Result<EnterPlan> {
             // A change of credentials may have cleared it.
             .and_then(|plan| die_with_parent(rustix::process::getppid()).map(|()| plan));
         // Compiled once here, inherited by every job.
-        let entered = entered.and_then(|plan| crate::seccomp::default_program().map(|_| plan));
+        let entered = entered.and_then(|plan| crate::seccomp::default_filter().map(|_| plan));
         *state = match entered {
             Ok(plan) => State::Inside(plan),
             Err(error) => State::Refused(error),

@@ -430,9 +430,9 @@ pub struct Seccomp {
     /// `SCMP_ARCH_…` beyond the native one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`. Runtimes take an absent list for another one than an empty list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     /// Socket that gets the notification descriptor.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub listener_path: String,

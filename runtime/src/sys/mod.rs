@@ -7,6 +7,7 @@ mod bpf;
 mod mounts;
 mod probe;
 mod scheduling;
+mod seccomp;
 mod spawn;
 
 use std::ffi::{CStr, c_char, c_int, c_ulong};
@@ -26,6 +27,7 @@ pub(crate) use probe::seccomp_has_flag;
 pub(crate) use scheduling::{
     SchedulerAttributes, set_io_priority, set_memory_policy, set_personality, set_scheduler,
 };
+pub(crate) use seccomp::{seccomp_has_action, seccomp_has_flags, set_filter};
 pub(crate) use spawn::spawn;
 
 /// Which side of a fork this is.
@@ -270,40 +272,6 @@ pub(crate) fn clear_ambient() -> Result<()> {
         )
     };
     check(ret).map(drop)
-}
-
-/// Installs a seccomp program for the calling thread, seccomp(2). Usable in a forked child.
-///
-/// Needs `CAP_SYS_ADMIN` in the user namespace or no-new-privs.
-pub(crate) fn install_filter(program: &[libc::sock_filter]) -> Result<()> {
-    let header = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
-        filter: program.as_ptr().cast_mut(),
-    };
-    // SAFETY: the header describes the borrowed program; the kernel copies it.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            ptr::from_ref(&header),
-        )
-    };
-    check_long(ret).map(drop)
-}
-
-/// Says whether the kernel offers a seccomp return action, such as `SECCOMP_RET_USER_NOTIF`.
-pub(crate) fn seccomp_has_action(action: u32) -> bool {
-    // SAFETY: the kernel reads four bytes.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_GET_ACTION_AVAIL,
-            0,
-            ptr::from_ref(&action),
-        )
-    };
-    ret == 0
 }
 
 /// Returns the version of Landlock that the kernel offers.

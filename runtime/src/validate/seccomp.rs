@@ -90,7 +90,13 @@ pub(super) fn check(seccomp: &Seccomp, report: &mut Report) {
         &ARCHITECTURES,
         report,
     );
-    check_names("flags", "flag", &seccomp.flags, &FLAGS, report);
+    check_names(
+        "flags",
+        "flag",
+        seccomp.flags.as_deref().unwrap_or_default(),
+        &FLAGS,
+        report,
+    );
     check_text("listenerPath", &seccomp.listener_path, report);
     if !seccomp.listener_metadata.is_empty() && seccomp.listener_path.is_empty() {
         report.add_at("listenerMetadata", "needs `listenerPath`");
