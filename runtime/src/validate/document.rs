@@ -1,10 +1,10 @@
 //! The document's upper level (config.md).
 //!
-//! Responsible for version, root, names, mounts, hooks and the sections of other platforms.
+//! Responsible for version, root, names, hooks and the sections of other platforms.
 //! Invariant: as for its parent module.
 
-use super::{Report, linux, process, quote};
-use crate::spec::{Hook, Hooks, IdMapping, Mount, Spec};
+use super::{Report, linux, mounts, process, quote};
+use crate::spec::{Hook, Hooks, Spec};
 
 /// Longest host and domain name (`__NEW_UTS_LEN`, uname(2)).
 const LONGEST_NAME: usize = 64;
@@ -39,8 +39,11 @@ pub(super) fn check(spec: &Spec, report: &mut Report) {
         }
     }
     report.each("mounts", &spec.mounts, |report, mount| {
-        check_mount(mount, has("user"), report);
+        mounts::check(mount, has("user"), report);
     });
+    if !has("mount") {
+        check_without_mounts(spec, report);
+    }
     if let Some(hooks) = &spec.hooks {
         report.field("hooks", |report| check_hooks(hooks, report));
     }
@@ -92,72 +95,28 @@ fn check_version(version: &str) -> Result<(), String> {
     }
 }
 
-fn check_mount(mount: &Mount, user_namespace: bool, report: &mut Report) {
-    // A relative one counts from `/`, "for compatibility with old tools" (config.md, "Mounts").
-    if mount.destination.is_empty() {
-        report.add_at("destination", "is required");
+/// Without a mount namespace everything that is mounted would be so on the host.
+fn check_without_mounts(spec: &Spec, report: &mut Report) {
+    const TEXT: &str = "needs a mount namespace";
+    if !spec.mounts.is_empty() {
+        report.add_at("mounts", TEXT);
     }
-    check_text("destination", &mount.destination, report);
-    check_text("type", &mount.kind, report);
-    check_text("source", &mount.source, report);
-    report.each("options", &mount.options, |report, option| {
-        no_nul(option, report);
-    });
-    let has = |names: &[&str]| mount.options.iter().any(|o| names.contains(&o.as_str()));
-    let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
-    check_mappings("uidMappings", uids, report);
-    check_mappings("gidMappings", gids, report);
-    if uids.is_empty() != gids.is_empty() {
-        let missing = if uids.is_empty() {
-            "uidMappings"
-        } else {
-            "gidMappings"
-        };
-        report.add_at(missing, "is required, since the other mapping is there");
+    if spec.root.as_ref().is_some_and(|root| root.readonly) {
+        report.field("root", |report| report.add_at("readonly", TEXT));
     }
-    if has(&["idmap", "ridmap"]) && uids.is_empty() && gids.is_empty() && !user_namespace {
-        report.add_at(
-            "options",
-            "an id-mapped mount needs mappings, its own or a user namespace's",
-        );
-    }
-}
-
-/// Both sides of a map, user_namespaces(7) "Defining user and group ID mappings".
-pub(super) fn check_mappings(name: &str, list: &[IdMapping], report: &mut Report) {
-    /// `UID_GID_MAP_MAX_EXTENTS`, Linux 4.15.
-    const MOST: usize = 340;
-    if list.len() > MOST {
-        report.add_at(name, format!("has more than {MOST} lines"));
+    let Some(linux) = &spec.linux else {
         return;
-    }
-    let end = |first: u32, size: u32| u64::from(first) + u64::from(size);
-    let overlap = |a: (u32, u32), b: (u32, u32)| {
-        u64::from(a.0) < end(b.0, b.1) && u64::from(b.0) < end(a.0, a.1)
     };
-    let mut earlier: Vec<&IdMapping> = Vec::new();
-    report.each(name, list, |report, line| {
-        if line.size == 0 {
-            report.add_at("size", "is 0");
-        }
-        for (field, first) in [("containerID", line.container_id), ("hostID", line.host_id)] {
-            if end(first, line.size) > u64::from(u32::MAX) {
-                report.add_at(field, "the range goes beyond the last id");
+    report.field("linux", |report| {
+        for (name, present) in [
+            ("maskedPaths", !linux.masked_paths.is_empty()),
+            ("readonlyPaths", !linux.readonly_paths.is_empty()),
+            ("rootfsPropagation", !linux.rootfs_propagation.is_empty()),
+        ] {
+            if present {
+                report.add_at(name, TEXT);
             }
         }
-        for other in &earlier {
-            let inside = |l: &IdMapping| (l.container_id, l.size);
-            let outside = |l: &IdMapping| (l.host_id, l.size);
-            if overlap(inside(line), inside(other)) {
-                report.add_at("containerID", "the range overlaps an earlier one");
-                break;
-            }
-            if overlap(outside(line), outside(other)) {
-                report.add_at("hostID", "the range overlaps an earlier one");
-                break;
-            }
-        }
-        earlier.push(line);
     });
 }
 

@@ -81,15 +81,11 @@ fn check_device(device: &Device, report: &mut Report) {
         ("minor", device.minor, HIGHEST_MINOR),
     ] {
         match number {
-            // Writers in Go leave out a 0.
-            None => {}
-            Some(_) if !numbered => {}
+            _ if !numbered => {}
+            None => report.add_at(name, "is required"),
             Some(number) if (0..=highest).contains(&number) => {}
             Some(number) => report.add_at(name, format!("{number} is not 0 to {highest}")),
         }
-    }
-    if numbered && device.major.is_none() && device.minor.is_none() {
-        report.add_at("major", "is required");
     }
     for (name, id) in [("uid", device.uid), ("gid", device.gid)] {
         if id == Some(u32::MAX) {

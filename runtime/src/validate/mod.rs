@@ -9,6 +9,7 @@
 
 mod document;
 mod linux;
+mod mounts;
 mod namespaces;
 mod process;
 mod report;

@@ -3,7 +3,8 @@
 //! Responsible for kinds, id maps, clock offsets, parameters and interfaces. Invariant: as for its
 //! parent module.
 
-use super::document::{absolute, check_mappings};
+use super::document::absolute;
+use super::mounts::check_mappings;
 use super::{Report, quote};
 use crate::spec::Linux;
 use crate::sysctl::Sysctls;

@@ -109,8 +109,14 @@ fn namespaces() {
 fn without_namespaces() {
     let mut document = good();
     document["linux"]["namespaces"] = json!([]);
+    document["mounts"][0]["options"] = json!(["idmap"]);
     let found = problems(&document);
     for place in [
+        "mounts",
+        "root.readonly",
+        "linux.maskedPaths",
+        "linux.readonlyPaths",
+        "linux.rootfsPropagation",
         "hostname",
         "domainname",
         "linux.uidMappings",
@@ -162,7 +168,10 @@ fn linux() {
         (
             "/linux/devices/1",
             json!({"path": "/x", "type": "c"}),
-            &["linux.devices[1].major: is required"],
+            &[
+                "linux.devices[1].major: is required",
+                "linux.devices[1].minor: is required",
+            ],
         ),
         (
             "/linux/cgroupsPath",

@@ -135,6 +135,42 @@ fn upper_level() {
             &["freebsd: is for another platform and not supported"],
         ),
         ("/x-unknown", json!({"a": 1}), &[]),
+        ("/mounts/0/destination", json!("proc"), &[]),
+        (
+            "/mounts/0/destination",
+            json!("//./"),
+            &["mounts[0].destination: the root itself can't be mounted over"],
+        ),
+        (
+            "/mounts/0/type",
+            json!(""),
+            &["mounts[0].type: is required, unless `bind` is an option"],
+        ),
+        (
+            "/mounts/0/options",
+            json!(["tmpcopyup"]),
+            &["mounts[0].options: `tmpcopyup` is for tmpfs only"],
+        ),
+        (
+            "/mounts/0/options",
+            json!(["copy-symlink"]),
+            &["mounts[0].options: `copy-symlink` and `src-nofollow` are for bind mounts only"],
+        ),
+        (
+            "/mounts/0/options",
+            json!(["idmap"]),
+            &["mounts[0].options: ids can be mapped in bind mounts only"],
+        ),
+        (
+            "/mounts/5/source",
+            json!(""),
+            &["mounts[5].source: is required for a bind mount"],
+        ),
+        (
+            "/mounts/5/options/0",
+            json!("size=1k"),
+            &["mounts[5].options: `size=1k` means nothing to a bind mount"],
+        ),
         (
             "/mounts/0/destination",
             json!(""),
