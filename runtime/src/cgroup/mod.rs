@@ -19,6 +19,7 @@ mod layout;
 mod limits;
 mod processes;
 mod removal;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -44,6 +45,8 @@ pub enum Driver {
     /// This program, in the file system.
     #[default]
     Cgroupfs,
+    /// systemd, as a transient unit.
+    Systemd,
     /// Nobody.
     Disabled,
 }
@@ -54,7 +57,8 @@ pub struct Request<'a> {
     /// The container's id, which names the group when nothing else does.
     pub id: &'a str,
     /// `linux.cgroupsPath`: absolute is below the mount point, relative is beside this process's
-    /// own group (version 2) or below it (version 1), as with runc.
+    /// own group (version 2) or below it (version 1), as with runc; `slice:prefix:name` with
+    /// systemd.
     pub path: &'a str,
     /// `linux.resources`.
     pub resources: Option<&'a Resources>,
@@ -67,6 +71,9 @@ pub struct Request<'a> {
     /// Host user that the group is handed to, when the container mounts it writable in a cgroup
     /// namespace of its own (config-linux.md, "Cgroup ownership"). Version 2 only.
     pub owner: Option<u32>,
+    /// Address of the bus where systemd answers, as in `DBUS_SESSION_BUS_ADDRESS`. None is the
+    /// system's; the user's must be given.
+    pub bus: Option<&'a str>,
 }
 
 /// A container's group in every hierarchy. The default is none anywhere.
@@ -81,6 +88,12 @@ pub struct Group {
     legacy: Vec<Place>,
     /// Whether what isn't delegated is a warning.
     rootless: bool,
+    /// The unit, with systemd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<systemd::Scope>,
+    /// What the unit is to be started with; its first process does.
+    #[serde(skip)]
+    pending: Option<Box<systemd::Pending>>,
 }
 
 /// A group in one hierarchy.
@@ -129,6 +142,7 @@ fn create_in(layout: &Layout, request: &Request<'_>) -> Result<(Group, Vec<Strin
             let names = request.resources.map(limits::named).unwrap_or_default();
             Ok((Group::default(), names.into_iter().map(warn).collect()))
         }
+        Driver::Systemd => systemd::create(layout, request),
         Driver::Cgroupfs if layout.has_legacy_controllers() => v1::create(layout, request),
         Driver::Cgroupfs => match &layout.unified {
             Some(hierarchy) => v2::create(hierarchy, request),
@@ -257,6 +271,9 @@ impl Group {
                     names.join(", ")
                 }
             )));
+        }
+        if let Some(scope) = &self.scope {
+            systemd::update(self, scope, resources)?;
         }
         let mut warnings = v1::limit(self, resources)?;
         if !resources.devices.is_empty() {

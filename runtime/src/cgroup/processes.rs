@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::files::Directory;
-use super::{Group, Place};
+use super::{Group, Place, systemd};
 use crate::error::{Error, Result, ResultExt};
 use crate::sys;
 
@@ -24,11 +24,26 @@ impl Group {
     /// The first move after a while takes the kernel milliseconds (a grace period), which may pass
     /// while the process works on something else.
     ///
+    /// With systemd the first process starts the unit, and the limits are set then: what can't be
+    /// enforced is said here.
+    ///
     /// # Errors
-    /// Those of writing `cgroup.procs`.
-    pub fn add(&self, pid: i32) -> Result<()> {
-        self.unified.iter().try_for_each(|p| add_to(p, pid))?;
-        self.add_to_legacy(pid)
+    /// Those of writing `cgroup.procs`; with systemd also those of [`super::create`].
+    pub fn add(&self, pid: i32) -> Result<Vec<String>> {
+        if let (Some(scope), Some(pending)) = (&self.scope, &self.pending)
+            && !self.exists()
+        {
+            return systemd::start(self, scope, pending, pid);
+        }
+        if let Some(place) = &self.unified {
+            match (add_to(place, pid), &self.scope) {
+                (Err(e), Some(scope)) if matches!(e.errno(), Some(libc::EACCES | libc::EPERM)) => {
+                    systemd::attach(scope, pid)?;
+                }
+                (added, _) => added?,
+            }
+        }
+        self.add_to_legacy(pid).map(|()| Vec::new())
     }
 
     /// Moves a process that was cloned into the version 2 group into the others too.
@@ -141,7 +156,7 @@ impl Group {
     }
 }
 
-fn add_to(place: &Place, pid: i32) -> Result<()> {
+pub(super) fn add_to(place: &Place, pid: i32) -> Result<()> {
     let directory = place.open()?;
     directory
         .write(PROCS, &pid.to_string())
@@ -174,7 +189,9 @@ fn collect(directory: &Directory, pids: &mut BTreeSet<i32>) -> Result<()> {
 /// limits, and be killed with it.
 pub(super) fn check_unused(group: &Group) -> Result<()> {
     for place in group.unified.iter().chain(&group.legacy) {
-        let directory = place.open()?;
+        let Some(directory) = place.open_existing()? else {
+            continue;
+        };
         let mut pids = BTreeSet::new();
         collect(&directory, &mut pids)?;
         if !pids.is_empty() {

@@ -19,6 +19,10 @@ impl Group {
     /// # Errors
     /// A process is left in it. What can be removed is removed all the same.
     pub fn remove(&self) -> Result<()> {
+        // When its manager doesn't answer, the unit ends with its group all the same.
+        if let Some(scope) = &self.scope {
+            drop(super::systemd::stop(scope));
+        }
         let mut result = Ok(());
         for place in self.unified.iter().chain(&self.legacy) {
             let removed = remove_place(place);

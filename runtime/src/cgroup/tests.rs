@@ -18,6 +18,7 @@ fn request<'a>(id: &'a str, resources: Option<&'a Resources>) -> Request<'a> {
         rootless: false,
         annotations: &NO_ANNOTATIONS,
         owner: None,
+        bus: None,
     }
 }
 

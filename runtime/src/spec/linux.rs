@@ -188,7 +188,7 @@ pub struct IntelRdt {
 }
 
 /// Limits of a control group.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
     /// Which devices may be used, in order; the last rule that matches decides.

@@ -39,7 +39,7 @@ pub(crate) fn create(layout: &Layout, request: &Request<'_>) -> Result<(Group, V
                 .path(shown)
                 .cause("it is the root of the hierarchy".to_owned()));
         }
-        match make(hierarchy, &path) {
+        match make(&hierarchy.mount, &hierarchy.controllers, &path) {
             Ok(new) => {
                 old |= !new;
                 let place = Place {
@@ -115,10 +115,17 @@ fn place_of(hierarchy: &Hierarchy, request: &Request<'_>) -> PathBuf {
     below(own, &inner)
 }
 
+/// Makes a group where it is to be.
+pub(crate) fn make_place(place: &Place) -> Result<()> {
+    make(&place.mount, &place.controllers, &place.path)
+        .map(drop)
+        .op_path("make control group", below(&place.mount, &place.path))
+}
+
 /// Makes the group at a path; says whether it is new.
-fn make(hierarchy: &Hierarchy, path: &Path) -> rustix::io::Result<bool> {
-    let cpuset = hierarchy.controllers.iter().any(|c| c == "cpuset");
-    let mut directory = Directory::open(&hierarchy.mount, Path::new("/"))?;
+fn make(mount: &Path, controllers: &[String], path: &Path) -> rustix::io::Result<bool> {
+    let cpuset = controllers.iter().any(|c| c == "cpuset");
+    let mut directory = Directory::open(mount, Path::new("/"))?;
     let mut new = false;
     for part in path.components().skip(1) {
         let name = part.as_os_str().to_str().ok_or(Errno::INVAL)?;

@@ -292,7 +292,7 @@ fn evacuate(directory: &Directory) -> rustix::io::Result<()> {
 
 /// Gives the group to the container's root, with the files that the kernel names as safe to
 /// delegate.
-fn hand_over(group: &Directory, owner: u32) -> Result<()> {
+pub(crate) fn hand_over(group: &Directory, owner: u32) -> Result<()> {
     let uid = Some(Uid::from_raw(owner));
     let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| {
         // Before Linux 4.15.
