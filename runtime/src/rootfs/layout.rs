@@ -375,14 +375,6 @@ impl Built {
         &self.warnings
     }
 
-    /// Mounts a terminal, opened from the container's devpts, on `/dev/console`.
-    ///
-    /// # Errors
-    /// It is no terminal; the mount is refused.
-    pub fn mount_console(&self, terminal: BorrowedFd<'_>) -> Result<()> {
-        nodes::mount_console(&self.root, terminal)
-    }
-
     /// Makes this the root of the calling process and lets the host's go. Afterwards no mount of
     /// the host can be reached by a path.
     ///

@@ -207,7 +207,7 @@ fn bind(entry: &Entry, node: &Node, warnings: &mut Vec<String>) -> Result<()> {
 }
 
 /// Opens the file that a node is mounted on: an empty one is made where there is none or a link.
-pub(super) fn mount_point(entry: &Entry, path: &Path) -> Result<OwnedFd> {
+fn mount_point(entry: &Entry, path: &Path) -> Result<OwnedFd> {
     match entry.stat().map(|s| FileType::from_raw_mode(s.st_mode)) {
         Ok(FileType::Symlink) => {
             clear(entry, path)?;
@@ -265,23 +265,6 @@ fn replace(dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
         AtFlags::empty()
     };
     unlinkat(dir, name, flags)
-}
-
-/// Mounts a terminal on `/dev/console` (CVE-2025-52565: the destination is opened and may not be
-/// a link).
-pub(super) fn mount_console(root: &Root, terminal: BorrowedFd<'_>) -> Result<()> {
-    let path = Path::new("/dev/console");
-    let stat = fstat(terminal).op("look at terminal")?;
-    let is_char = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-    if !is_char || !rustix::termios::isatty(terminal) {
-        return Err(Error::new("mount /dev/console: not a terminal"));
-    }
-    let tree = mount::copy_at(terminal, false).op("copy terminal")?;
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    mount::restrict(tree.as_fd(), false, flags).op("restrict terminal")?;
-    let entry = entry(root, path)?;
-    let point = mount_point(&entry, path)?;
-    mount::attach(tree, point).op_path("mount terminal on", path)
 }
 
 #[cfg(test)]

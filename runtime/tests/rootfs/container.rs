@@ -3,7 +3,6 @@
 //! Responsible for namespaces and id maps. Must not judge what a case says.
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,8 +13,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use runtime::rootfs::{Layout, Settings};
 use runtime::spec::Spec;
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::OpenptFlags;
+use runtime::tty::Terminal;
 
 use crate::{Caller, cases};
 
@@ -111,14 +109,8 @@ fn enter(layout: Layout) -> runtime::Result<()> {
     for warning in built.warnings() {
         println!("warning: {warning}");
     }
-    if let Ok(master) = built
-        .root()
-        .open("dev/pts/ptmx", OFlags::RDWR, Mode::empty())
-    {
-        rustix::pty::unlockpt(&master).expect("unlockpt");
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-        let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("open terminal");
-        built.mount_console(terminal.as_fd())?;
+    if built.root().stat("/dev/pts/ptmx", false).is_ok() {
+        Terminal::open(built.root())?.bind_console(built.root())?;
     }
     built.enter()?;
     built.protect()
