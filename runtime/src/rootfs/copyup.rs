@@ -47,7 +47,12 @@ fn copy_one(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<()> {
         }
         FileType::RegularFile => {
             let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let source = openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
+            // Not to wait, should it have become a fifo meanwhile.
+            let read = flags | OFlags::RDONLY | OFlags::NONBLOCK;
+            let source = openat(from, name, read, Mode::empty())?;
+            if FileType::from_raw_mode(fstat(&source)?.st_mode) != kind {
+                return Err(Errno::STALE);
+            }
             let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let made = openat(to, name, create, Mode::from_raw_mode(0o600))?;
             let (mut source, mut made) = (File::from(source), File::from(made));

@@ -68,6 +68,7 @@ pub struct Layout {
     /// The container has a user namespace that the runtime is not in.
     new_users: bool,
     own_cgroups: bool,
+    own_pids: bool,
     warnings: Vec<String>,
 }
 
@@ -159,6 +160,7 @@ impl Layout {
             label: label(&linux.mount_label, &mut warnings),
             new_users: has("user"),
             own_cgroups: has("cgroup"),
+            own_pids: has("pid"),
             warnings,
         };
         if layout.way == Way::Chroot {
@@ -478,7 +480,7 @@ impl Entry {
             return self.put_legacy(&request, target.as_fd(), built);
         }
         let delayed = self.delayed();
-        let tree = self.create(&request, delayed, &mut built.warnings)?;
+        let tree = self.create(&request, delayed, layout, &mut built.warnings)?;
         if self.options.copy_up && existed {
             copyup::copy(target.as_fd(), tree.as_fd()).op("copy directory into tmpfs")?;
         }
@@ -606,6 +608,7 @@ impl Entry {
         &self,
         request: &Request<'_>,
         delayed: Attr,
+        layout: &Layout,
         warnings: &mut Vec<String>,
     ) -> Result<OwnedFd> {
         let refusal = match filesystem::create(request, delayed, warnings)? {
@@ -614,8 +617,10 @@ impl Entry {
         };
         match (self.kind.as_str(), refusal.errno) {
             ("devpts", Errno::INVAL) => self.create_devpts(request, refusal, warnings),
-            // The kernel wants the caller's own to be wholly visible.
-            ("proc", Errno::PERM) => {
+            // The kernel wants the caller's own to be wholly visible. In its place the container may
+            // see the processes outside if it shares them anyway, or if they are out of its reach
+            // by belonging to an outer user namespace (ptrace(2), "access mode checking").
+            ("proc", Errno::PERM) if layout.new_users || !layout.own_pids => {
                 warnings.push(
                     "`/proc` is the outer one: the kernel makes no new one where the outer is \
                      partly hidden"
@@ -632,6 +637,10 @@ impl Entry {
                 let forced = Attr::MOUNT_ATTR_RDONLY;
                 filesystem::stand_in(Path::new("/sys"), &self.options, forced, warnings)
             }
+            ("proc", Errno::PERM) => Err(refusal.into_error(&self.kind).hint(
+                "the `/proc` outside must not be masked (Kubernetes: `procMount: Unmasked`, \
+                 podman and docker: `--security-opt unmask=/proc/*` or `systempaths=unconfined`)",
+            )),
             _ => Err(refusal.into_error(&self.kind)),
         }
     }

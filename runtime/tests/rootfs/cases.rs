@@ -15,6 +15,8 @@ pub(crate) struct Case {
     pub(crate) prepare: fn(&Path),
     pub(crate) config: fn(Caller, &Path) -> Value,
     pub(crate) no_pivot: bool,
+    /// Whether a part of the `/proc` outside is hidden from the container.
+    pub(crate) hidden_proc: bool,
     pub(crate) script: &'static str,
     /// Lines that have to be said; `!` in front of one that may not.
     pub(crate) says: &'static [&'static str],
@@ -93,6 +95,7 @@ pub(crate) const ALL: &[Case] = &[
         prepare: nothing,
         config: |caller, _| base(caller, json!([])),
         no_pivot: false,
+        hidden_proc: false,
         script: r#"
             busybox cat /proc/self/mountinfo
             for n in null zero full random urandom tty; do [ -c /dev/$n ] || echo no $n; done
@@ -141,6 +144,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox wc -l < /proc/self/mountinfo; busybox ls /; busybox ls /../..",
         // The root, proc, and six devices where they can't be made.
         says: &["!etc"],
@@ -152,6 +156,7 @@ pub(crate) const ALL: &[Case] = &[
         prepare: nothing,
         config: |caller, _| base(caller, json!([])),
         no_pivot: true,
+        hidden_proc: false,
         script: "busybox ls / /../..; busybox cat /proc/self/mountinfo; busybox ps",
         says: &["!etc", "proc proc"],
         refused: false,
@@ -175,6 +180,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: r#"
             busybox cat /data/deep/file /run/missing/real
             busybox touch /data/deep/x 2>/dev/null || echo read-only
@@ -210,6 +216,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox cat /up/link; busybox stat -c %a /up /up/sub/made; busybox touch /up/x 2>/dev/null || echo read-only; busybox touch /up/sub/made/y && echo below writable",
         says: &["kept\n751\n700\nread-only\nbelow writable"],
         refused: false,
@@ -224,6 +231,7 @@ pub(crate) const ALL: &[Case] = &[
             config
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox touch /x 2>/dev/null || echo read-only; busybox touch /dev/shm/x && echo shm; [ -d /work/dir ] && echo cwd",
         says: &["read-only\nshm\ncwd"],
         refused: false,
@@ -244,6 +252,7 @@ pub(crate) const ALL: &[Case] = &[
             config
         },
         no_pivot: false,
+        hidden_proc: false,
         script: r#"busybox grep -E " (/|/s|/u) " /proc/self/mountinfo"#,
         says: &[
             "/rootfs / rw,relatime shared:",
@@ -266,6 +275,7 @@ pub(crate) const ALL: &[Case] = &[
             config
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "[ -c /dev/fuse ] && echo fuse; [ -p /run/fifo ] && busybox stat -c %a /run/fifo; echo > /dev/null",
         says: &["fuse\n600"],
         refused: false,
@@ -281,6 +291,7 @@ pub(crate) const ALL: &[Case] = &[
             config
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "",
         says: &["not the device 1:9 `/dev/full`"],
         refused: true,
@@ -294,6 +305,7 @@ pub(crate) const ALL: &[Case] = &[
         },
         config: |caller, _| base(caller, json!([])),
         no_pivot: false,
+        hidden_proc: false,
         script: "",
         says: &["mounts[0] on `/proc`: destination leads through a symbolic link"],
         refused: true,
@@ -311,6 +323,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox ls -d /tmp/x; busybox grep -c ' /tmp/x ' /proc/self/mountinfo",
         says: &["/tmp/x\n1"],
         refused: false,
@@ -328,6 +341,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "",
         says: &["mounts[7] on `/attr`: destination is inside of /proc"],
         refused: true,
@@ -345,6 +359,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox cat /proc/meminfo",
         says: &["ours\n"],
         refused: false,
@@ -362,6 +377,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "",
         says: &["mounts[7] on `/x`: create tmpfs with option `nonsense=3`"],
         refused: true,
@@ -379,6 +395,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "",
         says: &[
             "mounts[7] on `/x`: open source",
@@ -399,6 +416,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "echo fine",
         says: &["fine"],
         refused: false,
@@ -424,6 +442,7 @@ pub(crate) const ALL: &[Case] = &[
             config
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox stat -c '%u %g' /x /y | busybox tr -d '\n' | busybox sed 's/10000*//g'",
         says: &["7 83 4"],
         refused: false,
@@ -434,6 +453,7 @@ pub(crate) const ALL: &[Case] = &[
         prepare: nothing,
         config: |_, _| json!({"root":{"path":"rootfs"},"linux":{"namespaces":[{"type":"pid"}]}}),
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox ls / /..; [ -c /dev/null ] && echo null",
         says: &["null", "!etc"],
         refused: false,
@@ -451,6 +471,7 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox grep ' /x ' /proc/self/mountinfo; busybox stat -c %a /x",
         says: &["/x rw,nosuid", "711"],
         refused: false,
@@ -469,8 +490,66 @@ pub(crate) const ALL: &[Case] = &[
             )
         },
         no_pivot: false,
+        hidden_proc: false,
         script: "busybox grep ' /x ' /proc/self/mountinfo",
         says: &["/x ro,nosuid", "size=2048k"],
+        refused: false,
+    },
+    Case {
+        name: "the outer proc in place of a new one",
+        callers: &[Caller::Mapped],
+        prepare: nothing,
+        config: |caller, _| base(caller, json!([])),
+        no_pivot: false,
+        hidden_proc: true,
+        script: "busybox ls /proc/fs | busybox wc -l; [ $(busybox readlink /proc/self) != $$ ] && echo outer",
+        says: &["warning: `/proc` is the outer one", "0\nouter"],
+        refused: false,
+    },
+    Case {
+        name: "control groups without a namespace",
+        callers: &[],
+        prepare: nothing,
+        config: |caller, _| {
+            let mut config = base(caller, json!([]));
+            let all = config["linux"]["namespaces"].as_array().expect("a list");
+            let fewer = all
+                .iter()
+                .filter(|n| n["type"] != "cgroup")
+                .cloned()
+                .collect();
+            config["linux"]["namespaces"] = Value::Array(fewer);
+            config
+        },
+        no_pivot: false,
+        hidden_proc: false,
+        script: "busybox grep -c ' /sys/fs/cgroup.* ro' /proc/self/mountinfo; busybox ls /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs | busybox grep -q procs && echo groups",
+        says: &["groups"],
+        refused: false,
+    },
+    Case {
+        name: "no network namespace of its own",
+        callers: &[Caller::Single, Caller::Mapped],
+        prepare: nothing,
+        config: |caller, _| {
+            let mut config = base(caller, json!([]));
+            let all = config["linux"]["namespaces"].as_array().expect("a list");
+            let fewer = all
+                .iter()
+                .filter(|n| n["type"] != "network")
+                .cloned()
+                .collect();
+            config["linux"]["namespaces"] = Value::Array(fewer);
+            config
+        },
+        no_pivot: false,
+        hidden_proc: false,
+        script: "busybox grep ' /sys ' /proc/self/mountinfo; busybox grep -c ' /sys/[^ ]* rw' /proc/self/mountinfo; true",
+        says: &[
+            "warning: `/sys` is the outer one",
+            "/sys ro,nosuid",
+            "\n0\n",
+        ],
         refused: false,
     },
 ];

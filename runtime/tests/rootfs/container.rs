@@ -14,6 +14,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use runtime::rootfs::{Layout, Settings};
 use runtime::spec::Spec;
 use runtime::tty::Terminal;
+use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::{Caller, cases};
 
@@ -25,6 +26,13 @@ pub(crate) fn run(caller: Caller, case: &str, dir: &Path) -> ExitCode {
     let case = cases::ALL.iter().find(|c| c.name == case).expect("a case");
     let config = (case.config)(caller, dir).to_string();
     let spec = Spec::parse(config.as_bytes()).expect("parse");
+    if case.hidden_proc {
+        unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", private).expect("make private");
+        let flags = MountFlags::RDONLY;
+        rustix::mount::mount("mask", "/proc/fs", "tmpfs", flags, None).expect("mount");
+    }
     let settings = Settings {
         no_pivot: case.no_pivot,
     };
