@@ -8,13 +8,13 @@ TRIPLE  := $(shell rustc -vV | sed -n 's/^host: //p')
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 RELEASE := target/$(TRIPLE)/release
 DIST    := target/dist
-SOURCES := $(shell git ls-files '*.sh' tests/setup tests/run tests/support/add-user tests/support/debian-base examples/hello/demo .ci/run 2>/dev/null)
+SOURCES := $(shell git ls-files '*.sh' tests/setup tests/run tests/support/add-user tests/support/debian-base tests/vm/fetch-kernel examples/hello/demo .ci/run 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fmt deny bench doc dist install clean
+.PHONY: help build demo test test-vm check lint fmt deny bench doc dist install clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release program: target/…/release/sandcrab
 	$(CARGO) build --locked --release --package sandcrab-executor --bins
@@ -24,6 +24,12 @@ demo: build ## Build examples/hello as an ordinary user and run it
 
 test: ## Run all tests (as root: in three accounts; installs the peers they use)
 	tests/run
+
+test-vm: ## Run what needs Debian's stock kernel and cgroup version 2, in a virtual machine
+	tests/setup vm
+	tests/vm/fetch-kernel
+	$(CARGO) build --locked --package sandcrab-executor --package sandcrab-shim --package sandcrab-tests --bins
+	$(CARGO) test --locked --package sandcrab-tests --test vm
 
 check: lint doc deny ## Formatting, lints, docs and dependency rules; changes nothing
 

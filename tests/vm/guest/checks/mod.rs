@@ -1,0 +1,131 @@
+//! What is checked, and in which settings.
+//!
+//! Responsible for the list and for one line of the report for each. Must not start or prepare
+//! anything itself. Invariant: names are unique, `CHECK::SETTING`, and the list is the same on the
+//! host and in the machine.
+
+mod build;
+mod cgroup;
+mod lifecycle;
+mod rootless;
+
+use std::fmt;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::place::{Place, Setting};
+use crate::report;
+
+/// On the root that the kernel boots from.
+const INITRAMFS: &str = "initramfs";
+/// On an ordinary root.
+const SYSTEM: &str = "system";
+
+const ROOT: &[Setting] = &[Setting::Root];
+const DELEGATED: &[Setting] = &[Setting::Root, Setting::Subids, Setting::Plain];
+const ROOTLESS: &[Setting] = &[Setting::Subids, Setting::Plain, Setting::Session];
+const ALL: &[Setting] = &[
+    Setting::Root,
+    Setting::Subids,
+    Setting::Plain,
+    Setting::Session,
+];
+const SESSION: &[Setting] = &[Setting::Session];
+
+type Body = fn(&Place) -> Result<()>;
+
+/// Every check: its stage, its name, where it runs, and what it does.
+const CHECKS: &[(&str, &str, &[Setting], Body)] = &[
+    (INITRAMFS, "no_pivot", ROOT, lifecycle::no_pivot),
+    (SYSTEM, "lifecycle", ALL, lifecycle::lifecycle),
+    (SYSTEM, "exit_code", ALL, lifecycle::exit_code),
+    (SYSTEM, "exec", ALL, lifecycle::exec),
+    (SYSTEM, "seccomp", ALL, lifecycle::seccomp),
+    (SYSTEM, "kill_all", DELEGATED, lifecycle::kill_all),
+    (SYSTEM, "memory", DELEGATED, cgroup::memory),
+    (SYSTEM, "pids", DELEGATED, cgroup::pids),
+    (SYSTEM, "cpu_quota", DELEGATED, cgroup::cpu_quota),
+    (SYSTEM, "cpu_weight", DELEGATED, cgroup::cpu_weight),
+    (SYSTEM, "cpuset", DELEGATED, cgroup::cpuset),
+    (SYSTEM, "io", DELEGATED, cgroup::io),
+    (SYSTEM, "unified", DELEGATED, cgroup::unified),
+    (SYSTEM, "update", DELEGATED, cgroup::update),
+    (SYSTEM, "pause", DELEGATED, cgroup::pause),
+    (SYSTEM, "stats", DELEGATED, cgroup::stats),
+    (SYSTEM, "exec_in_group", DELEGATED, cgroup::exec_in_group),
+    (
+        SYSTEM,
+        "group_namespace",
+        DELEGATED,
+        cgroup::group_namespace,
+    ),
+    (
+        SYSTEM,
+        "group_read_only",
+        DELEGATED,
+        cgroup::group_read_only,
+    ),
+    (SYSTEM, "devices", ROOT, cgroup::devices),
+    (SYSTEM, "no_group", ROOTLESS, rootless::no_group),
+    (SYSTEM, "limits_refused", SESSION, rootless::limits_refused),
+    (SYSTEM, "ids", ROOTLESS, rootless::ids),
+    (SYSTEM, "build", DELEGATED, build::build),
+    (SYSTEM, "doctor", ROOTLESS, build::doctor),
+];
+
+/// The error of a check that can't be run, and why.
+#[derive(Debug)]
+pub(crate) struct Skipped(pub(crate) String);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+fn full_name(name: &str, setting: Setting) -> String {
+    format!("{name}::{}", setting.name())
+}
+
+fn is_chosen(name: &str, filters: &[&str]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| name.contains(filter))
+}
+
+/// Returns the names of the checks that contain one of the filters; of all where there is none.
+pub(crate) fn names(filters: &[&str]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (_, name, settings, _) in CHECKS {
+        names.extend(settings.iter().map(|setting| full_name(name, *setting)));
+    }
+    names.retain(|name| is_chosen(name, filters));
+    names
+}
+
+/// Runs the chosen checks of a stage, and reports each.
+pub(crate) fn run(stage: &str, filters: &[&str]) -> Result<()> {
+    for (of, name, settings, body) in CHECKS {
+        for setting in *settings {
+            let full = full_name(name, *setting);
+            if *of != stage || !is_chosen(&full, filters) {
+                continue;
+            }
+            let started = Instant::now();
+            match Place::new(name, *setting).and_then(|place| body(&place)) {
+                Ok(()) => {
+                    report::line(&format!("ok {full} {:.2}", started.elapsed().as_secs_f32()));
+                }
+                Err(error) => match error.downcast_ref::<Skipped>() {
+                    Some(Skipped(why)) => report::line(&format!("skip {full}: {why}")),
+                    None => {
+                        report::line(&format!("not ok {full}"));
+                        report::details(&format!("{error:#}"));
+                    }
+                },
+            }
+        }
+    }
+    Ok(())
+}
