@@ -7,13 +7,16 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod container;
 pub mod error;
 pub mod features;
 pub mod hooks;
 pub mod identity;
 pub mod labels;
+pub mod namespaces;
 pub mod oci_features;
 pub mod path;
+mod process;
 pub mod procfs;
 pub mod rlimits;
 pub mod rootfs;

@@ -32,6 +32,21 @@ const ENDING: [Signal; 4] = [
     Signal::SIGTERM,
 ];
 
+/// What a process keeps to itself when it forwards all others.
+const OWN: [Signal; 11] = [
+    Signal::SIGCHLD,
+    Signal::SIGPIPE,
+    Signal::SIGURG,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGSYS,
+    Signal::SIGTRAP,
+];
+
 fn forwarded() -> SigSet {
     FORWARDED.into_iter().collect()
 }
@@ -66,6 +81,19 @@ impl Forwarder {
     /// Blocks the signals in the calling thread and opens a descriptor for them.
     pub fn new() -> Result<Self> {
         let set = forwarded();
+        set.thread_block().op("block signals")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let fd = SignalFd::with_flags(&set, flags).op("open signal descriptor")?;
+        Ok(Self { fd })
+    }
+
+    /// As [`Forwarder::new`], for all signals that are not about the calling process itself:
+    /// those of its children, its faults, its pipes and its job control stay its own.
+    pub fn all() -> Result<Self> {
+        let mut set = SigSet::all();
+        for own in OWN {
+            set.remove(own);
+        }
         set.thread_block().op("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&set, flags).op("open signal descriptor")?;

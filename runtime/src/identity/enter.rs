@@ -67,7 +67,7 @@ fn write_own(plan: &EnterPlan) -> Result<()> {
 }
 
 /// A map must arrive in one write(2).
-fn write_map(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_map(path: &Path, text: &str) -> Result<()> {
     let mut file = File::options()
         .write(true)
         .open(path)
@@ -165,7 +165,7 @@ fn map_process(plan: &EnterPlan, target: Pid) -> Result<()> {
     }
 }
 
-fn start_program(
+pub(crate) fn start_program(
     program: &Path,
     target: Pid,
     map: &[super::Extent],
@@ -185,7 +185,7 @@ fn start_program(
         .op_path("start program", program)
 }
 
-fn finish_program(program: &Path, child: std::process::Child) -> Result<()> {
+pub(crate) fn finish_program(program: &Path, child: std::process::Child) -> Result<()> {
     let output = child.wait_with_output().op_path("run program", program)?;
     if output.status.success() {
         return Ok(());

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use detect::{detect, detect_with};
 pub use subids::Range;
+pub(crate) use subids::render;
 
 /// Which identity the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -10,7 +10,6 @@
 //! the container's user namespace and copies the mount namespace into it, which makes the kernel
 //! lock every mount: a mask can't be taken off from inside.
 
-mod exec;
 mod init;
 mod payload;
 mod session;

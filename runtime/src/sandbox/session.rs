@@ -17,30 +17,30 @@ use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
 use super::init::Init;
-use super::payload::{self, Prepared, Refusal, Stage};
-use super::{Exit, Network, Outcome, Plan, exec};
+use super::payload::{self, Prepared};
+use super::{Exit, Network, Outcome, Plan};
+use crate::caps::{self, Sets};
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::Identity;
 use crate::path::Root;
+use crate::process::payload::{Payload, Refusal, Stage};
+use crate::process::program::{self, Program};
 use crate::rootfs::files::{self, Created, Mounted};
 use crate::rootfs::kernel::{self, Sys};
 use crate::rootfs::protect::Masks;
 use crate::rootfs::{devices, pivot};
 use crate::signals::Forwarder;
-use crate::{caps, seccomp, sys};
+use crate::{seccomp, sys};
 
 /// Runs a plan to its end on the calling thread.
 pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
-    let Some(program) = plan.argv.first() else {
-        return Err(Error::new("run container: no program"));
-    };
     for id in plan.groups.iter().chain([&plan.uid, &plan.gid]) {
         if plan.ids.to_executor(*id).is_none() {
             return Err(missing_id(*id, plan.identity));
         }
     }
     let forwarder = Forwarder::new()?;
-    let programs = exec::candidates(program, &plan.env)?;
+    let program = Program::new(&plan.argv, &plan.env)?;
     let groups = settable_groups(&plan)?;
     let seccomp = seccomp::default_filter()?;
 
@@ -64,24 +64,34 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
         own_pipe(stream.as_fd(), owner);
     }
     let (report_read, report) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
+    let capabilities = if plan.uid == 0 {
+        caps::DEFAULT
+    } else {
+        CapabilitySet::empty()
+    };
     let prepared = Prepared {
         user_namespace: init.user_namespace(),
         stdio,
         terminal: plan.terminal,
-        seccomp,
-        bounding: caps::DEFAULT,
-        capabilities: if plan.uid == 0 {
-            caps::DEFAULT
-        } else {
-            CapabilitySet::empty()
+        payload: Payload {
+            keyring: true,
+            umask: Some(Mode::from_raw_mode(0o022)),
+            capabilities: Sets {
+                bounding: caps::DEFAULT,
+                effective: capabilities,
+                permitted: capabilities,
+                inheritable: CapabilitySet::empty(),
+                ambient: CapabilitySet::empty(),
+            },
+            no_new_privileges: false,
+            filter: Some(seccomp),
+            uid: Uid::from_raw(plan.uid),
+            gid: Gid::from_raw(plan.gid),
+            groups,
+            cwd: Some(&plan.cwd),
+            descriptors: 3,
         },
-        uid: Uid::from_raw(plan.uid),
-        gid: Gid::from_raw(plan.gid),
-        groups,
-        cwd: &plan.cwd,
-        programs,
-        argv: sys::pointers(&plan.argv),
-        env: sys::pointers(&plan.env),
+        program,
         report,
     };
     // SAFETY: the child calls only `payload::run`, which neither allocates nor locks.
@@ -262,7 +272,7 @@ fn refused(plan: &Plan, refusal: &Refusal) -> Result<Exit> {
     let error = Error::new(refusal.operation()).cause(refusal.errno);
     match refusal.stage {
         Stage::Execute => {
-            let (code, text) = exec::refusal(&plan.argv[0], refusal.errno);
+            let (code, text) = program::refusal(&plan.argv[0], refusal.errno);
             if let Some(stderr) = &plan.stderr {
                 // Nobody is left to tell when this can't be written.
                 let _: rustix::io::Result<usize> = rustix::io::write(stderr, text.as_bytes());

@@ -4,6 +4,7 @@
 //! documented as usable in a forked child neither allocate nor lock.
 
 mod bpf;
+mod execute;
 mod mounts;
 mod probe;
 mod scheduling;
@@ -22,6 +23,7 @@ pub(crate) use bpf::{
     attach_device_program, detach_device_program, device_programs, load_device_program,
     program_by_id,
 };
+pub(crate) use execute::{execute_fd, namespace_kind, set_domain_name};
 pub(crate) use mounts::{MountChange, change_mount, start_idle_in_user_namespace};
 pub(crate) use probe::seccomp_has_flag;
 pub(crate) use scheduling::{
@@ -65,19 +67,39 @@ fn last_errno() -> Errno {
 /// and must end by [`exit`] or [`execve`]. A child of a single-threaded process may do anything
 /// but must end by [`exit`], since destructors and buffers belong to the parent.
 pub(crate) unsafe fn fork(flags: u64) -> Result<Fork> {
+    // SAFETY: the caller has made the same promise.
+    unsafe { fork_into(flags, None) }
+}
+
+/// As [`fork`], into the control group of a directory of the version 2 hierarchy (Linux 5.7).
+///
+/// # Safety
+/// As for [`fork`].
+pub(crate) unsafe fn fork_into(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut flags = flags;
+    if cgroup.is_some() {
+        flags |= CLONE_INTO_CGROUP;
+    }
+    // A sibling is reported to the parent as its own child is: clone3(2) takes no other signal.
+    let exit_signal = if flags & libc::CLONE_PARENT as u64 == 0 {
+        libc::SIGCHLD as u64
+    } else {
+        0
+    };
     let mut pidfd: RawFd = -1;
     let mut args = libc::clone_args {
         flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: ptr::from_mut(&mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         stack: 0,
         stack_size: 0,
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: 0,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd().cast_unsigned().into()),
     };
     // SAFETY: the arguments are valid and without a stack, so this behaves as fork(2).
     let ret = unsafe {

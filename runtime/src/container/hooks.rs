@@ -1,0 +1,42 @@
+//! Hooks that run in the runtime's own namespaces.
+//!
+//! Responsible for which lists run at which point and with which state. Must not run them itself.
+
+use super::Container;
+use crate::error::Result;
+use crate::hooks;
+use crate::spec::{Hook, Spec};
+use crate::state::Status;
+
+impl Container<'_> {
+    /// Runs hooks of the runtime's namespaces.
+    pub(super) fn run_hooks(&self, lists: &[&[Hook]], status: Status) -> Result<()> {
+        for list in lists.iter().filter(|list| !list.is_empty()) {
+            hooks::run(list, &self.document(status)?)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the hooks of a container that is gone; what fails is said and changes nothing
+    /// (config.md, "poststop").
+    pub(super) fn run_last_hooks(&self, spec: &Spec, warn: &mut dyn FnMut(String)) {
+        let Some(hooks) = &spec.hooks else {
+            return;
+        };
+        for hook in &hooks.poststop {
+            let run = self.document(Status::Stopped);
+            let run = run.and_then(|state| hooks::run(std::slice::from_ref(hook), &state));
+            if let Err(error) = run {
+                warn(describe(&error));
+            }
+        }
+    }
+}
+
+/// An error with its cause, on one line.
+pub(super) fn describe(error: &crate::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,84 @@
+//! A process that is added to a container.
+//!
+//! Responsible for coming into the container's namespaces and root. Must not change anything in
+//! it. Invariant: before it can be seen from inside it is closed to being looked into, and it has
+//! nothing open that the container could take over (CVE-2016-9962 of runc).
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::ThreadNameSpaceType;
+
+use super::init::{become_root, die_with_parent};
+use super::protocol::{Channel, Kind};
+use super::start::hide;
+use super::task::Task;
+use crate::error::{Result, ResultExt};
+use crate::namespaces;
+use crate::procfs::Proc;
+use crate::spec::User;
+use crate::tty;
+
+/// The container, as the process needs it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    init: OwnedFd,
+    kinds: ThreadNameSpaceType,
+    /// The root of the first process, where the container has no mount namespace.
+    root: Option<OwnedFd>,
+}
+
+impl Place {
+    /// Looks at a container by its first process: its number and descriptor.
+    pub(crate) fn find(pid: i32, init: OwnedFd) -> Result<Self> {
+        let kinds = namespaces::of_process(pid)?;
+        let root = if kinds.contains(ThreadNameSpaceType::MOUNT) {
+            None
+        } else {
+            let path = format!("/proc/{pid}/root");
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::open(&path, flags, Mode::empty());
+            Some(root.op_path("open root of container", path)?)
+        };
+        Ok(Self { init, kinds, root })
+    }
+
+    /// Joins, all at once: what is in a user namespace may be joined with the capabilities that
+    /// joining it gives (setns(2), Linux 5.8).
+    pub(crate) fn join(&self) -> Result<()> {
+        hide()?;
+        if self.kinds.is_empty() {
+            return Ok(());
+        }
+        rustix::thread::move_into_thread_name_spaces(self.init.as_fd(), self.kinds)
+            .op("join namespaces")
+    }
+}
+
+/// Is the process.
+pub(crate) fn run(
+    place: &Place,
+    task: &Task<'_>,
+    user: &User,
+    proc: &Proc,
+    channel: &Channel,
+) -> Result<Infallible> {
+    die_with_parent()?;
+    channel.expect(Kind::Go)?;
+    if place.kinds.contains(ThreadNameSpaceType::USER) {
+        become_root(user)?;
+        // The change of ids has taken this away, prctl(2).
+        die_with_parent()?;
+    }
+    rustix::process::setsid().op("start session")?;
+    if let Some(root) = &place.root {
+        rustix::process::fchdir(root).op("enter root")?;
+        rustix::process::chroot(".").op("enter root")?;
+    }
+    task.take_terminal(&tty::own_root()?, channel)?;
+    task.run(proc, channel, &[], &mut || {
+        // Whoever started the process may end while it runs.
+        rustix::process::set_parent_process_death_signal(None).op("outlive parent")
+    })
+}

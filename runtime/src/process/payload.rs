@@ -1,0 +1,214 @@
+//! The last steps before a program is executed, of a RUN step and of an OCI container alike.
+//!
+//! Responsible for an order that keeps each step permitted, and for naming the one that was
+//! refused. Must not allocate, lock or read anything but what was prepared. Invariant: after
+//! [`Payload::assume`] the process is what the program will be, and nothing but the descriptors
+//! that it is to have stays open over execve(2).
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+use crate::caps::Sets;
+use crate::error::{Error, Result};
+use crate::seccomp::Filter;
+use crate::sys;
+
+/// What the process becomes.
+pub(crate) struct Payload<'a> {
+    /// Whether it gets a session keyring of its own.
+    pub(crate) keyring: bool,
+    /// Bits that files it makes do not get.
+    pub(crate) umask: Option<Mode>,
+    pub(crate) capabilities: Sets,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    /// `None` where the kernel allows nobody to set them.
+    pub(crate) groups: Option<Vec<Gid>>,
+    /// Where it is entered as the user; `None` stays.
+    pub(crate) cwd: Option<&'a CStr>,
+    /// The first descriptor that the program does not get.
+    pub(crate) descriptors: u32,
+}
+
+/// A step that was refused.
+pub(crate) type Step<T> = std::result::Result<T, Refusal>;
+
+/// The steps, as the report numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    UserNamespace,
+    MountNamespace,
+    Session,
+    Streams,
+    Terminal,
+    Keyring,
+    Limits,
+    Bounding,
+    Seccomp,
+    Groups,
+    Gid,
+    Uid,
+    Capabilities,
+    Signals,
+    WorkingDirectory,
+    Descriptors,
+    Privileges,
+    Execute,
+}
+
+impl Stage {
+    const ALL: [(Self, &'static str); 18] = [
+        (Self::UserNamespace, "enter user namespace"),
+        (Self::MountNamespace, "lock mounts"),
+        (Self::Session, "start session"),
+        (Self::Streams, "connect standard streams"),
+        (Self::Terminal, "take terminal"),
+        (Self::Keyring, "join session keyring"),
+        (Self::Limits, "set resource limits"),
+        (Self::Bounding, "limit capabilities"),
+        (Self::Seccomp, "install seccomp filter"),
+        (Self::Groups, "set groups"),
+        (Self::Gid, "set group"),
+        (Self::Uid, "set user"),
+        (Self::Capabilities, "set capabilities"),
+        (Self::Signals, "reset signals"),
+        (Self::WorkingDirectory, "enter working directory"),
+        (Self::Descriptors, "close descriptors"),
+        (Self::Privileges, "give up new privileges"),
+        (Self::Execute, "execute program"),
+    ];
+}
+
+/// What the child wrote when a step was refused.
+pub(crate) struct Refusal {
+    pub(crate) stage: Stage,
+    pub(crate) errno: Errno,
+}
+
+impl Refusal {
+    /// Renders the report.
+    pub(crate) fn to_bytes(&self) -> [u8; 5] {
+        let [a, b, c, d] = self.errno.raw_os_error().to_ne_bytes();
+        [self.stage as u8, a, b, c, d]
+    }
+
+    /// Reads a report; nothing when the program was executed.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>> {
+        let [stage, errno @ ..] = bytes else {
+            return Ok(None);
+        };
+        let found = Stage::ALL.iter().find(|(s, _)| *s as u8 == *stage);
+        match (found, <[u8; 4]>::try_from(errno)) {
+            (Some((stage, _)), Ok(errno)) => Ok(Some(Self {
+                stage: *stage,
+                errno: Errno::from_raw_os_error(i32::from_ne_bytes(errno)),
+            })),
+            _ => Err(Error::new("start payload: it sent a malformed report")),
+        }
+    }
+
+    /// Names the step.
+    pub(crate) fn operation(&self) -> &'static str {
+        Stage::ALL
+            .iter()
+            .find(|(stage, _)| *stage == self.stage)
+            .map_or("start payload", |(_, name)| name)
+    }
+}
+
+/// Names the step of an error number.
+pub(crate) fn at(stage: Stage) -> impl Fn(Errno) -> Refusal {
+    move |errno| Refusal { stage, errno }
+}
+
+impl Payload<'_> {
+    /// Takes all steps but the last. Returns the listener of a filter that notifies.
+    pub(crate) fn assume(&self) -> Step<Option<OwnedFd>> {
+        if self.keyring {
+            match sys::join_session_keyring() {
+                // No keyrings in this kernel, an outer filter that forbids them, or a full quota.
+                // The program's own filter usually forbids their use in any case.
+                Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT) => {}
+                Err(errno) => return Err(at(Stage::Keyring)(errno)),
+            }
+        }
+        if let Some(umask) = self.umask {
+            rustix::process::umask(umask);
+        }
+        self.capabilities
+            .limit_bounding()
+            .map_err(at(Stage::Bounding))?;
+        let mut listener = None;
+        if !self.no_new_privileges {
+            // While CAP_SYS_ADMIN is there, which spares no-new-privs.
+            listener = self.install()?;
+        }
+        if let Some(groups) = &self.groups {
+            rustix::thread::set_thread_groups(groups).map_err(at(Stage::Groups))?;
+        }
+        rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid).map_err(at(Stage::Gid))?;
+        if !self.capabilities.permitted.is_empty() {
+            // Cleared by execve(2).
+            rustix::thread::set_keep_capabilities(true).map_err(at(Stage::Uid))?;
+        }
+        rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid).map_err(at(Stage::Uid))?;
+        self.capabilities.apply().map_err(at(Stage::Capabilities))?;
+        sys::reset_signals().map_err(at(Stage::Signals))?;
+        if let Some(cwd) = self.cwd {
+            // As the user: what it may not enter it must not be in.
+            rustix::process::chdir(cwd).map_err(at(Stage::WorkingDirectory))?;
+        }
+        sys::close_on_exec_from(self.descriptors).map_err(at(Stage::Descriptors))?;
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
+        }
+        Ok(listener)
+    }
+
+    /// Installs the filter, if that was left: with no-new-privs it can come this late, and need
+    /// not allow the steps before.
+    pub(crate) fn seal(&self) -> Step<Option<OwnedFd>> {
+        if self.no_new_privileges {
+            self.install()
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn install(&self) -> Step<Option<OwnedFd>> {
+        let Some(filter) = self.filter else {
+            return Ok(None);
+        };
+        filter.install().map_err(at(Stage::Seccomp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_survive_the_pipe() {
+        for (stage, name) in Stage::ALL {
+            let refusal = Refusal {
+                stage,
+                errno: Errno::PERM,
+            };
+            let back = Refusal::parse(&refusal.to_bytes())
+                .expect("parse")
+                .expect("a refusal");
+            assert_eq!((back.stage, back.errno), (stage, Errno::PERM));
+            assert_eq!(back.operation(), name);
+        }
+        assert!(Refusal::parse(&[]).expect("parse").is_none());
+        assert!(Refusal::parse(&[1, 2]).is_err());
+        assert!(Refusal::parse(&[200, 0, 0, 0, 0]).is_err());
+    }
+}
