@@ -189,6 +189,9 @@ fn set_up(
                 child.channel.send(Kind::HooksDone, &[])?;
             }
             Kind::Terminal => console.receive(message)?,
+            Kind::Listener => {
+                container.pass_listener(linux, Status::Creating, child.pid, &message)?;
+            }
             Kind::Ready => break,
             _ => return Err(Error::new("set up container: unexpected message")),
         }
@@ -204,7 +207,6 @@ fn set_up(
 /// Refuses by name what is not there yet.
 fn refuse_missing(linux: &Linux) -> Result<()> {
     let missing = [
-        ("linux.seccomp", linux.seccomp.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
     ];

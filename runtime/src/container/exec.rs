@@ -101,6 +101,9 @@ impl Container<'_> {
             match message.kind {
                 Kind::Warning => warn(String::from_utf8_lossy(&message.body).into_owned()),
                 Kind::Terminal => console.receive(message)?,
+                Kind::Listener => {
+                    self.pass_listener(linux, Status::Running, child.pid, &message)?;
+                }
                 Kind::Failed => return Err(crate::process::protocol::failure(&message.body)),
                 _ => return Err(Error::new("set up process: unexpected message")),
             }

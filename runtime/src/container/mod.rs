@@ -22,7 +22,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{Error, Result, ResultExt};
-use crate::spec::Spec;
+use crate::process::protocol::Message;
+use crate::seccomp;
+use crate::spec::{Linux, Spec};
 use crate::state::{self, Dir, Id, Record, Root, Status};
 use crate::sys;
 
@@ -81,6 +83,27 @@ impl<'a> Container<'a> {
     /// The state document for hooks.
     fn document(&self, status: Status) -> Result<Vec<u8>> {
         encode(&state::document(&self.record, status))
+    }
+
+    /// Sends the listener of a process's filter to the agent that the configuration names.
+    fn pass_listener(
+        &self,
+        linux: &Linux,
+        status: Status,
+        pid: Pid,
+        message: &Message,
+    ) -> Result<()> {
+        let (Some(filter), Some(listener)) = (&linux.seccomp, &message.fd) else {
+            return Err(Error::new("receive seccomp listener: there was none"));
+        };
+        let document = state::document(&self.record, status);
+        let state = seccomp::container_process_state(
+            state::OCI_VERSION,
+            pid.as_raw_pid(),
+            &filter.listener_metadata,
+            &document,
+        )?;
+        seccomp::send_listener(Path::new(&filter.listener_path), &state, listener.as_fd())
     }
 
     /// Opens the first process. `None` when it has ended.

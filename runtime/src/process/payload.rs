@@ -6,12 +6,13 @@
 //! that it is to have stays open over execve(2).
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Signal, Uid, WaitId, WaitIdOptions, waitid};
 
+use super::protocol::{Channel, Kind};
 use crate::caps::Sets;
 use crate::error::{Error, Result};
 use crate::seccomp::Filter;
@@ -26,6 +27,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
     pub(crate) filter: Option<&'a Filter>,
+    /// Where the listener of a filter that notifies is sent.
+    pub(crate) listener: Option<&'a Channel>,
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
     /// `None` where the kernel allows nobody to set them.
@@ -129,8 +132,8 @@ pub(crate) fn at(stage: Stage) -> impl Fn(Errno) -> Refusal {
 }
 
 impl Payload<'_> {
-    /// Takes all steps but the last. Returns the listener of a filter that notifies.
-    pub(crate) fn assume(&self) -> Step<Option<OwnedFd>> {
+    /// Takes all steps but the last.
+    pub(crate) fn assume(&self) -> Step<()> {
         if self.keyring {
             match sys::join_session_keyring() {
                 // No keyrings in this kernel, an outer filter that forbids them, or a full quota.
@@ -145,10 +148,9 @@ impl Payload<'_> {
         self.capabilities
             .limit_bounding()
             .map_err(at(Stage::Bounding))?;
-        let mut listener = None;
         if !self.no_new_privileges {
             // While CAP_SYS_ADMIN is there, which spares no-new-privs.
-            listener = self.install()?;
+            self.install()?;
         }
         if let Some(groups) = &self.groups {
             rustix::thread::set_thread_groups(groups).map_err(at(Stage::Groups))?;
@@ -169,24 +171,79 @@ impl Payload<'_> {
         if self.no_new_privileges {
             rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
         }
-        Ok(listener)
+        Ok(())
     }
 
     /// Installs the filter, if that was left: with no-new-privs it can come this late, and need
     /// not allow the steps before.
-    pub(crate) fn seal(&self) -> Step<Option<OwnedFd>> {
+    pub(crate) fn seal(&self) -> Step<()> {
         if self.no_new_privileges {
             self.install()
         } else {
-            Ok(None)
+            Ok(())
         }
     }
 
-    fn install(&self) -> Step<Option<OwnedFd>> {
+    fn install(&self) -> Step<()> {
         let Some(filter) = self.filter else {
-            return Ok(None);
+            return Ok(());
         };
-        filter.install().map_err(at(Stage::Seccomp))
+        let messenger = match self.listener {
+            Some(channel) if filter.notifies() => {
+                Some(Messenger::start(channel).map_err(at(Stage::Seccomp))?)
+            }
+            _ => None,
+        };
+        let listener = filter.install().map_err(at(Stage::Seccomp))?;
+        if let Some(messenger) = messenger {
+            messenger.finish();
+        }
+        drop(listener);
+        Ok(())
+    }
+}
+
+/// A process that sends the listener away, since any call of the process that has the filter may
+/// wait for an answer. It shares that one's descriptors, not its filter.
+struct Messenger(OwnedFd);
+
+impl Messenger {
+    /// Starts it, right before the filter is installed.
+    fn start(channel: &Channel) -> rustix::io::Result<Self> {
+        // The kernel gives out the lowest free number: first to the messenger's own descriptor,
+        // then to the listener.
+        let lowest = || rustix::io::fcntl_dupfd_cloexec(channel, 0);
+        let (first, second) = (lowest()?, lowest()?);
+        let number = second.as_raw_fd();
+        drop((first, second));
+        // SAFETY: the process is single-threaded, and the child ends by `exit`.
+        #[expect(unsafe_code, reason = "a clone site")]
+        let fork = unsafe { sys::fork(libc::CLONE_FILES as u64) };
+        match fork? {
+            sys::Fork::Child => Self::run(number, channel),
+            sys::Fork::Parent(_, pidfd) => Ok(Self(pidfd)),
+        }
+    }
+
+    fn run(number: i32, channel: &Channel) -> ! {
+        let followed = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        if followed.is_ok() {
+            while !sys::is_open(number) {
+                rustix::thread::sched_yield();
+            }
+            sys::exit(i32::from(
+                channel.send_number(Kind::Listener, number).is_err(),
+            ));
+        }
+        sys::exit(1)
+    }
+
+    /// Waits for its end, as far as the filter lets one. If the listener was not sent, the other
+    /// end of the channel misses it.
+    fn finish(self) {
+        let _: rustix::io::Result<_> = rustix::io::retry_on_intr(|| {
+            waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED)
+        });
     }
 }
 

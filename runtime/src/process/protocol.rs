@@ -6,7 +6,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -114,6 +114,16 @@ impl Channel {
             rustix::net::sendmsg(&self.0, &parts, &mut ancillary, SendFlags::NOSIGNAL)
         });
         sent.map(drop).op("send descriptor")
+    }
+
+    /// Sends a message with a descriptor that another process, which shares the table of
+    /// descriptors, owns.
+    pub(crate) fn send_number(&self, kind: Kind, number: RawFd) -> Result<()> {
+        // SAFETY: the number is open, as the caller has seen, and stays so: the process that owns
+        // it waits for this one's end.
+        #[expect(unsafe_code, reason = "part of the clone site")]
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        self.send_fd(kind, &[], fd)
     }
 
     /// Waits for a message; `None` when the other end is gone.

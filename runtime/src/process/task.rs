@@ -26,6 +26,7 @@ use crate::path::Root;
 use crate::procfs::Proc;
 use crate::rlimits::Rlimits;
 use crate::scheduling::{IoPriority, MemoryPolicy, Personality, Scheduler};
+use crate::seccomp::{self, Filter};
 use crate::spec::{Linux, Process};
 use crate::sys;
 use crate::tty::Terminal;
@@ -44,6 +45,7 @@ pub(crate) struct Task<'a> {
     io_priority: Option<IoPriority>,
     memory_policy: Option<MemoryPolicy>,
     personality: Option<Personality>,
+    filter: Option<Filter>,
     keyring: bool,
     descriptors: u32,
 }
@@ -108,6 +110,7 @@ impl<'a> Task<'a> {
                 .as_ref()
                 .map(Personality::parse)
                 .transpose()?,
+            filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
             keyring: !inherited.keep_keyring,
             descriptors: 3_u32
                 .saturating_add(inherited.preserve)
@@ -142,7 +145,8 @@ impl<'a> Task<'a> {
             umask: user.umask.map(Mode::from_raw_mode),
             capabilities: self.capabilities,
             no_new_privileges: self.process.no_new_privileges,
-            filter: None,
+            filter: self.filter.as_ref(),
+            listener: Some(channel),
             uid: Uid::from_raw(user.uid),
             gid: Gid::from_raw(user.gid),
             groups,

@@ -51,5 +51,5 @@ fn become_payload(p: &Prepared<'_>) -> Step<()> {
     if p.terminal {
         rustix::process::ioctl_tiocsctty(&p.stdio[0]).map_err(at(Stage::Terminal))?;
     }
-    p.payload.assume().map(drop)
+    p.payload.assume()
 }

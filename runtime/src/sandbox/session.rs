@@ -85,6 +85,8 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
             },
             no_new_privileges: false,
             filter: Some(seccomp),
+            // The default filter does not notify.
+            listener: None,
             uid: Uid::from_raw(plan.uid),
             gid: Gid::from_raw(plan.gid),
             groups,

@@ -3,7 +3,7 @@
 //! Responsible for their raw forms, as the parent module says.
 
 use std::ffi::c_int;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io::{Errno, Result};
 
@@ -37,4 +37,10 @@ pub(crate) fn namespace_kind(fd: BorrowedFd<'_>) -> Result<c_int> {
 pub(crate) fn set_domain_name(name: &[u8]) -> Result<()> {
     // SAFETY: the pointer and the length are those of one slice, which the kernel copies.
     check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
+/// Says whether a number is an open descriptor's. Usable in a forked child.
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: the request takes no argument and changes nothing.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) }).is_ok()
 }

@@ -23,7 +23,7 @@ pub(crate) use bpf::{
     attach_device_program, detach_device_program, device_programs, load_device_program,
     program_by_id,
 };
-pub(crate) use execute::{execute_fd, namespace_kind, set_domain_name};
+pub(crate) use execute::{execute_fd, is_open, namespace_kind, set_domain_name};
 pub(crate) use mounts::{MountChange, change_mount, start_idle_in_user_namespace};
 pub(crate) use probe::seccomp_has_flag;
 pub(crate) use scheduling::{
