@@ -11,7 +11,7 @@ DIST    := target/dist
 SOURCES := $(shell git ls-files '*.sh' tests/setup tests/run tests/support/add-user tests/support/debian-base tests/vm/fetch-kernel examples/hello/demo .ci/run 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-vm check lint fmt deny bench doc dist install clean
+.PHONY: help build demo test test-vm check lint fmt deny bench fuzz doc dist install clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ bench: build ## Measure against the peers on this machine, side by side
 	tests/setup bench
 	$(CARGO) build --locked --release --package sandcrab-tests --bin bench
 	$(RELEASE)/bench $(RELEASE)/sandcrab
+
+SECONDS ?= 60
+
+fuzz: ## Throw changed documents at what reads them, for SECONDS (60)
+	$(CARGO) build --locked --profile fuzz --package sandcrab-fuzz
+	target/$(TRIPLE)/fuzz/fuzz config.json --seconds $(SECONDS)
 
 dist: build ## Put the stripped program and its checksum into target/dist
 	rm -rf $(DIST) && mkdir -p $(DIST)
