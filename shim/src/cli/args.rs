@@ -36,10 +36,8 @@ pub(crate) enum Takes {
     Value(&'static str),
     /// As `Value`, but all count.
     List(&'static str),
-    /// It has no effect here, for this reason: warned of.
+    /// A value, which has no effect here, for this reason: warned of.
     Ineffective(&'static str),
-    /// As `Ineffective`, with a value.
-    IneffectiveValue(&'static str),
     /// It can't be honoured, for this reason: an error.
     Refused(&'static str),
 }
@@ -104,7 +102,7 @@ impl Flag {
     fn takes_value(&self) -> bool {
         matches!(
             self.takes,
-            Takes::Value(_) | Takes::List(_) | Takes::IneffectiveValue(_)
+            Takes::Value(_) | Takes::List(_) | Takes::Ineffective(_)
         )
     }
 }
@@ -212,7 +210,7 @@ impl Matches {
                 "option `--{}` is not supported: {why}",
                 flag.long
             ))),
-            Takes::Ineffective(why) | Takes::IneffectiveValue(why) => {
+            Takes::Ineffective(why) => {
                 self.ineffective.push((flag.long, why));
                 Ok(())
             }
@@ -391,7 +389,7 @@ mod tests {
         Flag::switch("tty", "").short(b't'),
         Flag::list("env", "NAME=VALUE", "").short(b'e'),
         Flag::value("format", "FORMAT", "").short(b'f'),
-        Flag::new("old", Takes::IneffectiveValue("it is old"), ""),
+        Flag::new("old", Takes::Ineffective("it is old"), ""),
         Flag::new("criu", Takes::Refused("there is none"), ""),
     ];
 

@@ -17,6 +17,7 @@ pub(crate) const CHECKPOINT: Verb = Verb {
     flags: &[],
     arguments: (0, usize::MAX),
     stop: Stop::AtOnce,
+    enters: false,
     run: |_: &Context<'_>, _: &Matches| -> Outcome { refuse("checkpoint is not supported") },
 };
 

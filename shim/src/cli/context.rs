@@ -7,9 +7,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use runtime::Error;
-use runtime::Result;
+use runtime::cgroup::Driver;
+use runtime::container::Container;
 use runtime::state::{Dir, Id, Record, Root, Status};
+use runtime::{Error, Result};
 
 use super::args::{Flag, Matches, Takes, invalid};
 use super::log::{Format, Level, Log};
@@ -45,18 +46,10 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::switch("version", "show versions").short(b'v'),
     Flag::new(
         "criu",
-        Takes::IneffectiveValue("checkpoints are not supported"),
+        Takes::Ineffective("checkpoints are not supported"),
         "",
     ),
 ];
-
-/// Who makes control groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manager {
-    Cgroupfs,
-    Systemd,
-    Disabled,
-}
 
 /// What all verbs are given.
 #[derive(Debug)]
@@ -64,7 +57,7 @@ pub(crate) struct Context<'a> {
     /// Where messages go.
     pub log: &'a Log,
     /// Who makes control groups.
-    pub manager: Manager,
+    pub driver: Driver,
     /// Whether a control group that can't be made or limited is no error.
     pub rootless: bool,
     root: PathBuf,
@@ -84,7 +77,7 @@ impl<'a> Context<'a> {
         };
         Ok(Self {
             log,
-            manager: manager(globals)?,
+            driver: driver(globals)?,
             rootless: match globals.text("rootless")? {
                 None | Some("auto") => user != 0 || in_user_namespace(),
                 Some("true") => true,
@@ -95,6 +88,18 @@ impl<'a> Context<'a> {
                 }
             },
             root,
+        })
+    }
+
+    /// Where systemd answers: the user's own bus, which root in a user namespace shares with the
+    /// user that it is outside; none is the system's.
+    pub(crate) fn bus() -> Option<String> {
+        if rustix::process::geteuid().is_root() && !in_user_namespace() {
+            return std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
+        }
+        std::env::var("DBUS_SESSION_BUS_ADDRESS").ok().or_else(|| {
+            let run = std::env::var("XDG_RUNTIME_DIR").ok()?;
+            Some(format!("unix:path={run}/bus"))
         })
     }
 
@@ -116,13 +121,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// It can't be read, or the container was deleted meanwhile.
     pub(crate) fn status(&self, id: &Id, dir: &Dir) -> Result<(Record, Status)> {
-        let record = dir.record().map_err(|error| {
-            if error.errno() == Some(ENOENT) {
-                Root::unknown(id)
-            } else {
-                error
-            }
-        })?;
+        let record = dir.record().map_err(|error| gone(id, error))?;
         let status = self.status_of(&record, dir)?;
         Ok((record, status))
     }
@@ -135,15 +134,51 @@ impl<'a> Context<'a> {
         record.status(dir)
     }
 
+    /// Opens the directory of containers, which is made if it is missing.
+    ///
+    /// # Errors
+    /// See [`Root::make`].
+    pub(crate) fn make_root(&self) -> Result<Root> {
+        Root::make(&self.root)
+    }
+
+    /// Opens the directory of containers and reads the name that is the first argument.
+    ///
+    /// # Errors
+    /// See [`Root::open`]; or the name is none.
+    pub(crate) fn named(&self, matches: &Matches) -> Result<(Root, Id)> {
+        let id = Id::new(matches.argument(0)?)?;
+        Ok((self.open_root()?, id))
+    }
+
+    /// Loads a container.
+    ///
+    /// # Errors
+    /// It does not exist or can't be read.
+    pub(crate) fn load<'r>(&self, root: &'r Root, id: &Id) -> Result<Container<'r>> {
+        let container = Container::load(root, id)?;
+        self.log
+            .debug(|| format!("container {id}: {:?}", container.record()));
+        Ok(container)
+    }
+
     /// Finds the container that the first argument names.
     ///
     /// # Errors
     /// The name is none, or there is no such container.
     pub(crate) fn find(&self, matches: &Matches) -> Result<(Root, Id, Dir)> {
-        let id = Id::new(matches.argument(0)?)?;
-        let root = self.open_root()?;
+        let (root, id) = self.named(matches)?;
         let dir = root.get(&id)?;
         Ok((root, id, dir))
+    }
+}
+
+/// A file of a container's directory is only missing when the container has been deleted.
+fn gone(id: &Id, error: Error) -> Error {
+    if error.errno() == Some(ENOENT) {
+        Root::unknown(id)
+    } else {
+        error
     }
 }
 
@@ -171,23 +206,28 @@ pub(crate) fn open_log(globals: &Matches) -> Result<Log> {
     Log::open(globals.value("log"), format, level)
 }
 
-fn manager(globals: &Matches) -> Result<Manager> {
-    let named = match globals.text("cgroup-manager")? {
-        None => None,
-        Some("cgroupfs") => Some(Manager::Cgroupfs),
-        Some("systemd") => Some(Manager::Systemd),
-        Some("disabled") => Some(Manager::Disabled),
-        Some(other) => {
-            let why = "it is none of cgroupfs, systemd and disabled";
-            return Err(invalid("cgroup-manager", OsStr::new(other), why));
+fn driver(globals: &Matches) -> Result<Driver> {
+    let named = globals.text("cgroup-manager")?;
+    let named = match (globals.switch("systemd-cgroup"), named) {
+        (true, None) => "systemd",
+        (false, named) => named.unwrap_or("cgroupfs"),
+        (true, Some("systemd")) => "systemd",
+        (true, Some(_)) => {
+            return Err(Error::new(
+                "options `--systemd-cgroup` and `--cgroup-manager` contradict each other",
+            ));
         }
     };
-    match (globals.switch("systemd-cgroup"), named) {
-        (true, None | Some(Manager::Systemd)) => Ok(Manager::Systemd),
-        (true, Some(_)) => Err(Error::new(
-            "options `--systemd-cgroup` and `--cgroup-manager` contradict each other",
+    match named {
+        "cgroupfs" => Ok(Driver::Cgroupfs),
+        "disabled" => Ok(Driver::Disabled),
+        "systemd" => Err(Error::new(
+            "control groups of systemd are not supported yet",
         )),
-        (false, named) => Ok(named.unwrap_or(Manager::Cgroupfs)),
+        other => {
+            let why = "it is none of cgroupfs, systemd and disabled";
+            Err(invalid("cgroup-manager", OsStr::new(other), why))
+        }
     }
 }
 

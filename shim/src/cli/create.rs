@@ -1,8 +1,24 @@
 //! `create`: makes a container that waits for `start`.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use runtime::container::{self, CreateOptions, Inherited};
+use runtime::error::ResultExt;
+use runtime::state::Id;
+use runtime::{Error, Result};
+
 use super::args::{Flag, Matches, Stop, Takes};
 use super::context::Context;
 use super::verb::{Outcome, Verb};
+
+/// Largest configuration; runc's tests and real pods stay far below.
+const LARGEST: u64 = 16 << 20;
+
+/// Why no process descriptor is sent.
+pub(super) const PIDFD: Takes = Takes::Refused("`--pid-file` names the process");
 
 /// The options that `create` and `run` share.
 pub(super) const FLAGS: &[Flag] = &[
@@ -35,11 +51,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "move the root instead of pivoting, for a host on a ramdisk",
     ),
     Flag::switch("no-new-keyring", "keep the caller's session keyring"),
-    Flag::new(
-        "no-subreaper",
-        Takes::Nothing,
-        "(always so: no subreaper is needed)",
-    ),
+    Flag::switch("no-subreaper", "(always so: no subreaper is needed)"),
 ];
 
 /// The verb.
@@ -51,10 +63,112 @@ pub(crate) const VERB: Verb = Verb {
     flags: &[FLAGS],
     arguments: (1, 1),
     stop: Stop::Never,
+    enters: true,
     run,
 };
 
 fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
-    let _ = (context, matches);
+    let options = options(context, matches)?;
+    let root = context.make_root()?;
+    container::create(&root, &options, &mut |text| context.log.warn(&text))?;
     Ok(0)
+}
+
+/// Reads the options that `create` and `run` share, and the configuration.
+///
+/// # Errors
+/// A value can't be used, or the configuration can't be read.
+pub(super) fn options(context: &Context<'_>, matches: &Matches) -> Result<CreateOptions> {
+    let id = Id::new(matches.argument(0)?)?;
+    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty()) {
+        let text = "NOTIFY_SOCKET is not passed on: the program can't say that it is ready";
+        context.log.warn(text);
+    }
+    let bundle = matches.value("bundle").filter(|path| !path.is_empty());
+    let bundle = absolute(bundle.unwrap_or_else(|| ".".as_ref()))?;
+    let config = match matches.value("config") {
+        Some(path) => absolute(path)?,
+        None => bundle.join("config.json"),
+    };
+    Ok(CreateOptions {
+        id,
+        config: read(&config)?,
+        bundle,
+        pid_file: path(matches, "pid-file")?,
+        console_socket: path(matches, "console-socket")?,
+        driver: context.driver,
+        bus: Context::bus(),
+        rootless: context.rootless,
+        inherited: inherited(matches)?,
+        no_pivot: matches.switch("no-pivot"),
+    })
+}
+
+/// Reads an option that names a file, so that changing the directory doesn't change its meaning.
+///
+/// # Errors
+/// The current directory is needed and unknown.
+pub(super) fn path(matches: &Matches, long: &str) -> Result<Option<PathBuf>> {
+    let path = matches.value(long).filter(|path| !path.is_empty());
+    path.map(absolute).transpose()
+}
+
+fn absolute(path: &OsStr) -> Result<PathBuf> {
+    std::path::absolute(path).op_path("resolve path", path)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).op_path("open configuration", path)?;
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .op_path("read configuration", path)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::new("read configuration")
+            .path(path)
+            .cause(format!("it is larger than {LARGEST} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Reads what a process gets from the caller.
+///
+/// # Errors
+/// A descriptor that it should get is not there.
+pub(super) fn inherited(matches: &Matches) -> Result<Inherited> {
+    let preserve: u32 = matches.number("preserve-fds")?.unwrap_or(0);
+    let listen = listening();
+    for number in 0..preserve.saturating_add(listen) {
+        check_inherited(number.saturating_add(3))?;
+    }
+    Ok(Inherited {
+        preserve,
+        listen,
+        keep_keyring: matches.switch("no-new-keyring"),
+    })
+}
+
+/// How many sockets systemd, or who acts like it, gave this process: sd_listen_fds(3).
+fn listening() -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == std::process::id() => count,
+        _ => 0,
+    }
+}
+
+/// Makes sure that a descriptor is the caller's and none of this program's own, which are all
+/// close-on-exec (proc_pid_fdinfo(5) shows that in `flags`).
+fn check_inherited(number: u32) -> Result<()> {
+    const O_CLOEXEC: u32 = 0o2_000_000;
+    let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok();
+    let flags = flags.as_deref().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(line.trim(), 8).ok()
+    });
+    match flags {
+        Some(flags) if flags & O_CLOEXEC == 0 => Ok(()),
+        _ => Err(Error::new(format!("pass descriptor {number}"))
+            .cause("the caller gave none of that number".to_owned())),
+    }
 }

@@ -1,12 +1,14 @@
 //! `exec`: another process in a container.
 
+use runtime::container::ExecOptions;
 use runtime::error::ResultExt;
 use runtime::spec::Process;
 use runtime::{Error, Result};
 
 use super::args::{Flag, Matches, Stop, invalid};
 use super::context::Context;
-use super::verb::{Outcome, Verb};
+use super::create::{PIDFD, inherited, path};
+use super::verb::{Failure, Outcome, Verb};
 
 /// The verb.
 pub(crate) const VERB: Verb = Verb {
@@ -30,11 +32,7 @@ pub(crate) const VERB: Verb = Verb {
             "FILE",
             "write the program's process number to FILE",
         ),
-        Flag::value(
-            "pidfd-socket",
-            "SOCKET",
-            "send the program's process descriptor there",
-        ),
+        Flag::new("pidfd-socket", PIDFD, ""),
         Flag::value("cwd", "DIR", "working directory"),
         Flag::list("env", "NAME=VALUE", "add to the environment").short(b'e'),
         Flag::value("user", "UID[:GID]", "user and group").short(b'u'),
@@ -53,12 +51,32 @@ pub(crate) const VERB: Verb = Verb {
     ]],
     arguments: (1, usize::MAX),
     stop: Stop::After(2),
+    enters: true,
     run,
 };
 
 fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
-    let _ = (context, matches);
-    Ok(0)
+    exec(context, matches).map_err(|error| Failure {
+        error,
+        // runc 1.1 has this code for what never became the program's own.
+        code: 255,
+    })
+}
+
+fn exec(context: &Context<'_>, matches: &Matches) -> Result<u8> {
+    let (root, id) = context.named(matches)?;
+    let container = context.load(&root, &id)?;
+    let options = ExecOptions {
+        process: process(matches, || Ok(container.spec()?.process))?,
+        detached: matches.switch("detach"),
+        pid_file: path(matches, "pid-file")?,
+        console_socket: path(matches, "console-socket")?,
+        inherited: inherited(matches)?,
+        cgroup: matches.texts("cgroup")?,
+        ignore_paused: matches.switch("ignore-paused"),
+    };
+    let exit = container.exec(&options, &mut |text| context.log.note(&text))?;
+    Ok(exit.map_or(0, |exit| exit.code()))
 }
 
 /// Makes the process document from the container's own or from a file, and the options.

@@ -42,12 +42,10 @@ pub(crate) fn verb(verb: &Verb) -> String {
 
 fn options(flags: &[&[Flag]]) -> String {
     const HELP: Flag = Flag::switch("help", "show this text").short(b'h');
-    let shown = flags.iter().flat_map(|part| part.iter()).filter(|flag| {
-        !matches!(
-            flag.takes,
-            Takes::Ineffective(_) | Takes::IneffectiveValue(_) | Takes::Refused(_)
-        )
-    });
+    let shown = flags
+        .iter()
+        .flat_map(|part| part.iter())
+        .filter(|flag| !matches!(flag.takes, Takes::Ineffective(_) | Takes::Refused(_)));
     let rows: Vec<(String, &str)> = shown
         .chain([&HELP])
         .map(|flag| (spelling(flag), flag.help))

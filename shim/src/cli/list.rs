@@ -21,6 +21,7 @@ pub(crate) const VERB: Verb = Verb {
     ]],
     arguments: (0, 0),
     stop: Stop::Never,
+    enters: false,
     run,
 };
 
@@ -60,9 +61,10 @@ fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
     }
     // runc's list is Go's nil when there is nothing, which Go writes as null.
     if documents.is_empty() {
-        return output::print("null");
+        return output::print("null\n");
     }
-    output::print(output::json(&documents)?)
+    output::print_line(output::json(&documents)?)?;
+    Ok(0)
 }
 
 /// How lists are shown.

@@ -110,6 +110,15 @@ impl Log {
         self.write(Level::Warning, text);
     }
 
+    /// As [`Log::warn`], but not on standard error, which is a program's own by then.
+    pub(crate) fn note(&self, text: &str) {
+        if self.file.is_some() {
+            self.write(Level::Warning, text);
+        } else {
+            self.debug(|| text.to_owned());
+        }
+    }
+
     /// Says why it did not work: in the log, and on standard error in any case.
     pub(crate) fn fail(&self, error: &Error) {
         if self.file.is_some() || self.format == Format::Json {

@@ -4,20 +4,25 @@
 //! prints. Must not know how a container is made. Invariant: whatever fails is said once in the
 //! log and once on standard error, and exit codes are runc's.
 
-#![allow(dead_code, reason = "verbs of the engine use the rest of the grammar")]
-
 mod args;
 mod checkpoint;
 mod context;
 mod create;
+mod delete;
+mod events;
 mod exec;
+mod features;
 mod help;
+mod kill;
 mod list;
 mod log;
 mod output;
+mod pause;
 mod ps;
+mod run;
 mod signal;
 mod spec;
+mod start;
 mod state;
 mod update;
 mod verb;
@@ -25,7 +30,7 @@ mod verb;
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use runtime::Error;
+use runtime::{Error, container};
 
 use args::{Matches, Stop};
 use context::Context;
@@ -34,8 +39,20 @@ use verb::{Outcome, Verb};
 
 /// All verbs, in the order of the help text.
 const VERBS: &[&Verb] = &[
+    &create::VERB,
+    &start::VERB,
     &state::VERB,
+    &kill::VERB,
+    &delete::VERB,
+    &run::VERB,
+    &exec::VERB,
     &list::VERB,
+    &ps::VERB,
+    &pause::PAUSE,
+    &pause::RESUME,
+    &update::VERB,
+    &events::VERB,
+    &features::VERB,
     &spec::VERB,
     &checkpoint::CHECKPOINT,
     &checkpoint::RESTORE,
@@ -79,6 +96,11 @@ fn dispatch(words: impl Iterator<Item = OsString>, log: &mut Log) -> Outcome {
     let matches = verb.parse(words.iter().cloned())?;
     if matches.help {
         return output::print(help::verb(verb));
+    }
+    if verb.enters {
+        let kept = create::inherited(&matches)?;
+        let first = kept.preserve.saturating_add(kept.listen).saturating_add(3);
+        container::seal(std::env::args_os(), std::env::vars_os(), first)?;
     }
     let context = Context::new(&globals, log)?;
     for (option, why) in globals.ineffective.iter().chain(&matches.ineffective) {

@@ -12,13 +12,27 @@ use super::verb::Outcome;
 
 /// Prints data and ends well.
 pub(crate) fn print(data: impl AsRef<[u8]>) -> Outcome {
+    write(data.as_ref())?;
+    Ok(0)
+}
+
+fn write(data: &[u8]) -> runtime::Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(data.as_ref()).and_then(|()| out.flush()) {
+    match out.write_all(data).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::new("write to standard output").cause(e).into())
+            Err(Error::new("write to standard output").cause(e))
         }
-        _ => Ok(0),
+        _ => Ok(()),
     }
+}
+
+/// Prints data and the end of a line.
+///
+/// # Errors
+/// It can't be written.
+pub(crate) fn print_line(mut data: Vec<u8>) -> runtime::Result<()> {
+    data.push(b'\n');
+    write(&data)
 }
 
 /// Writes a document on one line.

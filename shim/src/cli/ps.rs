@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
+use runtime::error::ResultExt;
+use runtime::state::Status;
 use runtime::{Error, Result};
 
 use super::args::{Flag, Matches, Stop};
 use super::context::Context;
+use super::list::{Format, format};
+use super::output;
 use super::verb::{Outcome, Verb};
 
 /// The verb.
@@ -24,12 +28,49 @@ pub(crate) const VERB: Verb = Verb {
     .short(b'f')]],
     arguments: (1, usize::MAX),
     stop: Stop::Format(1),
+    enters: false,
     run,
 };
 
 fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
-    let _ = (context, matches);
-    Ok(0)
+    let format = format(matches)?;
+    let options = &matches.arguments[1..];
+    if format == Format::Json && !options.is_empty() {
+        let text = format!("options of ps have no effect on json: {:?}", options[0]);
+        return Err(Error::new(text).into());
+    }
+    let (_root, id, dir) = context.find(matches)?;
+    let (record, status) = context.status(&id, &dir)?;
+    let init = match (record.init, status) {
+        (None, _) | (_, Status::Stopped) => None,
+        (Some(init), _) => Some(init.pid),
+    };
+    let mut pids: BTreeSet<i32> = record.cgroup.pids()?.into_iter().collect();
+    if record.cgroup.is_none()
+        && let Some(init) = init
+    {
+        pids = pids_in_namespace(init)?;
+    }
+    if format == Format::Json {
+        output::print_line(output::json(&pids)?)?;
+        return Ok(0);
+    }
+    output::print(table(&pids, options)?)
+}
+
+/// Finds the processes of the first process's pid namespace, for a container without a control
+/// group. One that shares the runtime's namespace is not told from the rest of the host that way.
+fn pids_in_namespace(init: i32) -> Result<BTreeSet<i32>> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let wanted = namespace(&init.to_string());
+    if wanted.is_none() || wanted == namespace("self") {
+        return Err(Error::new("list processes")
+            .cause("the container has neither a control group nor a pid namespace".to_owned()));
+    }
+    let entries = std::fs::read_dir("/proc").op_path("list processes", "/proc")?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let inside = names.filter(|name| namespace(name) == wanted);
+    Ok(inside.filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Runs ps(1) and keeps the lines of these processes.

@@ -11,6 +11,9 @@ use runtime::{Error, Result};
 /// The first and the last real-time signal that glibc leaves to programs, signal(7).
 const REAL_TIME: (i32, i32) = (34, 64);
 
+/// What `kill` sends when nothing is said.
+pub(crate) const TERM: i32 = Signal::SIGTERM as i32;
+
 /// Reads a signal: `9`, `KILL`, `SIGKILL`, `kill`, `RTMIN+3`.
 ///
 /// # Errors

@@ -40,6 +40,7 @@ pub(crate) const VERB: Verb = Verb {
     ]],
     arguments: (0, 0),
     stop: Stop::Never,
+    enters: false,
     run,
 };
 

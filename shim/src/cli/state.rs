@@ -16,6 +16,7 @@ pub(crate) const VERB: Verb = Verb {
     flags: &[],
     arguments: (1, 1),
     stop: Stop::Never,
+    enters: false,
     run,
 };
 

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::verb::{Outcome, Verb};
 
 const RDT: Takes = Takes::Refused("resource director technology is not");
-const KERNEL: Takes = Takes::IneffectiveValue("the kernel has no such limit any more (Linux 5.16)");
+const KERNEL: Takes = Takes::Ineffective("the kernel has no such limit any more (Linux 5.16)");
 
 /// The options that each set one limit.
 const LIMITS: &[Flag] = &[
@@ -65,12 +65,15 @@ pub(crate) const VERB: Verb = Verb {
     ],
     arguments: (1, 1),
     stop: Stop::Never,
+    enters: false,
     run,
 };
 
 fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
     let resources = resources(matches, std::io::stdin())?;
-    let _unused = (context, resources);
+    let (root, id) = context.named(matches)?;
+    let container = context.load(&root, &id)?;
+    container.update(&resources, &mut |text| context.log.warn(&text))?;
     Ok(0)
 }
 

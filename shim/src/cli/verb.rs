@@ -27,6 +27,8 @@ pub(crate) struct Verb {
     pub arguments: (usize, usize),
     /// Where its options end.
     pub stop: Stop,
+    /// Whether a process of this program enters a container.
+    pub enters: bool,
     /// What it does.
     pub run: fn(&Context<'_>, &Matches) -> Outcome,
 }

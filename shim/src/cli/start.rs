@@ -1,0 +1,24 @@
+//! `start`: executes the program of a container that was created.
+
+use super::args::{Matches, Stop};
+use super::context::Context;
+use super::verb::{Outcome, Verb};
+
+/// The verb.
+pub(crate) const VERB: Verb = Verb {
+    name: "start",
+    usage: "ID",
+    about: "run the program of a created container",
+    details: "",
+    flags: &[],
+    arguments: (1, 1),
+    stop: Stop::Never,
+    enters: false,
+    run,
+};
+
+fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
+    let (root, id) = context.named(matches)?;
+    context.load(&root, &id)?.start()?;
+    Ok(0)
+}
