@@ -143,6 +143,11 @@ impl Calls {
         let row = self.rows.binary_search_by(|(n, _)| (*n).cmp(name)).ok()?;
         self.rows[row].1[column].map(|number| number | architecture.base())
     }
+
+    #[cfg(test)]
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.rows.iter().map(|(name, _)| *name)
+    }
 }
 
 /// A call that is one number for several, told apart by its first argument.

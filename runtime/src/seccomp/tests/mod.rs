@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+mod oci;
+
 use super::action::Action;
 use super::architecture::{ARM_FAMILY, Architecture, Family, X32_BIT, X86_FAMILY};
 use super::profile::Profile;
-use super::{Filter, default, filter};
+use super::{Filter, default, filter, oci as documents};
 
 /// Runs one program as the kernel does; returns its verdict and the steps that it took.
 fn run(program: &[libc::sock_filter], audit: u32, number: u32, args: [u64; 6]) -> (u32, usize) {
