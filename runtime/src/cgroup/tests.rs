@@ -209,12 +209,10 @@ impl Drop for Sleeper {
 
 /// A group of this host, or the reason why it has none for us.
 fn real(name: &str, resources: &Resources) -> Option<(Group, Vec<String>)> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIP: not root");
-        return None;
-    }
     let id = id(name);
-    let (group, warnings) = create(&request(&id, Some(resources))).expect("create");
+    let mut request = request(&id, Some(resources));
+    request.rootless = !rustix::process::geteuid().is_root();
+    let (group, warnings) = create(&request).expect("create");
     if group.is_none() {
         println!("SKIP: {warnings:?}");
         return None;
@@ -373,6 +371,67 @@ fn groups_below_are_found_and_removed() {
     );
     group.remove().expect("remove");
     assert!(!group.exists());
+}
+
+#[test]
+fn a_scope_of_this_host() {
+    let resources = parse(
+        r#"{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":33554432},
+            "pids":{"limit":20},"cpu":{"shares":512,"quota":50000,"period":100000,"cpus":"0"}}"#,
+    );
+    let id = id("scope");
+    let path = format!("sandcrab-test.slice:test:{id}");
+    let annotations = BTreeMap::from([(
+        "org.systemd.property.CollectMode".to_owned(),
+        "'inactive-or-failed'".to_owned(),
+    )]);
+    let request = Request {
+        path: &path,
+        driver: Driver::Systemd,
+        annotations: &annotations,
+        ..request(&id, Some(&resources))
+    };
+    if !rustix::process::geteuid().is_root() {
+        return println!("SKIP: not root");
+    }
+    if !Path::new("/run/systemd/private").exists() {
+        return println!("SKIP: no systemd");
+    }
+    let (group, warnings) = create(&request).expect("create");
+    assert!(warnings.is_empty() && !group.exists(), "{warnings:?}");
+    let mut sleeper = Sleeper::new();
+    let warnings = group.add(sleeper.pid()).expect("add");
+    let text = serde_json::to_string(&group).expect("write");
+    let group: Group = serde_json::from_str(&text).expect("read");
+    let pids = group.pids();
+    let second = Sleeper::new();
+    group.add(second.pid()).expect("add another");
+    let member = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.pid()));
+    let limit =
+        read(&group, "", "memory.max").or_else(|| read(&group, "memory", "memory.limit_in_bytes"));
+    let updated = group.update(&parse(
+        r#"{"memory":{"limit":67108864},"cpu":{"quota":25000}}"#,
+    ));
+    let raised = read(&group, "", "memory.max");
+    group.kill_all(libc::SIGKILL).expect("kill");
+    sleeper.0.wait().expect("wait");
+    drop(second);
+    group.remove().expect("remove");
+    assert!(!group.exists(), "something is left");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(pids, Ok(vec![sleeper.pid()]));
+    let scope = format!("/sandcrab.slice/sandcrab-test.slice/test-{id}.scope");
+    assert!(member.expect("membership").contains(&scope));
+    assert_eq!(limit.as_deref(), Some("33554432"));
+    updated.expect("update");
+    assert!(raised.is_none_or(|r| r == "67108864"));
+    // The name is free again.
+    let (group, _) = create(&request).expect("create again");
+    let mut sleeper = Sleeper::new();
+    group.add(sleeper.pid()).expect("add");
+    sleeper.0.kill().expect("kill");
+    sleeper.0.wait().expect("wait");
+    group.remove().expect("remove what has ended by itself");
 }
 
 #[test]

@@ -99,16 +99,19 @@ impl Bus {
 
     /// Says who we are: the kernel tells the other side, so there is nothing to say. (A number of
     /// our own would be wrong in a user namespace.)
+    ///
+    /// All is said at once, as sd-bus does: when `BEGIN` and the first message reach systemd's own
+    /// socket together, it overlooks the message until the next one comes (systemd 252).
     fn authenticate(&mut self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        self.send(b"\0AUTH EXTERNAL\r\n")?;
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         loop {
             let line = self.line(end)?;
-            if line == "DATA" || line.starts_with("DATA ") {
-                self.send(b"DATA\r\n")?;
-            } else if line.starts_with("OK ") || line == "OK" {
-                return self.send(b"BEGIN\r\n");
-            } else {
+            if line.starts_with("OK ") || line == "OK" {
+                return Ok(());
+            }
+            // The question for data, which is answered already.
+            if line != "DATA" && !line.starts_with("DATA ") {
                 return Err(Error::new("authenticate").cause(format!("the answer is {line:?}")));
             }
         }
@@ -318,6 +321,38 @@ mod tests {
         for address in ["tcp:host=x", "unix:tmpdir=/x", "unix:path=/a%2", "x"] {
             assert!(parse_address(address).is_err(), "{address}");
         }
+    }
+
+    #[test]
+    fn a_real_bus_understands() {
+        use std::process::{Command, Stdio};
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = dir.path().join("bus");
+        let address = format!("unix:path={}", socket.display());
+        let daemon = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--nosyslog", "--address", &address])
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut daemon) = daemon else {
+            return println!("SKIP: no dbus-daemon");
+        };
+        for _ in 0..200 {
+            if socket.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let result = Bus::connect(std::slice::from_ref(&address)).and_then(|mut bus| {
+            bus.subscribe("org.example", "Nothing")?;
+            let unknown = bus.call(DAEMON, "NoSuchMethod", Vec::new())?;
+            Ok((bus.ask(DAEMON, "ListNames", Vec::new())?, unknown))
+        });
+        daemon.kill().expect("kill");
+        daemon.wait().expect("wait");
+        let (names, unknown) = result.expect("a conversation");
+        assert_eq!(names[0].signature(), "as");
+        let error = "org.freedesktop.DBus.Error.UnknownMethod";
+        assert_eq!(unknown.expect_err("refused").name, error);
     }
 
     #[test]

@@ -254,14 +254,18 @@ fn enable_controllers(directory: &Directory, may_evacuate: bool) {
     if list.is_empty() {
         return;
     }
+    // A group with processes refuses most controllers, but takes those that can be threaded, and
+    // then no process may enter the groups below. Only the real root may have both, and it alone
+    // has no type.
+    let occupied = directory.has("cgroup.type")
+        && !matches!(directory.read("cgroup.procs"), Ok(pids) if pids.trim().is_empty());
+    if occupied && (!may_evacuate || evacuate(directory).is_err()) {
+        return;
+    }
     let all: Vec<String> = list.iter().map(|c| format!("+{c}")).collect();
     match directory.write(file, &all.join(" ")) {
         Ok(()) => return,
-        Err(Errno::BUSY) if may_evacuate && evacuate(directory).is_ok() => {
-            if directory.write(file, &all.join(" ")).is_ok() {
-                return;
-            }
-        }
+        Err(Errno::BUSY) => return,
         Err(e) if is_refusal(e) => return,
         Err(_) => {}
     }
