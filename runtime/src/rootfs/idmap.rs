@@ -26,6 +26,24 @@ pub(super) enum Ids {
     Namespace(String),
 }
 
+/// User namespaces that were opened; mounts of a container often have the same ids.
+#[derive(Debug, Default)]
+pub(super) struct Maps(Vec<(Ids, OwnedFd)>);
+
+impl Maps {
+    /// Opens a user namespace with these ids, unless it is open.
+    pub(super) fn get(&mut self, ids: &Ids) -> Result<BorrowedFd<'_>> {
+        let place = match self.0.iter().position(|(known, _)| known == ids) {
+            Some(place) => place,
+            None => {
+                self.0.push((ids.clone(), ids.open()?));
+                self.0.len() - 1
+            }
+        };
+        Ok(self.0[place].1.as_fd())
+    }
+}
+
 impl Ids {
     /// Reads crun's `idmap=uids=C-H-N#…;gids=…` (crun(1), "idmap mount options").
     pub(super) fn parse(text: &str) -> Result<Self> {
@@ -64,7 +82,7 @@ impl Ids {
     }
 
     /// Opens a user namespace with this map.
-    pub(super) fn open(&self) -> Result<OwnedFd> {
+    fn open(&self) -> Result<OwnedFd> {
         match self {
             Self::Namespace(path) => fs::File::open(path)
                 .op_path("open user namespace", path)

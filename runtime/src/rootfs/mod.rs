@@ -9,6 +9,7 @@ mod bind;
 mod cgroup_mount;
 mod copyup;
 pub(crate) mod devices;
+mod entry;
 pub mod files;
 mod filesystem;
 mod idmap;
