@@ -14,6 +14,7 @@ pub mod hooks;
 pub mod identity;
 pub mod labels;
 pub mod namespaces;
+pub mod net_devices;
 pub mod oci_features;
 pub mod path;
 mod process;

@@ -87,7 +87,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
     };
     let mut named = false;
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or_else(|| format!("{argument} needs a value"))
+        };
         let number = |text: String| text.parse().map_err(|_| format!("`{text}` is no number"));
         match argument.as_str() {
             "--seconds" => options.seconds = number(value()?)?,
@@ -98,7 +102,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             file if named => options.files.push(file.into()),
             name => {
                 let target = TARGETS.iter().find(|(known, _)| *known == name);
-                let (name, target) = target.ok_or(format!("unknown target {name}"))?;
+                let (name, target) = target.ok_or_else(|| format!("unknown target {name}"))?;
                 (options.name, options.target) = ((*name).to_owned(), *target);
                 named = true;
             }
