@@ -126,7 +126,8 @@ impl Place {
 
 /// Makes a group and sets its limits, before any process is in it. Also returns warnings.
 ///
-/// Where nothing can be made and nothing was asked for, the group is none and a warning says so.
+/// Where nothing can be made and no limit was asked for, the group is none, which needs no warning:
+/// standard error is the program's.
 ///
 /// # Errors
 /// A limit can't be enforced and the caller is root, a value is impossible, or the group is in use.
@@ -165,16 +166,8 @@ fn without(request: &Request<'_>, why: &str) -> Result<(Group, Vec<String>)> {
         rootless: request.rootless,
         ..Group::default()
     };
-    let mut warnings: Vec<String> = names
-        .iter()
-        .map(|field| format!("limit {field} is not enforced: {why}"))
-        .collect();
-    if warnings.is_empty() {
-        warnings.push(format!(
-            "the container has no control group, only the limits of its processes: {why}"
-        ));
-    }
-    Ok((group, warnings))
+    let warn = |field: &_| format!("limit {field} is not enforced: {why}");
+    Ok((group, names.iter().map(warn).collect()))
 }
 
 impl Group {

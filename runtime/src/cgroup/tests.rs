@@ -180,7 +180,7 @@ fn without_any_hierarchy() {
     group.remove().expect("nothing to remove");
     request.resources = None;
     let (_, warnings) = create_in(&Layout::default(), &request).expect("no limits");
-    assert_eq!(warnings.len(), 1);
+    assert!(warnings.is_empty(), "{warnings:?}");
     request.driver = Driver::Disabled;
     let (group, warnings) = create_in(&Layout::default(), &request).expect("disabled");
     assert!(group.is_none() && warnings.is_empty());

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use rustix::process::Pid;
 
 use super::console::Console;
-use super::{Container, CreateOptions, encode, write_pid_file};
+use super::{Container, CreateOptions, encode, send_pidfd, write_pid_file};
 use crate::cgroup::{self, Group};
 use crate::error::{Error, Result, ResultExt};
 use crate::namespaces::{Kind as Namespace, Namespaces, render_offsets};
@@ -198,6 +198,9 @@ fn set_up(
     }
     container.record.ready = true;
     container.dir.set_record(&container.record)?;
+    if let Some(path) = &options.pidfd_socket {
+        send_pidfd(path, child.pidfd.as_fd())?;
+    }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, child.pid.as_raw_pid())?;
     }

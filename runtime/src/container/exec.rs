@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::console::Console;
 use super::create::{enter_group, set_oom_score};
 use super::foreground::{Exit, follow};
-use super::{Container, write_pid_file};
+use super::{Container, send_pidfd, write_pid_file};
 use crate::error::{Error, Result, ResultExt};
 use crate::process::exec::{self, Place};
 use crate::process::protocol::Kind;
@@ -35,6 +35,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Where the outer side of the process's terminal is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a descriptor of the process is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Groups below the container's: `PATH`, or `CONTROLLER:PATH` in version 1.
     pub cgroup: Vec<String>,
     /// What the process gets from the caller.
@@ -107,6 +109,9 @@ impl Container<'_> {
                 Kind::Failed => return Err(crate::process::protocol::failure(&message.body)),
                 _ => return Err(Error::new("set up process: unexpected message")),
             }
+        }
+        if let Some(path) = &options.pidfd_socket {
+            send_pidfd(path, child.pidfd.as_fd())?;
         }
         if let Some(path) = &options.pid_file {
             write_pid_file(path, child.pid.as_raw_pid())?;

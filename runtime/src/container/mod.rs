@@ -15,7 +15,7 @@ mod options;
 mod run;
 mod start;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -26,7 +26,7 @@ use crate::process::protocol::Message;
 use crate::seccomp;
 use crate::spec::{Linux, Spec};
 use crate::state::{self, Dir, Id, Record, Root, Status};
-use crate::sys;
+use crate::{sys, tty};
 
 pub use crate::process::seal::seal;
 pub use crate::process::task::Inherited;
@@ -138,6 +138,12 @@ impl<'a> Container<'a> {
 
 fn encode(document: &state::Document<'_>) -> Result<Vec<u8>> {
     serde_json::to_vec(document).map_err(|e| Error::new("write state").cause(e.to_string()))
+}
+
+/// Sends a descriptor of a process over the caller's socket, in the form of a terminal (as runc
+/// 1.3 does).
+fn send_pidfd(path: &Path, pidfd: BorrowedFd<'_>) -> Result<()> {
+    tty::send(tty::connect(path)?.as_fd(), "pidfd", pidfd)
 }
 
 /// Writes a process number as callers of runc read it, with no line end, whole or not at all.

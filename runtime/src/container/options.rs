@@ -21,6 +21,8 @@ pub struct CreateOptions {
     pub pid_file: Option<PathBuf>,
     /// Where the outer side of the first process's terminal is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a descriptor of the first process is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Who makes the control group.
     pub driver: Driver,
     /// Address of the bus where systemd answers; none is the system's.

@@ -10,15 +10,12 @@ use runtime::error::ResultExt;
 use runtime::state::Id;
 use runtime::{Error, Result};
 
-use super::args::{Flag, Matches, Stop, Takes};
+use super::args::{Flag, Matches, Stop};
 use super::context::Context;
 use super::verb::{Outcome, Verb};
 
 /// Largest configuration; runc's tests and real pods stay far below.
 const LARGEST: u64 = 16 << 20;
-
-/// Why no process descriptor is sent.
-pub(super) const PIDFD: Takes = Takes::Refused("`--pid-file` names the process");
 
 /// The options that `create` and `run` share.
 pub(super) const FLAGS: &[Flag] = &[
@@ -95,6 +92,7 @@ pub(super) fn options(context: &Context<'_>, matches: &Matches) -> Result<Create
         config: read(&config)?,
         bundle,
         pid_file: path(matches, "pid-file")?,
+        pidfd_socket: path(matches, "pidfd-socket")?,
         console_socket: path(matches, "console-socket")?,
         driver: context.driver,
         bus: Context::bus(),
@@ -113,8 +111,11 @@ pub(super) fn path(matches: &Matches, long: &str) -> Result<Option<PathBuf>> {
     path.map(absolute).transpose()
 }
 
+/// Makes a path absolute and leaves out what says nothing, such as a slash at the end: callers
+/// compare a bundle with the one that they gave.
 fn absolute(path: &OsStr) -> Result<PathBuf> {
-    std::path::absolute(path).op_path("resolve path", path)
+    let path = std::path::absolute(path).op_path("resolve path", path)?;
+    Ok(path.components().collect())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

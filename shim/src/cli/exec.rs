@@ -7,7 +7,7 @@ use runtime::{Error, Result};
 
 use super::args::{Flag, Matches, Stop, invalid};
 use super::context::Context;
-use super::create::{PIDFD, inherited, path};
+use super::create::{inherited, path};
 use super::verb::{Failure, Outcome, Verb};
 
 /// The verb.
@@ -32,7 +32,11 @@ pub(crate) const VERB: Verb = Verb {
             "FILE",
             "write the program's process number to FILE",
         ),
-        Flag::new("pidfd-socket", PIDFD, ""),
+        Flag::value(
+            "pidfd-socket",
+            "SOCKET",
+            "send the program's process descriptor there",
+        ),
         Flag::value("cwd", "DIR", "working directory"),
         Flag::list("env", "NAME=VALUE", "add to the environment").short(b'e'),
         Flag::value("user", "UID[:GID]", "user and group").short(b'u'),
@@ -71,6 +75,7 @@ fn exec(context: &Context<'_>, matches: &Matches) -> Result<u8> {
         detached: matches.switch("detach"),
         pid_file: path(matches, "pid-file")?,
         console_socket: path(matches, "console-socket")?,
+        pidfd_socket: path(matches, "pidfd-socket")?,
         inherited: inherited(matches)?,
         cgroup: matches.texts("cgroup")?,
         ignore_paused: matches.switch("ignore-paused"),
