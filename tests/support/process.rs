@@ -5,6 +5,7 @@
 //! when its [`Running`] is.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -132,6 +133,40 @@ impl Command {
         Some(self.run())
     }
 
+    /// Runs it to its end with its output in files, for a program that leaves processes behind
+    /// which go on to write. Nothing is on its standard input.
+    ///
+    /// # Panics
+    /// When it can't be started, or takes too long.
+    pub fn run_into(mut self, stdout: &Path, stderr: &Path) -> Output {
+        let [out, err] = [stdout, stderr].map(|path| {
+            File::create(path).unwrap_or_else(|error| panic!("make `{}`: {error}", path.display()))
+        });
+        self.inner.stdin(Stdio::null()).stdout(out).stderr(err);
+        let started = Instant::now();
+        let mut child = self
+            .inner
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {}: {error}", self.shown));
+        let shown = self.shown;
+        let read = |path: &Path| std::fs::read(path).unwrap_or_default();
+        let ended = wait_until(&child, started + self.timeout);
+        if !ended {
+            kill_process_group(Pid::from_child(&child), Signal::KILL).ok();
+        }
+        let status = child.wait().expect("wait");
+        let output = Output {
+            code: status.code(),
+            signal: status.signal(),
+            stdout: read(stdout),
+            stderr: String::from_utf8_lossy(&read(stderr)).into_owned(),
+            elapsed: started.elapsed(),
+            shown,
+        };
+        assert!(ended, "{} took too long:\n{}", output.shown, output.all());
+        output
+    }
+
     /// Runs it to its end.
     pub fn run(self) -> Output {
         self.spawn().wait()
@@ -145,6 +180,16 @@ impl Command {
     pub fn ok(self) -> Output {
         self.run().success()
     }
+}
+
+/// Waits for a child's end, and returns whether it came in time.
+fn wait_until(child: &Child, deadline: Instant) -> bool {
+    // A descriptor wakes us at once; measurements must not be rounded up to a polling interval.
+    let handle =
+        pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("it was not waited for yet");
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).expect("minutes are not too many");
+    poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&left)).expect("poll a process") > 0
 }
 
 type Collected = (Arc<Mutex<Vec<u8>>>, JoinHandle<()>);
@@ -235,12 +280,7 @@ impl Running {
     /// # Panics
     /// When its deadline passes; it is killed then.
     pub fn wait(mut self) -> Output {
-        // A descriptor wakes us at once; measurements must not be rounded up to a polling interval.
-        let pid = Pid::from_child(&self.child);
-        let handle = pidfd_open(pid, PidfdFlags::empty()).expect("it was not waited for yet");
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).expect("minutes are not too many");
-        poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&left)).expect("poll a process");
+        wait_until(&self.child, self.deadline);
         let Some(status) = self.child.try_wait().expect("wait") else {
             self.kill_group();
             panic!("{} took too long:\n{}", self.shown, self.printed());
