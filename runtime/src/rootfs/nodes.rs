@@ -126,15 +126,15 @@ pub(super) fn create(
     let make = || mknodat(&entry.dir, &entry.name, node.kind, mode, node.device());
     // The mode is exact: device files are not the umask's business.
     let umask = rustix::process::umask(Mode::empty());
-    let mut made = make();
-    if made == Err(Errno::EXIST) {
-        made = match entry.stat() {
-            Ok(stat) if node.is_like(&stat) => Ok(()),
-            _ => clear(&entry, &node.path).map(|()| make())?,
-        };
-    }
+    let made = match make() {
+        Err(Errno::EXIST) => match entry.stat() {
+            Ok(stat) if node.is_like(&stat) => Ok(Ok(())),
+            _ => clear(&entry, &node.path).map(|()| make()),
+        },
+        other => Ok(other),
+    };
     rustix::process::umask(umask);
-    match made {
+    match made? {
         Err(Errno::PERM) if node.kind != FileType::Fifo => return bind(&entry, node, warnings),
         other => other.op_path("create device", &node.path)?,
     }

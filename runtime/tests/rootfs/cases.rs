@@ -552,4 +552,71 @@ pub(crate) const ALL: &[Case] = &[
         ],
         refused: false,
     },
+    Case {
+        name: "an image with a dev of its own",
+        callers: &[],
+        prepare: |dir| {
+            let dev = dir.join("rootfs/dev");
+            std::fs::create_dir_all(&dev).expect("mkdir");
+            std::fs::write(dev.join("null"), "not null").expect("write");
+            std::fs::write(dev.join("ptmx"), "not a link").expect("write");
+            symlink("/../../../../etc/passwd", dev.join("zero")).expect("symlink");
+            symlink("/nowhere", dev.join("fd")).expect("symlink");
+        },
+        config: |caller, _| {
+            only(
+                caller,
+                json!([{"destination":"/proc","type":"proc","source":"proc"}]),
+            )
+        },
+        no_pivot: false,
+        hidden_proc: false,
+        script: "[ -c /dev/null ] && [ -c /dev/zero ] && busybox readlink /dev/fd; busybox readlink /dev/ptmx",
+        says: &["/proc/self/fd\npts/ptmx\n"],
+        refused: false,
+    },
+    Case {
+        name: "a directory in the place of a device",
+        callers: &[Caller::Host, Caller::Single],
+        prepare: |dir| std::fs::create_dir_all(dir.join("rootfs/dev/null")).expect("mkdir"),
+        config: |caller, _| only(caller, json!([])),
+        no_pivot: false,
+        hidden_proc: false,
+        script: "",
+        says: &["`/dev/null`: "],
+        refused: true,
+    },
+    Case {
+        name: "a mount that needs a namespace",
+        callers: &[Caller::Host],
+        prepare: nothing,
+        config: |_, _| json!({"root":{"path":"rootfs"},"mounts":[{"destination":"/x","type":"tmpfs"}],"linux":{"namespaces":[]}}),
+        no_pivot: false,
+        hidden_proc: false,
+        script: "",
+        says: &[
+            "mounts needs a mount namespace",
+            "hint: add `mount` to linux.namespaces",
+        ],
+        refused: true,
+    },
+    Case {
+        name: "a link is copied",
+        callers: &[Caller::Host, Caller::Range],
+        prepare: |dir| symlink("some/where", dir.join("link")).expect("symlink"),
+        config: |caller, _| {
+            base(
+                caller,
+                json!([
+                    {"destination":"/a/copied","type":"bind","source":"link","options":["bind","copy-symlink"]},
+                    {"destination":"/a/mounted","type":"bind","source":"link","options":["bind","src-nofollow","dest-nofollow"]},
+                ]),
+            )
+        },
+        no_pivot: false,
+        hidden_proc: false,
+        script: "busybox readlink /a/copied; busybox readlink /a/mounted",
+        says: &["some/where\nsome/where\n"],
+        refused: false,
+    },
 ];
