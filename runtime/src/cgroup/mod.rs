@@ -138,10 +138,15 @@ pub fn create(request: &Request<'_>) -> Result<(Group, Vec<String>)> {
 fn create_in(layout: &Layout, request: &Request<'_>) -> Result<(Group, Vec<String>)> {
     match request.driver {
         Driver::Disabled => {
-            let warn =
-                |field| format!("limit {field} is not enforced: control groups are switched off");
             let names = request.resources.map(limits::named).unwrap_or_default();
-            Ok((Group::default(), names.into_iter().map(warn).collect()))
+            let mut warnings = Vec::new();
+            if !names.is_empty() {
+                let names = names.join(", ");
+                warnings.push(format!(
+                    "limits not enforced ({names}): control groups are switched off"
+                ));
+            }
+            Ok((Group::default(), warnings))
         }
         Driver::Systemd => systemd::create(layout, request),
         Driver::Cgroupfs if layout.has_legacy_controllers() => v1::create(layout, request),
@@ -166,8 +171,11 @@ fn without(request: &Request<'_>, why: &str) -> Result<(Group, Vec<String>)> {
         rootless: request.rootless,
         ..Group::default()
     };
-    let warn = |field: &_| format!("limit {field} is not enforced: {why}");
-    Ok((group, names.iter().map(warn).collect()))
+    let mut warnings = Vec::new();
+    if !names.is_empty() {
+        warnings.push(format!("limits not enforced ({}): {why}", names.join(", ")));
+    }
+    Ok((group, warnings))
 }
 
 impl Group {
@@ -209,12 +217,23 @@ impl Group {
         !self.legacy.is_empty()
     }
 
-    /// Finds a group below this one, which must exist: `PATH`, or `CONTROLLER:PATH` in version 1.
+    /// Finds the group for another process of the container, which must exist: below this one at
+    /// `PATH`, or `CONTROLLER:PATH` in version 1.
+    ///
+    /// Without a path it is this group, or the one below it where the container's first process is
+    /// when it has made groups with controllers of their own: this one then takes no process.
     ///
     /// # Errors
     /// There is none, or the form is wrong for the host.
     pub fn below(&self, paths: &[String]) -> Result<Self> {
         let mut group = self.clone();
+        if let Some(place) = group.unified.as_mut()
+            && paths.is_empty()
+            && self.legacy.is_empty()
+            && let Some(path) = processes::divided(place)?
+        {
+            place.path = path;
+        }
         for text in paths {
             let (controllers, path) = match text.split_once(':') {
                 Some((controllers, path)) => (controllers, path),

@@ -4,6 +4,7 @@
 //! goes to processes of the group only, as far as the kernel lets one say so.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -178,6 +179,42 @@ fn collect(directory: &Directory, pids: &mut BTreeSet<i32>) -> Result<()> {
     for name in directory.children().unwrap_or_default() {
         match directory.child(&name) {
             Ok(child) => collect(&child, pids)?,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(e).op_path("open control group", directory.file(&name)),
+        }
+    }
+    Ok(())
+}
+
+/// Returns where the first process of a version 2 group is, when the group itself has been given
+/// controllers for those below it.
+pub(super) fn divided(place: &Place) -> Result<Option<PathBuf>> {
+    let directory = place.open()?;
+    let control = directory.read("cgroup.subtree_control").unwrap_or_default();
+    if control.trim().is_empty() {
+        return Ok(None);
+    }
+    let mut found = None;
+    first_process(&directory, &place.path, &mut found)?;
+    Ok(found.map(|(_, path)| path))
+}
+
+/// Finds the group of the process with the lowest number.
+fn first_process(
+    directory: &Directory,
+    path: &Path,
+    found: &mut Option<(i32, PathBuf)>,
+) -> Result<()> {
+    let text = directory.read(PROCS).unwrap_or_default();
+    let pids = text.lines().filter_map(|l| l.trim().parse::<i32>().ok());
+    if let Some(pid) = pids.min()
+        && found.as_ref().is_none_or(|(other, _)| pid < *other)
+    {
+        *found = Some((pid, path.to_path_buf()));
+    }
+    for name in directory.children().unwrap_or_default() {
+        match directory.child(&name) {
+            Ok(child) => first_process(&child, &path.join(&name), found)?,
             Err(Errno::NOENT) => {}
             Err(e) => return Err(e).op_path("open control group", directory.file(&name)),
         }

@@ -165,6 +165,25 @@ fn a_path_stays_below_the_mount() {
 }
 
 #[test]
+fn a_divided_group_is_entered_below() {
+    let mimic = Mimic::new(&["c1", "c1/init.scope", "c1/system.slice"]);
+    let resources = parse(&format!("{{{ANY_DEVICE}}}"));
+    let request = request("c1", Some(&resources));
+    let (group, _) = create_in(&mimic.layout("/"), &request).expect("create");
+    let write = |path: &str, text: &str| {
+        std::fs::write(mimic.root.path().join(path), text).expect("write");
+    };
+    let found = || group.below(&[]).expect("below").paths()[""].clone();
+    write("c1/system.slice/cgroup.procs", "9\n");
+    write("c1/init.scope/cgroup.procs", "7\n");
+    assert_eq!(found(), mimic.root.path().join("c1"));
+    write("c1/cgroup.subtree_control", "memory pids\n");
+    assert_eq!(found(), mimic.root.path().join("c1/init.scope"));
+    let named = group.below(&["/system.slice".to_owned()]).expect("below");
+    assert_eq!(named.paths()[""], mimic.root.path().join("c1/system.slice"));
+}
+
+#[test]
 fn without_any_hierarchy() {
     let limited = parse(r#"{"memory":{"limit":4096},"pids":{"limit":5}}"#);
     let mut request = request("c1", Some(&limited));
@@ -173,7 +192,7 @@ fn without_any_hierarchy() {
     assert!(text.contains("memory.limit, pids.limit"), "{text}");
     request.rootless = true;
     let (group, warnings) = create_in(&Layout::default(), &request).expect("rootless");
-    assert!(group.is_none() && warnings.len() == 2, "{warnings:?}");
+    assert!(group.is_none() && warnings.len() == 1, "{warnings:?}");
     assert!(group.freeze().is_err());
     assert!(group.update(&limited).is_err());
     group.add(1).expect("nothing to add to");
