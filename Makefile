@@ -16,8 +16,8 @@ SOURCES := $(shell git ls-files '*.sh' tests/setup tests/run tests/support/add-u
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the release program: target/…/release/sandcrab
-	$(CARGO) build --locked --release --package sandcrab-executor --bins
+build: ## Build the release programs: target/…/release/sandcrab and sandcrab-oci
+	$(CARGO) build --locked --release --package sandcrab-executor --package sandcrab-shim --bins
 
 demo: build ## Build examples/hello as an ordinary user and run it
 	examples/hello/demo $(RELEASE)/sandcrab
@@ -63,13 +63,14 @@ fuzz: ## Throw changed documents at what reads them, for SECONDS (60)
 	$(CARGO) build --locked --profile fuzz --package sandcrab-fuzz
 	target/$(TRIPLE)/fuzz/fuzz config.json --seconds $(SECONDS)
 
-dist: build ## Put the stripped program and its checksum into target/dist
+dist: build ## Put the stripped programs and their checksums into target/dist
 	rm -rf $(DIST) && mkdir -p $(DIST)
-	cp $(RELEASE)/sandcrab $(DIST)/sandcrab-$(VERSION)-$(TRIPLE)
+	for program in sandcrab sandcrab-oci; do cp $(RELEASE)/$$program $(DIST)/$$program-$(VERSION)-$(TRIPLE); done
 	cd $(DIST) && sha256sum sandcrab-* >SHA256SUMS && cat SHA256SUMS
 
-install: build ## Install sandcrab into PREFIX/bin
+install: build ## Install the programs into PREFIX/bin
 	install -D -m 0755 $(RELEASE)/sandcrab $(DESTDIR)$(PREFIX)/bin/sandcrab
+	install -D -m 0755 $(RELEASE)/sandcrab-oci $(DESTDIR)$(PREFIX)/bin/sandcrab-oci
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -5,7 +5,8 @@
 //! internet, as an ordinary user with subordinate ids.
 //!
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
-//! thrice).
+//! thrice). Words after the program's path select pieces of work by their names; `start` is the
+//! start of OCI containers.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,9 +14,11 @@
 )]
 
 mod measure;
+mod start;
 mod tools;
 mod work;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use support::{User, World};
@@ -23,10 +26,17 @@ use support::{User, World};
 use crate::measure::Sample;
 
 fn main() -> ExitCode {
-    let Some(program) = std::env::args_os().nth(1) else {
-        eprintln!("usage: bench PATH/TO/sandcrab");
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(program) = arguments.next() else {
+        eprintln!("usage: bench PATH/TO/sandcrab [WORK…]");
         return ExitCode::from(2);
     };
+    let words: Vec<String> = arguments.filter_map(|w| w.into_string().ok()).collect();
+    if program == "--time" {
+        start::time(words.first().and_then(|n| n.parse().ok()).unwrap_or(1));
+        return ExitCode::SUCCESS;
+    }
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
     let Some(world) = World::new(User::Subids, "bench") else {
         eprintln!("bench: needs to run as root, or as a user with a range in /etc/subuid");
         return ExitCode::FAILURE;
@@ -45,11 +55,21 @@ fn main() -> ExitCode {
     );
 
     let mut rows = Vec::new();
-    for work in work::all(&world) {
+    let selected: Vec<_> = work::all(&world)
+        .into_iter()
+        .filter(|work| wanted(work.name))
+        .collect();
+    for work in selected {
         eprintln!("{} …", work.name);
         rows.push((work.name, measure::run(&world, &tools, &work, rounds)));
     }
     print_table(&names, &rows);
+    if wanted("start") {
+        start::run(
+            &Path::new(&program).with_file_name("sandcrab-oci"),
+            rounds * 8,
+        );
+    }
     ExitCode::SUCCESS
 }
 
