@@ -11,6 +11,7 @@ use runtime::caps::Sets;
 use runtime::rlimits::Rlimits;
 use runtime::rootfs::{Layout, RootSource, Settings};
 use runtime::scheduling::{Affinity, IoPriority, MemoryPolicy, Personality, Scheduler};
+use runtime::seccomp;
 use runtime::spec::Spec;
 use runtime::sysctl::Sysctls;
 use runtime::validate::validate;
@@ -67,6 +68,8 @@ pub(crate) fn read(bytes: &[u8]) -> String {
         );
         let policy = linux.memory_policy.as_ref().map(MemoryPolicy::parse);
         part("memoryPolicy", policy.transpose().map(drop));
+        let filter = linux.seccomp.as_ref().map(seccomp::compile);
+        part("seccomp", filter.transpose().map(drop));
         let personality = linux.personality.as_ref().map(Personality::parse);
         part("personality", personality.transpose().map(drop));
     }
