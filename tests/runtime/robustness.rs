@@ -246,10 +246,14 @@ for_users! {
         let mut victim = world.command("sleep").arg("60").spawn();
         let mut changed = 0;
         for entry in std::fs::read_dir(world.path("state").join(&container.id)).unwrap().flatten() {
+            // A pipe would be waited for.
+            if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                continue;
+            }
             let Ok(text) = std::fs::read_to_string(entry.path()) else { continue };
             let Ok(mut json) = serde_json::from_str::<Value>(&text) else { continue };
-            if json["pid"] == pid {
-                json["pid"] = json!(victim.pid());
+            if json["init"]["pid"] == pid {
+                json["init"]["pid"] = json!(victim.pid());
                 std::fs::write(entry.path(), json.to_string()).unwrap();
                 changed += 1;
             }
