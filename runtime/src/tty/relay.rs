@@ -234,14 +234,15 @@ impl Drop for Relay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tty::{Terminal, own_root};
+    use crate::tty::Terminal;
+    use crate::tty::tests::any_terminal;
     use rustix::pipe::pipe;
     use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     /// Runs a shell script in a terminal of its own; what it shows, given an input.
     fn show(script: &str, input: &[u8]) -> String {
-        let terminal = Terminal::open(&own_root().expect("root")).expect("open");
+        let terminal = any_terminal();
         let side = || Stdio::from(terminal.peer.try_clone().expect("clone"));
         let mut child = Command::new("/bin/sh")
             .args(["-c", script])
@@ -297,8 +298,8 @@ mod tests {
 
     #[test]
     fn a_callers_terminal_is_raw_meanwhile_and_restored() {
-        let terminal = Terminal::open(&own_root().expect("root")).expect("open");
-        let caller = Terminal::open(&own_root().expect("root")).expect("open");
+        let terminal = any_terminal();
+        let caller = any_terminal();
         caller
             .resize(crate::spec::ConsoleSize {
                 height: 11,
