@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::place::{CGROUPS, FIRST_SUBID, Place, Ran, Setting, eventually};
@@ -175,22 +175,48 @@ impl<'a> Container<'a> {
         self.state()?["pid"].as_i64().context("a pid in the state")
     }
 
-    /// The directory of the group that the first process is in.
-    pub(crate) fn group(&self) -> Result<PathBuf> {
+    /// The group that the first process is in.
+    pub(crate) fn group(&self) -> Result<Group> {
         let groups = fs::read_to_string(format!("/proc/{}/cgroup", self.pid()?))?;
         let path = groups
             .trim_end()
             .strip_prefix("0::")
             .context("a group of version 2")?;
-        Ok(PathBuf::from(format!("{CGROUPS}{path}")))
+        Ok(Group(PathBuf::from(format!("{CGROUPS}{path}"))))
     }
+}
 
-    /// A file of the group, without the last line's end.
-    pub(crate) fn group_file(&self, name: &str) -> Result<String> {
-        let path = self.group()?.join(name);
+/// A container's control group.
+#[derive(Debug)]
+pub(crate) struct Group(pub(crate) PathBuf);
+
+impl Group {
+    /// Returns what a file says, without the last line's end.
+    pub(crate) fn read(&self, name: &str) -> Result<String> {
+        let path = self.0.join(name);
         let text =
             fs::read_to_string(&path).with_context(|| format!("read `{}`", path.display()))?;
         Ok(text.trim_end().to_owned())
+    }
+
+    /// Expects that a file says this.
+    pub(crate) fn says(&self, name: &str, expected: impl ToString) -> Result<()> {
+        let (text, expected) = (self.read(name)?, expected.to_string());
+        ensure!(text == expected, "{name} is {text:?}, not {expected:?}");
+        Ok(())
+    }
+
+    /// Returns a number of a flat keyed file.
+    pub(crate) fn number(&self, name: &str, key: &str) -> Result<u64> {
+        let text = self.read(name)?;
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+            .with_context(|| format!("{key} in {text:?}"))
+    }
+
+    /// Returns whether it is still there.
+    pub(crate) fn exists(&self) -> bool {
+        self.0.exists()
     }
 }
 

@@ -49,7 +49,10 @@ fn start() -> Result<()> {
             }
             Ok(())
         }
-        ["check", stage, filters @ ..] => checks::run(stage, filters),
+        ["check", stage, filters @ ..] => {
+            checks::run(stage, filters);
+            Ok(())
+        }
         ["as", uid, gid, group, program, arguments @ ..] => {
             drop_to(uid.parse()?, gid.parse()?, group, program, arguments)
         }

@@ -7,13 +7,16 @@ use std::io::Write;
 
 /// Writes one line: standard output is the report, which [`crate::init`] opens.
 pub(crate) fn line(text: &str) {
-    // There is nobody to tell when the host is gone.
-    drop(std::io::stdout().write_all(format!("{text}\n").as_bytes()));
+    lines(text, "");
 }
 
-/// Writes a text of many lines, each marked as belonging to the line before.
-pub(crate) fn details(text: &str) {
-    for part in text.lines() {
-        line(&format!("| {part}"));
+/// Writes one line and a text of many, each marked as belonging to the first. Nothing that is
+/// written meanwhile comes between.
+pub(crate) fn lines(first: &str, details: &str) {
+    let mut text = format!("{first}\n");
+    for part in details.lines() {
+        text.push_str(&format!("| {part}\n"));
     }
+    // There is nobody to tell when the host is gone.
+    drop(std::io::stdout().lock().write_all(text.as_bytes()));
 }

@@ -53,7 +53,7 @@ pub(crate) fn lifecycle(place: &Place) -> Result<()> {
     );
     if let Some(path) = place.setting.group_for(&container.id) {
         ensure!(
-            group == Path::new(&format!("{CGROUPS}{path}")),
+            group.0 == Path::new(&format!("{CGROUPS}{path}")),
             "its group was {group:?}"
         );
         ensure!(!group.exists(), "the group {group:?} is there");
@@ -153,7 +153,7 @@ pub(crate) fn kill_all(place: &Place) -> Result<()> {
     let run = container.run_detached()?.ok()?;
     eventually("three processes", || Ok(run.out_by_now() == "ready\n"))?;
     let group = container.group()?;
-    let processes = fs::read_to_string(group.join("cgroup.procs"))?;
+    let processes = group.read("cgroup.procs")?;
     ensure!(processes.lines().count() == 3, "processes: {processes}");
     container
         .verb(&["kill", "--all", &container.id, "KILL"])?

@@ -10,7 +10,8 @@ mod lifecycle;
 mod rootless;
 
 use std::fmt;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -104,28 +105,40 @@ pub(crate) fn names(filters: &[&str]) -> Vec<String> {
     names
 }
 
-/// Runs the chosen checks of a stage, and reports each.
-pub(crate) fn run(stage: &str, filters: &[&str]) -> Result<()> {
+/// Runs the chosen checks of a stage, one on each processor at a time, and reports each.
+pub(crate) fn run(stage: &str, filters: &[&str]) {
+    let mut chosen = Vec::new();
     for (of, name, settings, body) in CHECKS {
         for setting in *settings {
             let full = full_name(name, *setting);
-            if *of != stage || !is_chosen(&full, filters) {
-                continue;
-            }
-            let started = Instant::now();
-            match Place::new(name, *setting).and_then(|place| body(&place)) {
-                Ok(()) => {
-                    report::line(&format!("ok {full} {:.2}", started.elapsed().as_secs_f32()));
-                }
-                Err(error) => match error.downcast_ref::<Skipped>() {
-                    Some(Skipped(why)) => report::line(&format!("skip {full}: {why}")),
-                    None => {
-                        report::line(&format!("not ok {full}"));
-                        report::details(&format!("{error:#}"));
-                    }
-                },
+            if *of == stage && is_chosen(&full, filters) {
+                chosen.push((full, *name, *setting, *body));
             }
         }
     }
-    Ok(())
+    let next = AtomicUsize::new(0);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..processors {
+            scope.spawn(|| {
+                while let Some((full, name, setting, body)) =
+                    chosen.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let started = Instant::now();
+                    let result = Place::new(name, *setting).and_then(|place| body(&place));
+                    report(full, started.elapsed(), result);
+                }
+            });
+        }
+    });
+}
+
+fn report(full: &str, took: Duration, result: Result<()>) {
+    match result {
+        Ok(()) => report::line(&format!("ok {full} {:.2}", took.as_secs_f32())),
+        Err(error) => match error.downcast_ref::<Skipped>() {
+            Some(Skipped(why)) => report::line(&format!("skip {full}: {why}")),
+            None => report::lines(&format!("not ok {full}"), &format!("{error:#}")),
+        },
+    }
 }
