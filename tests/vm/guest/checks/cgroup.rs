@@ -2,6 +2,7 @@
 //! kernel says what each file means.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -278,20 +279,16 @@ pub(crate) fn exec_in_group(place: &Place) -> Result<()> {
 pub(crate) fn group_namespace(place: &Place) -> Result<()> {
     let mut container = Container::shell(
         place,
-        "cat /proc/self/cgroup /sys/fs/cgroup/pids.max; ls -d /sys/fs/cgroup/checks",
+        "cat /proc/self/cgroup /sys/fs/cgroup/pids.max; ls -d /sys/fs/cgroup/*.slice",
     )?;
     container.set("/linux/resources/pids", json!({ "limit": 21 }));
     container.run()?.exits(1)?.prints("0::/\n21")?;
 
-    // Without one, the mount shows the same all the same, and not the whole tree.
+    // Without one, what the container is in is seen by its name.
     container.remove("/linux/namespaces", "type", "cgroup");
-    container.set("/process/args/2", json!("unused"));
-    container.config["process"]["args"] = json!([
-        "/bin/sh",
-        "-c",
-        "cat /sys/fs/cgroup/pids.max; ls -d /sys/fs/cgroup/system.slice"
-    ]);
-    container.run()?.exits(1)?.prints("21")?;
+    container.config["process"]["args"] = json!(["/bin/cat", "/proc/self/cgroup"]);
+    let group = place.setting.group_for(&container.id).unwrap_or_default();
+    container.run()?.ok()?.prints(&format!("0::{group}"))?;
     Ok(())
 }
 
@@ -314,42 +311,45 @@ pub(crate) fn group_read_only(place: &Place) -> Result<()> {
 
 /// Only the devices that are allowed can be opened, whoever makes nodes of them.
 pub(crate) fn devices(place: &Place) -> Result<()> {
-    let script = "
-        mknod /tmp/zero c 1 5 && mknod /tmp/kmsg c 1 11 && mknod /tmp/port c 1 4 || exit 1
-        head -c 1 /dev/null && head -c 1 /tmp/zero >/dev/null && echo zero
-        head -c 1 /tmp/kmsg >/dev/null; head -c 1 /tmp/port; echo >/tmp/zero; mknod /tmp/new c 5 5";
-    let mut container = Container::shell(place, script)?;
-    container.set(
-        "/linux/resources/devices",
-        json!([
-            { "allow": false, "access": "rwm" },
-            { "allow": true, "type": "c", "access": "m", "major": 1 },
-            { "allow": true, "type": "c", "access": "rm", "major": 1, "minor": 5 },
-        ]),
+    // Root needs no further right to open these two.
+    let number = |path: &str| -> Result<(u32, u32)> {
+        let number = fs::metadata(path)?.rdev();
+        Ok((rustix::fs::major(number), rustix::fs::minor(number)))
+    };
+    let disk = number("/dev/vda")?;
+    let latency = number("/dev/cpu_dma_latency")?;
+    let script = format!(
+        "mknod /tmp/disk b {} {}; mknod /tmp/latency c {} {}
+        head -c 1 /tmp/disk >/dev/null && echo read
+        : >>/tmp/disk && echo written
+        head -c 1 /tmp/latency >/dev/null && echo latency
+        : >/dev/null && echo null
+        exec sleep 1000",
+        disk.0, disk.1, latency.0, latency.1
     );
-    let ran = container.run()?.exits(1)?.prints("zero")?;
-    for denied in ["/tmp/kmsg", "/tmp/port", "/tmp/zero", "/tmp/new"] {
-        ensure!(
-            ran.err
-                .lines()
-                .any(|line| line.contains(denied) && line.contains("Operation not permitted")),
-            "{denied} was allowed: {}",
-            ran.err
-        );
+    let all = json!([{ "allow": true, "access": "rwm" }]);
+    let disk_alone = json!([
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "b", "access": "r", "major": disk.0, "minor": disk.1 },
+    ]);
+    for (rules, expected) in [
+        // What isn't refused here proves nothing below.
+        (all, "read\nwritten\nlatency\nnull\n"),
+        (disk_alone, "read\nnull\n"),
+    ] {
+        let mut container = Container::shell(place, &script)?;
+        container.set("/linux/resources/devices", rules);
+        let run = container.run_detached()?.ok()?;
+        eventually("the last word", || Ok(run.out_by_now().ends_with("null\n")))?;
+        let out = run.out_by_now();
+        ensure!(out == expected, "it could {out:?}, not {expected:?}");
+        // `exec` is no way around it.
+        if !expected.contains("written") {
+            container
+                .exec(": >>/tmp/disk")?
+                .fails()?
+                .says("Operation not permitted")?;
+        }
     }
-    // `exec` is no way around it.
-    let mut container = Container::shell(place, "mknod /tmp/kmsg c 1 11; exec sleep 1000")?;
-    container.set(
-        "/linux/resources/devices",
-        json!([
-            { "allow": false, "access": "rwm" },
-            { "allow": true, "type": "c", "access": "m" },
-        ]),
-    );
-    container.run_detached()?.ok()?;
-    container
-        .exec("head -c 1 /tmp/kmsg")?
-        .exits(1)?
-        .says("Operation not permitted")?;
     Ok(())
 }

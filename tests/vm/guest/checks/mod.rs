@@ -10,10 +10,11 @@ mod lifecycle;
 mod rootless;
 
 use std::fmt;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::place::{Place, Setting};
 use crate::report;
@@ -69,8 +70,13 @@ const CHECKS: &[(&str, &str, &[Setting], Body)] = &[
     ),
     (SYSTEM, "devices", ROOT, cgroup::devices),
     (SYSTEM, "no_group", ROOTLESS, rootless::no_group),
-    (SYSTEM, "limits_refused", SESSION, rootless::limits_refused),
-    (SYSTEM, "ids", ROOTLESS, rootless::ids),
+    (
+        SYSTEM,
+        "limits_undelegated",
+        SESSION,
+        rootless::limits_undelegated,
+    ),
+    (SYSTEM, "id_maps", ROOTLESS, rootless::id_maps),
     (SYSTEM, "build", DELEGATED, build::build),
     (SYSTEM, "doctor", ROOTLESS, build::doctor),
 ];
@@ -125,7 +131,8 @@ pub(crate) fn run(stage: &str, filters: &[&str]) {
                     chosen.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let started = Instant::now();
-                    let result = Place::new(name, *setting).and_then(|place| body(&place));
+                    let result = catch_unwind(|| body(&Place::new(name, *setting)?))
+                        .unwrap_or_else(|_| Err(anyhow!("it panicked, see the console")));
                     report(full, started.elapsed(), result);
                 }
             });
