@@ -282,6 +282,17 @@ impl Ran {
     pub(crate) fn out_by_now(&self) -> String {
         read(&self.file)
     }
+
+    /// Waits until standard output, without the last line's end, is this.
+    pub(crate) fn comes_to_print(&self, text: &str) -> Result<()> {
+        eventually("output", || Ok(self.out_by_now().trim_end() == text)).with_context(|| {
+            format!(
+                "`{}` left a process that should print {text:?}; it printed {:?}",
+                self.shown,
+                self.out_by_now()
+            )
+        })
+    }
 }
 
 fn read(path: &Path) -> String {

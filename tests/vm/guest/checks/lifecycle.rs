@@ -32,9 +32,7 @@ pub(crate) fn lifecycle(place: &Place) -> Result<()> {
 
     container.plain("start")?.ok()?;
     ensure!(container.state()?["status"] == "running");
-    eventually("the process's output", || {
-        Ok(created.out_by_now() == "started\n")
-    })?;
+    created.comes_to_print("started")?;
     container.plain("start")?.fails()?;
     container.plain("delete")?.fails()?;
 
@@ -120,7 +118,7 @@ pub(crate) fn seccomp(place: &Place) -> Result<()> {
         }),
     );
     let run = container.run_detached()?.ok()?;
-    eventually("both answers", || Ok(run.out_by_now() == "1\n1\n"))?;
+    run.comes_to_print("1\n1")?;
     container
         .exec("mkdir /tmp/b")?
         .exits(1)?
@@ -151,7 +149,7 @@ pub(crate) fn kill_all(place: &Place) -> Result<()> {
         container.set("/linux/readonlyPaths", json!([]));
     }
     let run = container.run_detached()?.ok()?;
-    eventually("three processes", || Ok(run.out_by_now() == "ready\n"))?;
+    run.comes_to_print("ready")?;
     let group = container.group()?;
     let processes = group.read("cgroup.procs")?;
     ensure!(processes.lines().count() == 3, "processes: {processes}");
