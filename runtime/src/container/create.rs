@@ -271,6 +271,10 @@ pub(super) fn set_oom_score(pid: i32, score: i32, warn: &mut dyn FnMut(String)) 
     let path = format!("/proc/{pid}/oom_score_adj");
     match std::fs::write(&path, score.to_string()) {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+            let found = std::fs::read_to_string(&path).unwrap_or_default();
+            if found.trim() == score.to_string() {
+                return Ok(());
+            }
             warn(format!(
                 "oomScoreAdj {score} left out: lowering is not permitted"
             ));

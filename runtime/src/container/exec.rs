@@ -85,7 +85,18 @@ impl Container<'_> {
         let place = Place::find(pid.as_raw_pid(), init)?;
         let group = self.record.cgroup.below(&options.cgroup)?;
         let directory = group.open_for_clone();
-        let join = || place.join();
+        let score = process.oom_score_adj;
+        let join = || {
+            if let Some(score) = score {
+                // Inherited by the process, whose own file belongs to the host's root once it is in
+                // another user namespace (proc(5), "dumpable"). What can't be set is said below.
+                drop(std::fs::write(
+                    "/proc/self/oom_score_adj",
+                    score.to_string(),
+                ));
+            }
+            place.join()
+        };
         let way = Way {
             join: Some(&join),
             new: 0,
