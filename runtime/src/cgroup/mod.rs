@@ -37,6 +37,7 @@ use files::Directory;
 use layout::Layout;
 
 pub use events::{Event, Watch};
+pub(crate) use processes::enter_legacy;
 pub use stats::Stats;
 
 /// Who makes the group.

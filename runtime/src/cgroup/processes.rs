@@ -4,10 +4,12 @@
 //! goes to processes of the group only, as far as the kernel lets one say so.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
@@ -18,6 +20,9 @@ use crate::sys;
 
 /// The file that lists and takes processes.
 const PROCS: &str = "cgroup.procs";
+
+/// The file of version 1 that takes threads.
+const TASKS: &str = "tasks";
 
 impl Group {
     /// Moves a process into the group, in every hierarchy.
@@ -53,6 +58,22 @@ impl Group {
     /// As [`Group::add`].
     pub fn add_to_legacy(&self, pid: i32) -> Result<()> {
         self.legacy.iter().try_for_each(|p| add_to(p, pid))
+    }
+
+    /// Opens what a process of one thread gives to [`enter_legacy`], which spares it the kernel's
+    /// grace period of [`Group::add`]: a thread that moves itself takes no lock against exits and
+    /// executions (kernel/cgroup/cgroup.c, `cgroup_procs_write_start`, Linux 5.5).
+    ///
+    /// # Errors
+    /// Those of opening `tasks`.
+    pub fn open_legacy(&self) -> Result<Vec<OwnedFd>> {
+        let open = |place: &Place| {
+            let directory = place.open()?;
+            directory
+                .open_file(TASKS, OFlags::WRONLY)
+                .op_path("open control group", directory.file(TASKS))
+        };
+        self.legacy.iter().map(open).collect()
     }
 
     /// Lists the processes of the group and of those below it. A group that is gone has none.
@@ -162,6 +183,13 @@ pub(super) fn add_to(place: &Place, pid: i32) -> Result<()> {
     directory
         .write(PROCS, &pid.to_string())
         .op_path("add process to control group", directory.path())
+}
+
+/// Moves the calling process, which has one thread, into the groups whose files were opened.
+pub(crate) fn enter_legacy(files: &[OwnedFd]) -> rustix::io::Result<()> {
+    files
+        .iter()
+        .try_for_each(|file| rustix::io::write(file, b"0").map(drop))
 }
 
 fn collect(directory: &Directory, pids: &mut BTreeSet<i32>) -> Result<()> {

@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::OFlags;
-use rustix::process::Pid;
 
 use super::console::Console;
+use super::entrance::Entrance;
 use super::{Container, CreateOptions, encode, send_pidfd, write_pid_file};
-use crate::cgroup::{self, Group};
+use crate::cgroup::{self, enter_legacy};
 use crate::error::{Error, Result, ResultExt};
 use crate::namespaces::{Kind as Namespace, Namespaces, render_offsets};
 use crate::process::ids;
@@ -134,7 +134,8 @@ fn set_up(
         // From now on it has to be found again.
         container.dir.set_record(&container.record)?;
     }
-    let group = container.record.cgroup.open_for_clone();
+    let group = container.record.cgroup.clone();
+    let entrance = Entrance::open(&group)?;
 
     let document = |moment| {
         let status = match moment {
@@ -163,9 +164,12 @@ fn set_up(
     let way = Way {
         join: namespaces.joins_any().then_some(&join),
         new: namespaces.clone_flags(),
-        cgroup: group.as_ref().map(AsFd::as_fd),
+        cgroup: entrance.directory(),
     };
-    let child = start(&way, &mut |channel| init.run(channel))?;
+    let child = start(&way, &mut |channel| {
+        enter_legacy(entrance.files()).op("enter control group")?;
+        init.run(channel)
+    })?;
     drop(init);
 
     if namespaces.makes(Namespace::User) {
@@ -175,7 +179,7 @@ fn set_up(
         set_oom_score(child.pid.as_raw_pid(), score, warn)?;
     }
     container.record.init = Some(ProcessId::of(child.pid.as_raw_pid())?);
-    enter_group(&container.record.cgroup, group.is_some(), child.pid, warn)?;
+    entrance.move_in(child.pid, warn)?;
     child.channel.send(Kind::Go, &[])?;
     loop {
         let message = child.next()?;
@@ -228,21 +232,6 @@ fn open_pipes(dir: &Dir) -> Result<Pipes> {
     let started = dir.open_fifo(Fifo::Started, OFlags::WRONLY)?;
     drop(reader);
     Ok(Pipes { start, started })
-}
-
-/// Moves a process into a group as far as it was not cloned into it.
-pub(super) fn enter_group(
-    group: &Group,
-    cloned: bool,
-    pid: Pid,
-    warn: &mut dyn FnMut(String),
-) -> Result<()> {
-    let pid = pid.as_raw_pid();
-    if cloned {
-        return group.add_to_legacy(pid);
-    }
-    group.add(pid)?.into_iter().for_each(warn);
-    Ok(())
 }
 
 /// The host user that gets the control group: who the container's process is, if it sees a group

@@ -7,9 +7,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::console::Console;
-use super::create::{enter_group, set_oom_score};
+use super::create::set_oom_score;
+use super::entrance::Entrance;
 use super::foreground::{Exit, follow};
 use super::{Container, send_pidfd, write_pid_file};
+use crate::cgroup::enter_legacy;
 use crate::error::{Error, Result, ResultExt};
 use crate::process::exec::{self, Place};
 use crate::process::protocol::Kind;
@@ -84,7 +86,7 @@ impl Container<'_> {
         let (pid, init) = init.ok_or_else(|| Error::new(STOPPED))?;
         let place = Place::find(pid.as_raw_pid(), init)?;
         let group = self.record.cgroup.below(&options.cgroup)?;
-        let directory = group.open_for_clone();
+        let entrance = Entrance::open(&group)?;
         let score = process.oom_score_adj;
         let join = || {
             if let Some(score) = score {
@@ -100,15 +102,16 @@ impl Container<'_> {
         let way = Way {
             join: Some(&join),
             new: 0,
-            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup: entrance.directory(),
         };
         let mut child = start(&way, &mut |channel| {
+            enter_legacy(entrance.files()).op("enter control group")?;
             exec::run(&place, &task, &process.user, &proc, channel)
         })?;
         if let Some(score) = process.oom_score_adj {
             set_oom_score(child.pid.as_raw_pid(), score, warn)?;
         }
-        enter_group(&group, directory.is_some(), child.pid, warn)?;
+        entrance.move_in(child.pid, warn)?;
         child.channel.send(Kind::Go, &[])?;
         while let Some(message) = child.channel.receive()? {
             match message.kind {

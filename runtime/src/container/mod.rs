@@ -8,6 +8,7 @@ mod console;
 mod control;
 mod create;
 mod delete;
+mod entrance;
 mod exec;
 mod foreground;
 mod hooks;
