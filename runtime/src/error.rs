@@ -66,6 +66,13 @@ impl Error {
         self
     }
 
+    /// Says during what this happened.
+    #[must_use]
+    pub(crate) fn within(mut self, what: &str) -> Self {
+        self.op = format!("{what}: {}", self.op).into();
+        self
+    }
+
     /// Returns what the user can do, most important first.
     pub fn hints(&self) -> &[Cow<'static, str>] {
         &self.hints

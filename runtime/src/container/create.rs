@@ -137,13 +137,13 @@ fn set_up(
     let group = container.record.cgroup.clone();
     let entrance = Entrance::open(&group)?;
 
-    let document = |moment| {
+    let document = |moment, pid| {
         let status = match moment {
             Moment::Creating => Status::Creating,
             Moment::Created => Status::Created,
         };
         let mut document = state::document(&container.record, status);
-        document.pid = rustix::process::getpid().as_raw_pid();
+        document.pid = pid;
         encode(&document)
     };
     let mut init = Init {
@@ -180,7 +180,8 @@ fn set_up(
     }
     container.record.init = Some(ProcessId::of(child.pid.as_raw_pid())?);
     entrance.move_in(child.pid, warn)?;
-    child.channel.send(Kind::Go, &[])?;
+    let number = child.pid.as_raw_pid().to_ne_bytes();
+    child.channel.send(Kind::Go, &number)?;
     loop {
         let message = child.next()?;
         match message.kind {
@@ -188,8 +189,9 @@ fn set_up(
             Kind::Hooks => {
                 // A hook may ask for the state.
                 container.dir.set_record(&container.record)?;
-                let lists = [&*hooks.prestart, &*hooks.create_runtime];
-                container.run_hooks(&lists, Status::Creating)?;
+                container.run_hooks("prestart", &hooks.prestart, Status::Creating)?;
+                let list = &hooks.create_runtime;
+                container.run_hooks("createRuntime", list, Status::Creating)?;
                 child.channel.send(Kind::HooksDone, &[])?;
             }
             Kind::Terminal => console.receive(message)?,

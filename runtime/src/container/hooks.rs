@@ -9,12 +9,12 @@ use crate::spec::{Hook, Spec};
 use crate::state::Status;
 
 impl Container<'_> {
-    /// Runs hooks of the runtime's namespaces.
-    pub(super) fn run_hooks(&self, lists: &[&[Hook]], status: Status) -> Result<()> {
-        for list in lists.iter().filter(|list| !list.is_empty()) {
-            hooks::run(list, &self.document(status)?)?;
+    /// Runs hooks of the runtime's namespaces. `name` is the list's.
+    pub(super) fn run_hooks(&self, name: &str, list: &[Hook], status: Status) -> Result<()> {
+        if list.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        hooks::run(list, &self.document(status)?).map_err(|error| error.within(name))
     }
 
     /// Runs the hooks of a container that is gone; what fails is said and changes nothing
@@ -27,7 +27,7 @@ impl Container<'_> {
             let run = self.document(Status::Stopped);
             let run = run.and_then(|state| hooks::run(std::slice::from_ref(hook), &state));
             if let Err(error) = run {
-                warn(describe(&error));
+                warn(describe(&error.within("poststop")));
             }
         }
     }

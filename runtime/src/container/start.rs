@@ -53,7 +53,7 @@ impl Container<'_> {
         let Some(hooks) = &spec.hooks else {
             return Ok(());
         };
-        self.run_hooks(&[&hooks.poststart], Status::Running)
+        self.run_hooks("poststart", &hooks.poststart, Status::Running)
             .inspect_err(|_| {
                 // The hook's error is the one to report.
                 drop(self.signal(libc::SIGKILL));

@@ -65,7 +65,9 @@ pub(crate) fn run(
     channel: &Channel,
 ) -> Result<Infallible> {
     die_with_parent()?;
+    task.run_first_on()?;
     channel.expect(Kind::Go)?;
+    task.run_then_on()?;
     if place.kinds.contains(ThreadNameSpaceType::USER) {
         become_root(user)?;
         // The change of ids has taken this away, prctl(2).

@@ -18,7 +18,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::namespaces::{Kind as Namespace, Namespaces};
 use crate::procfs::Proc;
 use crate::rootfs::Layout;
-use crate::spec::{Hooks, Spec, User};
+use crate::spec::{Hook, Hooks, Spec, User};
 use crate::sysctl::Sysctls;
 use crate::{hooks, sys};
 
@@ -36,8 +36,8 @@ pub(crate) struct Init<'a> {
     pub(crate) hooks: &'a Hooks,
     /// Whether hooks run outside while the root is not changed yet.
     pub(crate) outer_hooks: bool,
-    /// The state document for hooks in here.
-    pub(crate) state: &'a dyn Fn(Moment) -> Result<Vec<u8>>,
+    /// The state document for hooks in here: the moment, and this process's number outside.
+    pub(crate) state: &'a dyn Fn(Moment, i32) -> Result<Vec<u8>>,
     /// What `start` writes to and reads from.
     pub(crate) pipes: Pipes,
 }
@@ -69,7 +69,8 @@ impl Init<'_> {
             hide()?;
         }
         die_with_parent()?;
-        channel.expect(Kind::Go)?;
+        let go = channel.expect(Kind::Go)?;
+        let pid = go.try_into().map_or(0, i32::from_ne_bytes);
         self.namespaces.enter_time(&self.time_offsets)?;
         if self.namespaces.differs(Namespace::User) {
             become_root(self.user)?;
@@ -93,7 +94,7 @@ impl Init<'_> {
             channel.send(Kind::Hooks, &[])?;
             channel.expect(Kind::HooksDone)?;
         }
-        self.run_hooks(&self.hooks.create_container, Moment::Creating)?;
+        self.run_hooks(&self.hooks.create_container, Moment::Creating, pid)?;
         if let Some(terminal) = self.task.take_terminal(built.root(), channel)? {
             terminal.bind_console(built.root())?;
         }
@@ -106,7 +107,7 @@ impl Init<'_> {
         let mut waited = false;
         let result = self.task.run(&self.proc, channel, &keep, &mut || {
             waited = self.wait(channel)?;
-            self.run_hooks(&self.hooks.start_container, Moment::Created)
+            self.run_hooks(&self.hooks.start_container, Moment::Created, pid)
         });
         if let Err(error) = &result
             && waited
@@ -136,11 +137,16 @@ impl Init<'_> {
         }
     }
 
-    fn run_hooks(&self, list: &[crate::spec::Hook], moment: Moment) -> Result<()> {
+    fn run_hooks(&self, list: &[Hook], moment: Moment, pid: i32) -> Result<()> {
         if list.is_empty() {
             return Ok(());
         }
-        hooks::run(list, &(self.state)(moment)?)
+        let name = match moment {
+            Moment::Creating => "createContainer",
+            Moment::Created => "startContainer",
+        };
+        let state = (self.state)(moment, pid)?;
+        hooks::run(list, &state).map_err(|error| error.within(name))
     }
 
     /// Tells `start` why the program was not executed.

@@ -125,6 +125,13 @@ pub(crate) fn refused(program: &CStr, errno: Errno) -> Error {
     Error::new(format!("exec: \"{name}\"")).cause(why)
 }
 
+/// Returns the error of a program that was found and could not be executed: what is missing is then
+/// not the file but what interprets it.
+pub(crate) fn not_executed(program: &CStr, errno: Errno) -> Error {
+    let name = program.to_string_lossy();
+    Error::new(format!("exec: \"{name}\"")).cause(errno)
+}
+
 fn explain(program: &CStr, errno: Errno) -> (u8, std::borrow::Cow<'_, str>, String) {
     let name = program.to_string_lossy();
     let (code, why) = match errno {

@@ -21,7 +21,8 @@ use crate::sys;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    /// To the container: ids are mapped and the control group is entered.
+    /// To the container: ids are mapped and the control group is entered. The process's number
+    /// outside.
     Go = 1,
     /// To the container: the runtime's hooks have run.
     HooksDone = 2,
@@ -157,11 +158,11 @@ impl Channel {
         }))
     }
 
-    /// Waits for one kind of message, in the container. Another, or none, means that the other
+    /// Waits for one kind of message, in the container, and returns its body. Another, or none, means that the other
     /// end has given up.
-    pub(crate) fn expect(&self, kind: Kind) -> Result<()> {
+    pub(crate) fn expect(&self, kind: Kind) -> Result<Vec<u8>> {
         match self.receive()? {
-            Some(message) if message.kind == kind => Ok(()),
+            Some(message) if message.kind == kind => Ok(message.body),
             _ => Err(Error::new("the process that makes the container is gone")),
         }
     }

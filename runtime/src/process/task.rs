@@ -16,7 +16,7 @@ use rustix::process::{Gid, Uid};
 use rustix::stdio::{stderr, stdin, stdout};
 
 use super::payload::{Payload, Refusal, Stage};
-use super::program::{Program, refused};
+use super::program::{Program, not_executed, refused};
 use super::protocol::{Channel, Kind};
 use super::start::hide;
 use crate::caps::Sets;
@@ -25,7 +25,7 @@ use crate::labels::Labels;
 use crate::path::Root;
 use crate::procfs::Proc;
 use crate::rlimits::Rlimits;
-use crate::scheduling::{IoPriority, MemoryPolicy, Personality, Scheduler};
+use crate::scheduling::{Affinity, IoPriority, MemoryPolicy, Personality, Scheduler};
 use crate::seccomp::{self, Filter};
 use crate::spec::{Linux, Process};
 use crate::sys;
@@ -45,6 +45,7 @@ pub(crate) struct Task<'a> {
     io_priority: Option<IoPriority>,
     memory_policy: Option<MemoryPolicy>,
     personality: Option<Personality>,
+    affinity: Option<Affinity>,
     filter: Option<Filter>,
     keyring: bool,
     descriptors: u32,
@@ -69,6 +70,11 @@ impl<'a> Task<'a> {
         inherited: &Inherited,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self> {
+        if process.args.is_empty() {
+            return Err(Error::new(
+                "process.args is empty: there is no program to run",
+            ));
+        }
         let strings = |list: &[String]| list.iter().map(|s| c_string(s)).collect::<Result<_>>();
         let mut env: Vec<CString> = strings(&process.env)?;
         if inherited.listen > 0 {
@@ -109,6 +115,11 @@ impl<'a> Task<'a> {
                 .personality
                 .as_ref()
                 .map(Personality::parse)
+                .transpose()?,
+            affinity: process
+                .exec_cpu_affinity
+                .as_ref()
+                .map(Affinity::parse)
                 .transpose()?,
             filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
             keyring: !inherited.keep_keyring,
@@ -162,7 +173,21 @@ impl<'a> Task<'a> {
             .map_err(|errno| refused(&self.argv[0], errno))?;
         payload.seal().map_err(|refusal| self.explain(&refusal))?;
         last()?;
-        Err(refused(&self.argv[0], program.execute()))
+        Err(not_executed(&self.argv[0], program.execute()))
+    }
+
+    /// Sets where the process runs until it is in the container's control group.
+    pub(crate) fn run_first_on(&self) -> Result<()> {
+        let affinity = self.affinity.as_ref();
+        let applied = affinity.map_or(Ok(()), Affinity::apply_initial);
+        applied.op("set processors")
+    }
+
+    /// Sets where it runs from then on.
+    pub(crate) fn run_then_on(&self) -> Result<()> {
+        let affinity = self.affinity.as_ref();
+        let applied = affinity.map_or(Ok(()), Affinity::apply_final);
+        applied.op("set processors")
     }
 
     /// Sets how the process is scheduled, while it has the capabilities for that.
