@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Container;
 use super::control::own_pids;
 use super::hooks::describe;
+use crate::cgroup::{self, Driver, Group, Request};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
 use crate::state::Status;
@@ -46,10 +47,34 @@ impl Container<'_> {
             self.record.cgroup.kill_all(libc::SIGKILL)?;
         }
         self.record.cgroup.remove()?;
+        if let Some(group) = self.abandoned_group(&spec) {
+            group.remove()?;
+        }
         self.root.remove(&self.record.id, &self.dir)?;
         drop(lock);
         self.run_last_hooks(&spec, warn);
         Ok(())
+    }
+
+    /// Finds the group of a container whose maker was killed after making it and before recording
+    /// it: what is asked for again is found again. With systemd there is none before a process.
+    fn abandoned_group(&self, spec: &Spec) -> Option<Group> {
+        let path = spec.linux.as_ref().map_or("", |linux| &linux.cgroups_path);
+        if self.record.ready || !self.record.cgroup.is_none() || path.contains(':') {
+            return None;
+        }
+        let request = Request {
+            id: self.record.id.as_str(),
+            path,
+            resources: None,
+            driver: Driver::Cgroupfs,
+            rootless: true,
+            annotations: &spec.annotations,
+            owner: None,
+            bus: None,
+        };
+        // One that can't be made, or is in use, is not this container's.
+        cgroup::create(&request).ok().map(|(group, _)| group)
     }
 
     /// Kills the first process and waits for its end.
