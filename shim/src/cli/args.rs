@@ -52,7 +52,7 @@ pub(crate) enum Stop {
     /// At this many arguments, except for `--format` and `-f` with a value that is one of ours:
     /// ps(1) has options of the same names.
     Format(usize),
-    /// Every word is an argument, except `--help`.
+    /// Every word is an argument.
     AtOnce,
 }
 
@@ -128,7 +128,7 @@ impl Matches {
                     found.arguments.len() >= count
                         && !(found.arguments.len() == count && is_format(bytes, words.peek()))
                 }
-                Stop::AtOnce => bytes != b"--help" && bytes != b"-h",
+                Stop::AtOnce => true,
             };
             if ended || bytes.len() < 2 || bytes[0] != b'-' {
                 found.arguments.push(word);
@@ -509,12 +509,13 @@ mod tests {
         for (stop, line) in [
             (Stop::Never, "id --help"),
             (Stop::Never, "-dh"),
-            (Stop::AtOnce, "--x --help"),
             (Stop::After(2), "-h"),
         ] {
             assert!(parse(stop, line).expect("parse").help, "{line}");
         }
-        assert!(!parse(Stop::After(2), "id ls --help").expect("parse").help);
+        for (stop, line) in [(Stop::After(2), "id ls --help"), (Stop::AtOnce, "--help")] {
+            assert!(!parse(stop, line).expect("parse").help, "{line}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `checkpoint` and `restore`: refused.
 //!
-//! Any option is taken, so that the answer is about the verb and not about an option of it.
+//! Any option is taken, so that the answer is about the verb and not about an option of it. `--help`
+//! fails, too: podman takes its success to mean that containers can be saved.
 
 use runtime::Error;
 

@@ -10,6 +10,7 @@ pub(crate) mod stats;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use super::devices::{self, Rule, lists};
@@ -135,6 +136,11 @@ fn make(mount: &Path, controllers: &[String], path: &Path) -> rustix::io::Result
         }
         new = fresh;
         directory = child;
+    }
+    if !new {
+        // Another user's group is no place for this one's processes.
+        let processes = directory.path().join("cgroup.procs");
+        accessat(CWD, processes, Access::WRITE_OK, AtFlags::EACCESS)?;
     }
     Ok(new)
 }
