@@ -20,6 +20,19 @@ pub(crate) fn no_pivot(place: &Place) -> Result<()> {
     Ok(())
 }
 
+/// There a caller that doesn't know it still gets a container, or is told what to ask for.
+pub(crate) fn no_pivot_asked(place: &Place) -> Result<()> {
+    let mut container = Container::shell(place, "echo in $(pwd)")?;
+    container.without_group();
+    let ran = container.run()?;
+    if ran.code == 0 {
+        ran.prints("in /")?;
+    } else {
+        ran.says("pivot")?;
+    }
+    Ok(())
+}
+
 /// From `create` to `delete`, after which nothing is left.
 pub(crate) fn lifecycle(place: &Place) -> Result<()> {
     let container = Container::shell(place, "echo started; exec sleep 1000")?;

@@ -40,6 +40,7 @@ type Body = fn(&Place) -> Result<()>;
 /// Every check: its stage, its name, where it runs, and what it does.
 const CHECKS: &[(&str, &str, &[Setting], Body)] = &[
     (INITRAMFS, "no_pivot", ROOT, lifecycle::no_pivot),
+    (INITRAMFS, "no_pivot_asked", ROOT, lifecycle::no_pivot_asked),
     (SYSTEM, "lifecycle", ALL, lifecycle::lifecycle),
     (SYSTEM, "exit_code", ALL, lifecycle::exit_code),
     (SYSTEM, "exec", ALL, lifecycle::exec),
@@ -76,6 +77,7 @@ const CHECKS: &[(&str, &str, &[Setting], Body)] = &[
         SESSION,
         rootless::limits_undelegated,
     ),
+    (SYSTEM, "group_beside", DELEGATED, rootless::group_beside),
     (SYSTEM, "id_maps", ROOTLESS, rootless::id_maps),
     (SYSTEM, "build", DELEGATED, build::build),
     (SYSTEM, "doctor", ROOTLESS, build::doctor),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Skipped;
 use crate::bundle::{Container, runtime};
-use crate::place::{FIRST_SUBID, Place};
+use crate::place::{CGROUPS, FIRST_SUBID, Place};
 
 /// A configuration that asks for no group runs wherever the caller is.
 pub(crate) fn no_group(place: &Place) -> Result<()> {
@@ -54,5 +54,29 @@ pub(crate) fn id_maps(place: &Place) -> Result<()> {
     } else {
         ran.fails()?;
     }
+    Ok(())
+}
+
+/// A group is made beside the caller's when the configuration names none, and holds the limits.
+pub(crate) fn group_beside(place: &Place) -> Result<()> {
+    if runtime() != "sandcrab-oci" {
+        return Err(Skipped("others choose otherwise".to_owned()).into());
+    }
+    let mut container = Container::shell(place, "exec sleep 1000")?;
+    container.without_group();
+    container.set("/linux/resources/pids", json!({ "limit": 23 }));
+    container.run_detached()?.ok()?;
+    let group = container.group()?;
+    group.says("pids.max", 23)?;
+    let own = place.setting.group();
+    let beside = own.rsplit_once('/').map_or("", |(parent, _)| parent);
+    ensure!(
+        group.0.starts_with(format!("{CGROUPS}{beside}")),
+        "it is {group:?}"
+    );
+    container
+        .verb(&["delete", "--force", &container.id])?
+        .ok()?;
+    ensure!(!group.exists(), "the group {group:?} is there");
     Ok(())
 }
