@@ -38,8 +38,10 @@ const TARGETS: [(&str, Target); 1] = [("config.json", config::read)];
 
 /// What is too long for a document of a few kilobytes.
 const TOO_LONG: Duration = Duration::from_secs(1);
-/// How many inputs are kept for further changes.
-const POOL: usize = 20_000;
+/// How many inputs are kept for further changes; a new one then takes the place of another.
+const POOL: usize = 4000;
+/// Inputs above this many bytes are read but not kept.
+const KEPT: usize = 32 * 1024;
 
 struct Options {
     name: String,
@@ -155,8 +157,14 @@ fn run(options: &Options) -> std::io::Result<bool> {
             Err(_) => break Some(("panic", input)),
             Ok(_) if took > TOO_LONG => break Some(("slow", input)),
             Ok(what) => {
-                if seen.insert(hash(&what)) && pool.len() < POOL && next > seeds {
-                    pool.push(input);
+                if seen.insert(hash(&what)) && next > seeds && input.len() <= KEPT {
+                    if pool.len() < POOL {
+                        pool.push(input);
+                    } else if let Some(old) =
+                        pool.get_mut(seeds + random.below(POOL.saturating_sub(seeds)))
+                    {
+                        *old = input;
+                    }
                 }
             }
         }
