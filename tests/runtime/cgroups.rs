@@ -144,7 +144,7 @@ for_users! {
             (json!({"limit": 33_554_432, "disableOOMKiller": true}), "memory.oom_control", "oom_kill_disable 1"),
             (json!({"limit": 33_554_432, "useHierarchy": true}), "memory.use_hierarchy", "1"),
             (json!({"limit": 33_554_432, "checkBeforeUpdate": true}), "memory.limit_in_bytes", "33554432"),
-            (json!({"limit": 33_554_432, "kernelTCP": 16_777_216}), "memory.kmem.tcp.limit_in_bytes", "16777216"),
+            (json!({"limit": 33_554_432, "kernelTCP": 16_777_216, "kernel": 16_777_216}), "memory.kmem.tcp.limit_in_bytes", "16777216"),
         ] {
             bundle.set("/linux/resources/memory", memory.clone());
             let container = bundle.container();

@@ -163,7 +163,7 @@ for_users! {
         bundle.make_dir("data");
         let source = bundle.path("data");
         bundle.mount("bind", source.to_str().unwrap(), "/etc/passwd", &["bind"]);
-        assert_error(bundle.run(), &["not a directory"]);
+        assert_error(bundle.run(), &["not a directory", "is a directory"]);
     }
 
     /// A bind is not recursive unless it is asked for.

@@ -344,10 +344,11 @@ for_users! {
         bundle.add_probe();
         bundle.args(&["probe", "sched"]);
         bundle.set("/process/scheduler", json!({"policy": "SCHED_BATCH", "nice": 7}));
-        assert_eq!(bundle.lines(), ["3 0 7 0 0 0 0"]);
+        // Since kernel 6.12 the rest says how long a slice is.
+        assert!(bundle.lines()[0].starts_with("3 0 7 0 "));
         bundle.set("/process/scheduler", json!({"policy": "SCHED_OTHER", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}));
         // The program is executed, not forked: the flag is still there.
-        assert_eq!(bundle.lines(), ["0 1 3 0 0 0 0"]);
+        assert!(bundle.lines()[0].starts_with("0 1 3 0 "));
         bundle.set("/process/scheduler", json!({"policy": "SCHED_IDLE"}));
         assert!(bundle.lines()[0].starts_with("5 0 "));
         bundle.set("/process/scheduler", json!({"policy": "SCHED_FROBNICATE"}));
@@ -377,7 +378,7 @@ for_users! {
                     assert_eq!(output.text().trim(), wanted);
                 } else {
                     // A control group without real-time bandwidth, sched(7).
-                    output.says(&["SCHED_"]);
+                    assert!(output.stderr.to_lowercase().contains("sched"), "{}", output.stderr);
                 }
             } else {
                 assert_error(output, &["sched_", "scheduler", "scheduling"]);
@@ -486,7 +487,8 @@ for_users! {
         assert_error(output, &["selinux"]);
         let mut other = Bundle::new(world);
         other.set("/linux/mountLabel", json!("system_u:object_r:svirt_sandbox_file_t:s0"));
-        assert_error(other.run(), &["selinux", "mountlabel"]);
+        let output = other.run();
+        assert!(output.stderr.contains("mountLabel"), "without a word: {}", output.all());
     }
 
     /// The program is the leader of a session of its own.
@@ -766,7 +768,7 @@ for_users! {
         let args = ["printf", "%s|", "", "two words", "line\nline", "ünïcode", "--help", "$HOME", "\\", "'"];
         assert_eq!(bundle.args(&args).run().success().text(), "|two words|line\nline|ünïcode|--help|$HOME|\\|'|");
         bundle.set("/process/args", json!([]));
-        assert_error(bundle.run(), &["args"]);
+        assert_error(bundle.run(), &["args", "no program"]);
     }
 
     /// A script with an interpreter, and one whose interpreter is missing.
@@ -776,7 +778,7 @@ for_users! {
         assert_eq!(bundle.args(&["script", "x"]).lines(), ["script x"]);
         bundle.write_program("rootfs/bin/broken", "#!/no/such/interpreter\n");
         let output = bundle.args(&["broken"]).run();
-        assert_error(output, &["no such file or directory"]);
+        assert_error(output, &["no such file or directory", "not found"]);
     }
 
     /// The program's parent doesn't exist in its namespace, and the signals are as at first.
@@ -788,7 +790,11 @@ for_users! {
         if differs(world, &[(Crun, "ignores a signal"), (Runc, "is written in Go, which changes some")]) {
             return;
         }
-        assert_eq!(bits(&field(&lines, "SigIgn")), 0);
+        // What the caller of the tests ignores is inherited, but for SIGPIPE, which Rust ignores.
+        let own = std::fs::read_to_string("/proc/self/status").unwrap();
+        let own: Vec<String> = own.lines().map(str::to_owned).collect();
+        let inherited = bits(&field(&own, "SigIgn")) & !(1 << 12);
+        assert_eq!(bits(&field(&lines, "SigIgn")), inherited);
     }
 }
 
