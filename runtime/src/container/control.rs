@@ -21,13 +21,16 @@ impl Container<'_> {
         if all && !self.record.cgroup.is_none() {
             return self.record.cgroup.kill_all(signal);
         }
+        // Read before the signal: a `run` that waits deletes the container as soon as it has ended.
+        let others =
+            signal == libc::SIGKILL && status != Status::Stopped && !own_pids(&self.spec()?);
         if status == Status::Stopped || !self.signal(signal)? {
             return Err(Error::new("container not running"));
         }
         if signal != libc::SIGKILL {
             return Ok(());
         }
-        if !own_pids(&self.spec()?) {
+        if others {
             self.record.cgroup.kill_all(signal)?;
         }
         if status == Status::Paused {

@@ -69,8 +69,9 @@ impl Init<'_> {
             hide()?;
         }
         die_with_parent()?;
-        let go = channel.expect(Kind::Go)?;
-        let pid = go.try_into().map_or(0, i32::from_ne_bytes);
+        channel.expect(Kind::Go)?;
+        // As the container sees it (runtime.md, "State"); runc 1.1.5 says the same.
+        let own = rustix::process::getpid().as_raw_nonzero().get();
         self.namespaces.enter_time(&self.time_offsets)?;
         if self.namespaces.differs(Namespace::User) {
             become_root(self.user)?;
@@ -94,7 +95,7 @@ impl Init<'_> {
             channel.send(Kind::Hooks, &[])?;
             channel.expect(Kind::HooksDone)?;
         }
-        self.run_hooks(&self.hooks.create_container, Moment::Creating, pid)?;
+        self.run_hooks(&self.hooks.create_container, Moment::Creating, own)?;
         if let Some(terminal) = self.task.take_terminal(built.root(), channel)? {
             terminal.bind_console(built.root())?;
         }
@@ -107,7 +108,7 @@ impl Init<'_> {
         let mut waited = false;
         let result = self.task.run(&self.proc, channel, &keep, &mut || {
             waited = self.wait(channel)?;
-            self.run_hooks(&self.hooks.start_container, Moment::Created, pid)
+            self.run_hooks(&self.hooks.start_container, Moment::Created, own)
         });
         if let Err(error) = &result
             && waited

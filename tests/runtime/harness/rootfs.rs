@@ -65,7 +65,9 @@ fn busybox() -> &'static Path {
 fn applets() -> &'static [String] {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
     NAMES.get_or_init(|| {
-        let output = Command::new(busybox()).arg("--list").output();
+        // Not the copy: it may be open for writing still in a child of another test.
+        let found = support::process::find("busybox").expect("busybox-static is installed");
+        let output = Command::new(found).arg("--list").output();
         let text = String::from_utf8(output.expect("run busybox").stdout).expect("names");
         let names = text.lines().filter(|name| *name != "busybox");
         names.map(str::to_owned).collect()
