@@ -338,9 +338,13 @@ for_users! {
             return;
         }
         let name = format!("sc{}", std::process::id() % 100_000);
-        let made = Command::new("ip").args(["link", "add", &name, "type", "dummy"]).status();
-        if !made.is_ok_and(|status| status.success()) {
-            support::skip(&world.test, "no dummy network interfaces here");
+        let make = |words: &[&str]| {
+            let made = Command::new("ip").args(["link", "add", &name, "type"]).args(words).stderr(Stdio::null()).status();
+            made.is_ok_and(|status| status.success())
+        };
+        let other = format!("{name}p");
+        if !make(&["dummy"]) && !make(&["veth", "peer", "name", &other]) {
+            support::skip(&world.test, "neither dummy nor veth network interfaces here");
             return;
         }
         let mut bundle = Bundle::new(world);

@@ -5,10 +5,13 @@
 //! reverse order; the directory is made first and removed last, so that `kill -9` at any moment
 //! leaves something that can be deleted.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::process::Pid;
 
 use super::console::Console;
 use super::entrance::Entrance;
@@ -16,6 +19,7 @@ use super::{Container, CreateOptions, encode, send_pidfd, write_pid_file};
 use crate::cgroup::{self, enter_legacy};
 use crate::error::{Error, Result, ResultExt};
 use crate::namespaces::{Kind as Namespace, Namespaces, render_offsets};
+use crate::net_devices;
 use crate::process::ids;
 use crate::process::init::{Init, Moment, Pipes};
 use crate::process::protocol::Kind;
@@ -23,7 +27,7 @@ use crate::process::start::{Child, Way, start};
 use crate::process::task::Task;
 use crate::procfs::Proc;
 use crate::rootfs::{Layout, Settings};
-use crate::spec::{Hooks, Linux, Spec};
+use crate::spec::{Hooks, Linux, NetDevice, Spec};
 use crate::state::{self, Dir, Fifo, Lock, ProcessId, Record, Root, Status};
 use crate::sysctl::Sysctls;
 use crate::validate;
@@ -107,7 +111,6 @@ fn set_up(
     let process = spec.process.as_ref();
     let process = process.ok_or_else(|| Error::new("config.json has no process"))?;
 
-    refuse_missing(linux)?;
     let namespaces = Namespaces::open(&linux.namespaces)?;
     let settings = Settings {
         no_pivot: options.no_pivot,
@@ -137,13 +140,14 @@ fn set_up(
     let group = container.record.cgroup.clone();
     let entrance = Entrance::open(&group)?;
 
-    let document = |moment, pid| {
+    let document = |moment| {
         let status = match moment {
             Moment::Creating => Status::Creating,
             Moment::Created => Status::Created,
         };
         let mut document = state::document(&container.record, status);
-        document.pid = pid;
+        // As seen in the container (runtime.md, "State").
+        document.pid = rustix::process::getpid().as_raw_pid();
         encode(&document)
     };
     let mut init = Init {
@@ -178,10 +182,10 @@ fn set_up(
     if let Some(score) = process.oom_score_adj {
         set_oom_score(child.pid.as_raw_pid(), score, warn)?;
     }
+    move_interfaces(child.pid, &linux.net_devices)?;
     container.record.init = Some(ProcessId::of(child.pid.as_raw_pid())?);
     entrance.move_in(child.pid, warn)?;
-    let number = child.pid.as_raw_pid().to_ne_bytes();
-    child.channel.send(Kind::Go, &number)?;
+    child.channel.send(Kind::Go, &[])?;
     loop {
         let message = child.next()?;
         match message.kind {
@@ -213,16 +217,15 @@ fn set_up(
     Ok(child)
 }
 
-/// Refuses by name what is not there yet.
-fn refuse_missing(linux: &Linux) -> Result<()> {
-    let missing = [
-        ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-    ];
-    match missing.iter().find(|(_, asked)| *asked) {
-        None => Ok(()),
-        Some((name, _)) => Err(Error::new(format!("{name} is not supported yet"))),
+/// Moves the network interfaces that the container takes over into its network namespace, which
+/// exists, new or joined, once its process does.
+fn move_interfaces(pid: Pid, devices: &BTreeMap<String, NetDevice>) -> Result<()> {
+    if devices.is_empty() {
+        return Ok(());
     }
+    let path = format!("/proc/{}/ns/net", pid.as_raw_pid());
+    let namespace = File::open(&path).op_path("open network namespace", &path)?;
+    net_devices::move_all(devices, namespace.as_fd())
 }
 
 /// Opens the first process's ends of the pipes of `start`, without waiting for the others.

@@ -36,8 +36,8 @@ pub(crate) struct Init<'a> {
     pub(crate) hooks: &'a Hooks,
     /// Whether hooks run outside while the root is not changed yet.
     pub(crate) outer_hooks: bool,
-    /// The state document for hooks in here: the moment, and this process's number outside.
-    pub(crate) state: &'a dyn Fn(Moment, i32) -> Result<Vec<u8>>,
+    /// The state document for hooks in here.
+    pub(crate) state: &'a dyn Fn(Moment) -> Result<Vec<u8>>,
     /// What `start` writes to and reads from.
     pub(crate) pipes: Pipes,
 }
@@ -70,8 +70,6 @@ impl Init<'_> {
         }
         die_with_parent()?;
         channel.expect(Kind::Go)?;
-        // As the container sees it (runtime.md, "State"); runc 1.1.5 says the same.
-        let own = rustix::process::getpid().as_raw_nonzero().get();
         self.namespaces.enter_time(&self.time_offsets)?;
         if self.namespaces.differs(Namespace::User) {
             become_root(self.user)?;
@@ -95,7 +93,7 @@ impl Init<'_> {
             channel.send(Kind::Hooks, &[])?;
             channel.expect(Kind::HooksDone)?;
         }
-        self.run_hooks(&self.hooks.create_container, Moment::Creating, own)?;
+        self.run_hooks(&self.hooks.create_container, Moment::Creating)?;
         if let Some(terminal) = self.task.take_terminal(built.root(), channel)? {
             terminal.bind_console(built.root())?;
         }
@@ -108,7 +106,7 @@ impl Init<'_> {
         let mut waited = false;
         let result = self.task.run(&self.proc, channel, &keep, &mut || {
             waited = self.wait(channel)?;
-            self.run_hooks(&self.hooks.start_container, Moment::Created, own)
+            self.run_hooks(&self.hooks.start_container, Moment::Created)
         });
         if let Err(error) = &result
             && waited
@@ -138,7 +136,7 @@ impl Init<'_> {
         }
     }
 
-    fn run_hooks(&self, list: &[Hook], moment: Moment, pid: i32) -> Result<()> {
+    fn run_hooks(&self, list: &[Hook], moment: Moment) -> Result<()> {
         if list.is_empty() {
             return Ok(());
         }
@@ -146,7 +144,7 @@ impl Init<'_> {
             Moment::Creating => "createContainer",
             Moment::Created => "startContainer",
         };
-        let state = (self.state)(moment, pid)?;
+        let state = (self.state)(moment)?;
         hooks::run(list, &state).map_err(|error| error.within(name))
     }
 

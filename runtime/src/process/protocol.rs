@@ -21,8 +21,7 @@ use crate::sys;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    /// To the container: ids are mapped and the control group is entered. The process's number
-    /// outside.
+    /// To the container: ids are mapped and the control group is entered.
     Go = 1,
     /// To the container: the runtime's hooks have run.
     HooksDone = 2,
