@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
 
 use super::init::{become_root, die_with_parent};
@@ -18,7 +19,7 @@ use crate::error::{Result, ResultExt};
 use crate::namespaces;
 use crate::procfs::Proc;
 use crate::spec::User;
-use crate::tty;
+use crate::{sys, tty};
 
 /// The container, as the process needs it.
 #[derive(Debug)]
@@ -41,6 +42,11 @@ impl Place {
             let root = rustix::fs::open(&path, flags, Mode::empty());
             Some(root.op_path("open root of container", path)?)
         };
+        // Should the process be gone, the number may have been another one's by now, such as one
+        // of the host's. Signal 0 asks whether it is there; a zombie is, and keeps its number.
+        if sys::pidfd_signal(init.as_fd(), 0) == Err(Errno::SRCH) {
+            return Err(Errno::SRCH).op("look at process of container");
+        }
         Ok(Self { init, kinds, root })
     }
 
@@ -70,6 +76,8 @@ pub(crate) fn run(
     task.run_then_on()?;
     if place.kinds.contains(ThreadNameSpaceType::USER) {
         become_root(user)?;
+        // The change of ids has set this to `fs.suid_dumpable`, proc_sys_fs(5).
+        hide()?;
         // The change of ids has taken this away, prctl(2).
         die_with_parent()?;
     }
@@ -83,4 +91,28 @@ pub(crate) fn run(
         // Whoever started the process may end while it runs.
         rustix::process::set_parent_process_death_signal(None).op("outlive parent")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    /// A container's process that ends while `exec` looks at it leaves its number to others.
+    #[test]
+    fn another_process_with_the_number_is_not_the_container() {
+        let child = std::process::Command::new("sleep").arg("60").spawn();
+        let mut child = child.expect("start sleep");
+        let pidfd = || pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("open");
+        let (before, after) = (pidfd(), pidfd());
+        let own = rustix::process::getpid().as_raw_pid();
+        Place::find(own, before).expect("it is there");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert_eq!(
+            Place::find(own, after).expect_err("it is gone").errno(),
+            Some(libc::ESRCH)
+        );
+    }
 }
