@@ -33,5 +33,6 @@ mod sys;
 pub mod sysctl;
 pub mod tty;
 pub mod validate;
+pub mod weaken;
 
 pub use error::{Error, Result};

@@ -20,6 +20,7 @@ use crate::procfs::Proc;
 use crate::rootfs::Layout;
 use crate::spec::{Hook, Hooks, Spec, User};
 use crate::sysctl::Sysctls;
+use crate::weaken::{self, Protection};
 use crate::{hooks, sys};
 
 /// What is prepared in the parent.
@@ -181,6 +182,9 @@ impl Init<'_> {
 
 /// Asks the kernel to kill this process with its parent.
 pub(crate) fn die_with_parent() -> Result<()> {
+    if weaken::off(Protection::Parent) {
+        return Ok(());
+    }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).op("follow parent")
 }
 

@@ -17,6 +17,7 @@ use crate::caps::Sets;
 use crate::error::{Error, Result};
 use crate::seccomp::Filter;
 use crate::sys;
+use crate::weaken::{self, Protection};
 
 /// What the process becomes.
 pub(crate) struct Payload<'a> {
@@ -167,7 +168,9 @@ impl Payload<'_> {
             // As the user: what it may not enter it must not be in.
             rustix::process::chdir(cwd).map_err(at(Stage::WorkingDirectory))?;
         }
-        sys::close_on_exec_from(self.descriptors).map_err(at(Stage::Descriptors))?;
+        if !weaken::off(Protection::Descriptors) {
+            sys::close_on_exec_from(self.descriptors).map_err(at(Stage::Descriptors))?;
+        }
         if self.no_new_privileges {
             rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
         }

@@ -17,6 +17,7 @@ use rustix::mount::{
 use super::options::{Atime, Options};
 use super::{bind, mount};
 use crate::error::{Error, Result, ResultExt};
+use crate::weaken::{self, Protection};
 
 /// The longest value that fsconfig(2) takes as a string, with its zero byte.
 const LONGEST_VALUE: usize = 256;
@@ -260,7 +261,8 @@ pub(super) fn stand_in(
     let tree = mount::copy(path, true).op_path("bind", path)?;
     bind::follow_only(tree.as_fd()).op_path("bind", path)?;
     let restrictive = options.top.set | options.all.set | forced;
-    mount::restrict(tree.as_fd(), true, restrictive).op_path("bind", path)?;
+    let all = !weaken::off(Protection::StandIn);
+    mount::restrict(tree.as_fd(), all, restrictive).op_path("bind", path)?;
     let mut rest = options.clone();
     rest.top.clear -= restrictive;
     rest.all.clear -= restrictive;

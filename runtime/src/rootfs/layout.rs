@@ -26,6 +26,7 @@ use super::{bind, mount};
 use crate::error::{Error, Result, ResultExt};
 use crate::path::{Root, normalize};
 use crate::spec::{self, Spec};
+use crate::weaken::{self, Protection};
 
 const PRIVATE: Propagation = Propagation {
     kind: libc::MS_PRIVATE,
@@ -254,7 +255,7 @@ impl Layout {
         }
         self.put_nodes(&mut built)?;
         self.make_cwd(&built.root)?;
-        if !built.masked.is_empty() {
+        if !built.masked.is_empty() && !weaken::off(Protection::Masks) {
             built.masks = Some(Masks::new()?);
         }
         Ok(built)
@@ -396,7 +397,10 @@ impl Built {
                     .op_path("make read-only", path)?;
             }
         }
-        if let Some(masks) = &self.masks {
+        let late = weaken::off(Protection::Masks)
+            .then(Masks::new)
+            .transpose()?;
+        if let Some(masks) = self.masks.as_ref().or(late.as_ref()) {
             for path in &self.masked {
                 if let Some(target) = protect::open(&self.root, path)? {
                     masks.put(target.as_fd()).op_path("hide", path)?;

@@ -4,7 +4,7 @@
 //! Invariant: a mount is invisible until it is attached, and goes with its descriptor if it never
 //! is.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
@@ -15,6 +15,7 @@ use rustix::mount::{
 };
 
 use crate::sys;
+use crate::weaken::{self, Protection};
 
 /// `nosuid,nodev,noexec`.
 pub(crate) const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -67,6 +68,14 @@ pub(crate) fn restrict(
 /// Attaches a detached mount on top of what the target descriptor refers to; a link itself, when
 /// it was opened without following.
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
+    if weaken::off(Protection::Target) {
+        let number = target.as_fd().as_raw_fd();
+        let path = rustix::fs::readlink(format!("/proc/self/fd/{number}"), Vec::new())?;
+        // As long as a look and a mount are apart in a larger program.
+        std::thread::sleep(std::time::Duration::from_micros(200));
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+        return move_mount(mount, "", CWD, &path, flags);
+    }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", flags)
 }

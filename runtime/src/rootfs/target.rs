@@ -18,6 +18,7 @@ use rustix::io::{Errno, Result};
 
 use crate::error::{self, Error, ResultExt};
 use crate::path::{Root, normalize};
+use crate::weaken::{self, Protection};
 
 /// What has to be at a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub(super) fn open_or_make(
         }
         other => return other.op_path("open destination", path),
     }
-    if links == Links::Refuse {
+    if links == Links::Refuse || weaken::off(Protection::Root) {
         let mode = Mode::from_raw_mode(0o755);
         root.make_dirs(path, mode, &mut |_| Ok(()))
             .op_path("create destination", path)?;
@@ -89,6 +90,7 @@ pub(super) fn open(root: &Root, path: &Path, links: Links) -> Result<OwnedFd> {
     match links {
         Links::Follow => root.open(path, OFlags::PATH, Mode::empty()),
         Links::KeepLast => root.open(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()),
+        Links::Refuse if weaken::off(Protection::OverProc) => open(root, path, Links::Follow),
         Links::Refuse => {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
@@ -189,6 +191,9 @@ pub(super) enum What<'a> {
 /// Refuses a mount that would replace `/proc` or a part of it by something else: what is written
 /// there later (labels, for instance) would go astray.
 pub(super) fn check(path: &Path, target: BorrowedFd<'_>, what: What<'_>) -> error::Result<()> {
+    if weaken::off(Protection::OverProc) {
+        return Ok(());
+    }
     let path = normalize(path);
     if path == Path::new("/proc") {
         let is_proc = match what {

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::weaken::{self, Protection};
 
 /// Longest name, that of a file and of a control group.
 const LONGEST: usize = 255;
@@ -24,6 +25,9 @@ impl Id {
     /// It is empty, too long, `.` or `..`, or has another character.
     pub fn new(text: impl Into<String>) -> Result<Self> {
         let text = text.into();
+        if weaken::off(Protection::Ids) {
+            return Ok(Self(text));
+        }
         let why = if text.is_empty() {
             "it is empty".to_owned()
         } else if text.len() > LONGEST {

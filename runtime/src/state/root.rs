@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::{Dir, Id, Lock, Record};
 use crate::error::{Error, Result, ResultExt};
+use crate::weaken::{self, Protection};
 
 /// The phrase that callers look for (CRI-O, containerd's runc shim).
 const UNKNOWN: &str = "container does not exist";
@@ -266,6 +267,9 @@ fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
 fn check_root(path: &Path, stat: &Stat) -> Result<()> {
     const STICKY: u32 = 0o1000;
     let me = rustix::process::geteuid().as_raw();
+    if weaken::off(Protection::State) {
+        return Ok(());
+    }
     let why = if stat.st_uid != me && stat.st_uid != 0 {
         format!("it belongs to user {}", stat.st_uid)
     } else if stat.st_mode & 0o022 != 0 && stat.st_mode & STICKY == 0 {

@@ -21,6 +21,7 @@ use crate::path::Root;
 use crate::rootfs::mount;
 use crate::spec::ConsoleSize;
 use crate::sys;
+use crate::weaken::{self, Protection};
 
 pub use relay::Relay;
 pub use socket::{connect, send};
@@ -110,7 +111,8 @@ impl Terminal {
             Ok(_) | Err(Errno::EXIST) => {}
             Err(e) => return Err(Error::new(OP).path(CONSOLE).cause(e)),
         }
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, !weaken::off(Protection::Console));
         let target = rustix::fs::openat(&entry.dir, &entry.name, flags, Mode::empty())
             .op_path(OP, CONSOLE)?;
         let kind = FileType::from_raw_mode(fstat(&target).op_path(OP, CONSOLE)?.st_mode);

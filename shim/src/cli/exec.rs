@@ -3,6 +3,7 @@
 use runtime::container::ExecOptions;
 use runtime::error::ResultExt;
 use runtime::spec::Process;
+use runtime::weaken::{self, Protection};
 use runtime::{Error, Result};
 
 use super::args::{Flag, Matches, Stop, invalid};
@@ -146,6 +147,9 @@ fn adapt(process: &mut Process, matches: &Matches) -> Result<()> {
         let sets = process.capabilities.get_or_insert_default();
         // Not inheritable: that would outlive the program (CVE-2022-29162). Without it the kernel
         // refuses ambient, capabilities(7).
+        if weaken::off(Protection::Inheritable) {
+            sets.inheritable.push(name.clone());
+        }
         sets.bounding.push(name.clone());
         sets.effective.push(name.clone());
         if sets.inheritable.contains(&name) {
