@@ -445,6 +445,10 @@ for_users! {
         bundle.set("/linux/cgroupsPath", json!("/../../../../tmp/escape"));
         bundle.run();
         assert!(!Path::new("/tmp/escape").exists());
+        // Where the path was taken as one below the hierarchy, its parent stays.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            std::fs::remove_dir(hierarchy.path().join("tmp")).ok();
+        }
     }
 
     /// Ids of the `systemd` driver, without systemd: refused by name.
