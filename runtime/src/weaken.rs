@@ -25,6 +25,10 @@ pub enum Protection {
     ProcFiles,
     /// What hides a path is the host's `/dev/null`, and is checked to be.
     Masks,
+    /// What is hidden in `/proc` is looked for in what was mounted there, not by its path.
+    Place,
+    /// The host's root is let go.
+    OldRoot,
     /// The working directory is inside of the root.
     Directory,
     /// What the program is not to have open is closed.

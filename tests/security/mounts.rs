@@ -132,6 +132,44 @@ for_users! {
         }));
     }
 
+    /// CVE-2025-31133 of runc in kind: who shares the root exchanges `/proc` for something else, so
+    /// that what is to be hidden in it seems not to be there.
+    fn masks_go_astray_by_a_race(world) as [root, subids, plain] {
+        always_fails(world, "Place", |attempt| {
+            let mut bundle = Bundle::new(world);
+            bundle.make_dir("rootfs/other");
+            bundle.set("/linux/maskedPaths", json!(["/proc/uptime"]));
+            bundle.script(
+                "m=; while [ -z \"$m\" ]; do \
+                 m=$(cat /proc/self/mountinfo || cat /other/self/mountinfo); done 2>/dev/null; \
+                 echo \"$m\" | grep -c uptime; true",
+            );
+            let output = while_exchanged(&bundle.inside("proc"), &bundle.inside("other"), || {
+                attempt.run(&bundle)
+            });
+            output.code == Some(0) && output.text() != "1\n"
+        });
+    }
+
+    /// The way back to the host's root: what was stacked on `/`, and the classic way out of a
+    /// second chroot(2).
+    fn host_root_is_gone(world) as [root, subids, plain] {
+        let secret = world.write("secret", "s3cr3t");
+        for flags in [&["run"][..], &["run", "--no-pivot"]] {
+            fails(world, "OldRoot", |attempt| {
+                let (secret, up) = (secret.display(), "/..".repeat(20));
+                let mut bundle = Bundle::with_script(world, &format!(
+                    "exec 3</; cat /..{secret}; chroot /sub /busybox cat /proc/self/fd/3{up}{secret}; true"
+                ));
+                bundle.make_dir("rootfs/sub");
+                std::fs::hard_link(bundle.inside("bin/busybox"), bundle.inside("sub/busybox")).unwrap();
+                bundle.mount("proc", "proc", "/sub/proc", &[]);
+                let output = attempt.run_by(&bundle, attempt.command(flags)).success();
+                output.text().contains("s3cr3t")
+            });
+        }
+    }
+
     /// CVE-2025-31133 of runc: the container's `/dev/null` is a link, and what it leads to would be
     /// put over masked files.
     fn mask_is_a_link(world) as [root, subids, plain] {

@@ -18,7 +18,7 @@ use super::options::{self, Options};
 use super::target::{self, Kind, Links, What};
 use super::{cgroup_mount, copyup, mount};
 use crate::error::{Cause, Error, Result, ResultExt};
-use crate::path::normalize;
+use crate::path::{Root, normalize};
 use crate::spec;
 
 /// One mount, in its place.
@@ -61,6 +61,8 @@ impl Entry {
         if self.options.remount {
             return self.change(built);
         }
+        // What is covered can't be found by its path any more.
+        built.kernel.retain(|(at, _)| !at.starts_with(&self.target));
         if self.options.bind.is_some() {
             return self.put_bind(follow_only, built);
         }
@@ -123,6 +125,15 @@ impl Entry {
     ) -> Result<()> {
         bind::propagate(tree.as_fd(), &self.options.propagation)?;
         mount::attach(&tree, target).op("attach mount")?;
+        let is_kernels = ["/proc", "/sys"]
+            .iter()
+            .any(|top| self.target.starts_with(top));
+        if is_kernels && target::is_dir(tree.as_fd()).op("look at mount")? {
+            let copy = tree
+                .try_clone()
+                .map_err(|e| Error::new("keep mount").cause(Cause::from(e)))?;
+            built.kernel.push((self.target.clone(), Root::new(copy)));
+        }
         if !delayed.is_empty() {
             built.later.push(tree);
         }

@@ -81,6 +81,8 @@ pub struct Built {
     propagation: Option<Propagation>,
     /// Mounts that become read-only when everything is in them.
     pub(super) later: Vec<OwnedFd>,
+    /// What was mounted on `/proc` and `/sys` and in them, in that order.
+    pub(super) kernel: Vec<(PathBuf, Root)>,
     masked: Vec<String>,
     protected: Vec<String>,
     masks: Option<Masks>,
@@ -242,6 +244,7 @@ impl Layout {
             read_only: self.read_only,
             propagation: self.propagation,
             later: Vec::new(),
+            kernel: Vec::new(),
             masked: std::mem::take(&mut self.masked),
             protected: std::mem::take(&mut self.protected),
             masks: None,
@@ -381,6 +384,19 @@ impl Built {
         }
     }
 
+    /// Opens a path that is to be hidden or protected; `None` if it is not there. Where something
+    /// was mounted for it, that is where it is looked for: whoever shares the root could move the
+    /// mount point away meanwhile, and the path would seem not to be there.
+    fn find(&self, path: &str) -> Result<Option<OwnedFd>> {
+        let plain = normalize(Path::new(path));
+        let mut mounted = self.kernel.iter().rev();
+        let found = mounted.find_map(|(at, root)| Some((root, plain.strip_prefix(at).ok()?)));
+        match found {
+            Some((root, rest)) if !weaken::off(Protection::Place) => protect::open(root, rest),
+            _ => protect::open(&self.root, Path::new(path)),
+        }
+    }
+
     /// Makes read-only what is to be so and hides what is to be hidden. After [`Built::enter`],
     /// and after everything that is written to `/proc/sys`.
     ///
@@ -392,7 +408,7 @@ impl Built {
                 .op("make mount read-only")?;
         }
         for path in &self.protected {
-            if let Some(target) = protect::open(&self.root, path)? {
+            if let Some(target) = self.find(path)? {
                 protect::make_read_only(target.as_fd(), Attr::empty())
                     .op_path("make read-only", path)?;
             }
@@ -402,7 +418,7 @@ impl Built {
             .transpose()?;
         if let Some(masks) = self.masks.as_ref().or(late.as_ref()) {
             for path in &self.masked {
-                if let Some(target) = protect::open(&self.root, path)? {
+                if let Some(target) = self.find(path)? {
                     masks.put(target.as_fd()).op_path("hide", path)?;
                 }
             }

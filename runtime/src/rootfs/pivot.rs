@@ -14,6 +14,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_c
 use super::mountinfo::{self, Mounted};
 use super::{mount, target};
 use crate::error::{Error, Result, ResultExt};
+use crate::weaken::{self, Protection};
 
 /// Attaches the detached root on top of the host's, which stays reachable by path until
 /// [`finish`].
@@ -73,7 +74,9 @@ fn pivot(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(&old).op("enter old root")?;
     // What is detached here must not be detached on the host.
     mount_change(".", SLAVES).op("cut off old root")?;
-    unmount(".", UnmountFlags::DETACH).op("detach old root")?;
+    if !weaken::off(Protection::OldRoot) {
+        unmount(".", UnmountFlags::DETACH).op("detach old root")?;
+    }
     rustix::process::chdir("/").op("enter root")
 }
 
@@ -95,7 +98,8 @@ fn cover(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root).op("enter root")?;
     let host = mounts.iter().find(|m| m.id == own);
     // A root that had to be attached over the host's is where it belongs.
-    if host.is_none_or(|m| m.point != Path::new("/")) {
+    let covers = host.is_some_and(|m| m.point == Path::new("/"));
+    if !covers && !weaken::off(Protection::OldRoot) {
         mount::attach_at(root, Path::new("/")).op("move root")?;
     }
     rustix::process::chroot(".").op("change root")?;

@@ -89,7 +89,7 @@ pub(crate) fn make_read_only(
 }
 
 /// Opens a path of the container that is to be hidden or protected; `None` if it is not there.
-pub(super) fn open(root: &Root, path: &str) -> Result<Option<OwnedFd>> {
+pub(super) fn open(root: &Root, path: &Path) -> Result<Option<OwnedFd>> {
     match root.open(path, OFlags::PATH, Mode::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
