@@ -15,7 +15,7 @@ use rustix::process::Pid;
 
 use super::console::Console;
 use super::entrance::Entrance;
-use super::{Container, CreateOptions, encode, send_pidfd, write_pid_file};
+use super::{Container, CreateOptions, encode, notify, send_pidfd, write_pid_file};
 use crate::cgroup::{self, enter_legacy};
 use crate::error::{Error, Result, ResultExt};
 use crate::namespaces::{Kind as Namespace, Namespaces, render_offsets};
@@ -69,7 +69,7 @@ pub(super) fn make<'a>(
     foreground: bool,
     warn: &mut dyn FnMut(String),
 ) -> Result<Made<'a>> {
-    let spec = Spec::parse(&options.config)?;
+    let mut spec = Spec::parse(&options.config)?;
     let problems = validate::validate(&spec);
     if !problems.is_empty() {
         return Err(validate::error(&problems));
@@ -82,7 +82,12 @@ pub(super) fn make<'a>(
     record.annotations.clone_from(&spec.annotations);
     let (dir, lock) = root.create(&record, &options.config)?;
     let mut container = Container { root, dir, record };
-    match set_up(&mut container, &spec, options, &mut console, warn) {
+    let prepared = match &options.notify_socket {
+        Some(_) => notify::prepare(&container.dir, &mut spec),
+        None => Ok(()),
+    };
+    let made = prepared.and_then(|()| set_up(&mut container, &spec, options, &mut console, warn));
+    match made {
         Ok(child) => Ok(Made {
             container,
             lock,

@@ -134,7 +134,7 @@ impl Container<'_> {
         let Some(signals) = signals else {
             return Ok(None);
         };
-        follow(&child.pidfd, &signals, console.into_master()).map(Some)
+        follow(&child.pidfd, &signals, console.into_master(), None).map(Some)
     }
 }
 

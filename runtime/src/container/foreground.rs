@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use super::notify::Notify;
 use crate::error::{Error, Result, ResultExt};
 use crate::signals::Forwarder;
 use crate::{sys, tty};
@@ -32,38 +33,53 @@ impl Exit {
     }
 }
 
-/// Stays until a process ends, passing signals and what a terminal shows.
+/// Stays until a process ends, passing signals, what a terminal shows and that it is ready.
 pub(super) fn follow(
     pidfd: &OwnedFd,
     signals: &Forwarder,
     master: Option<OwnedFd>,
+    notify: Option<&Notify>,
 ) -> Result<Exit> {
     let mut forward = |signal| {
         // A process that has just ended needs no signal.
         let _: rustix::io::Result<()> = sys::pidfd_signal(pidfd.as_fd(), signal);
     };
+    let pass = || {
+        if let Some(notify) = notify {
+            notify.pass();
+        }
+    };
     match master {
         Some(master) => {
             let own = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).op("duplicate stream");
             let (input, output) = (own(rustix::stdio::stdin())?, own(rustix::stdio::stdout())?);
-            tty::Relay::new(master, input, output)?.run(pidfd, signals, &mut forward)?;
+            tty::Relay::new(master, input, output)?.run(
+                pidfd,
+                signals,
+                &mut forward,
+                notify.map(|n| (n.as_fd(), &pass as &dyn Fn())),
+            )?;
         }
         None => loop {
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::new(pidfd, PollFlags::IN),
                 PollFd::new(signals, PollFlags::IN),
             ];
+            fds.extend(notify.map(|notify| PollFd::new(notify, PollFlags::IN)));
             rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))
                 .op("wait for process")?;
             let ended = !fds[0].revents().is_empty();
             while let Some(signal) = signals.next() {
                 forward(signal);
             }
+            pass();
             if ended {
                 break;
             }
         },
     }
+    // What the process said last.
+    pass();
     let status =
         rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
     let status = status.op("wait for process")?;

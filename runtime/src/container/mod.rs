@@ -12,6 +12,7 @@ mod entrance;
 mod exec;
 mod foreground;
 mod hooks;
+mod notify;
 mod options;
 mod run;
 mod start;

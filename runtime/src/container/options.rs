@@ -31,6 +31,8 @@ pub struct CreateOptions {
     pub rootless: bool,
     /// What the first process gets from the caller.
     pub inherited: Inherited,
+    /// Where a service manager waits for the program to be ready (`NOTIFY_SOCKET`, sd_notify(3)).
+    pub notify_socket: Option<PathBuf>,
     /// Whether the root is moved instead of pivoted.
     pub no_pivot: bool,
 }

@@ -1,6 +1,7 @@
 //! One container's directory.
 //!
-//! Responsible for its files: `state.json`, `config.json`, `lock` and the two pipes of `start`.
+//! Responsible for its files: `state.json`, `config.json`, `lock`, the two pipes of `start`, and
+//! the directory `notify`, which the container sees if there is a service manager.
 //! Must not know what they mean to a container. Invariant: everything is done by the directory's
 //! handle, so that a directory of the same name made later is never touched.
 //!
@@ -16,10 +17,12 @@ use rustix::io::Errno;
 
 use super::Record;
 use crate::error::{Error, Result, ResultExt};
+use crate::path::remove::remove_children;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
+const NOTIFY: &str = "notify";
 
 /// Largest file that is read: a record or configuration beyond it is none of ours.
 const LARGEST: u64 = 16 << 20;
@@ -146,6 +149,39 @@ impl Dir {
             .op_path("remove pipe", self.path.join(name))
     }
 
+    /// Makes the directory that the container sees, and which its users may search; returns where
+    /// it is.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn make_notify(&self) -> Result<PathBuf> {
+        const OP: &str = "make directory";
+        let path = self.path.join(NOTIFY);
+        rustix::fs::mkdirat(&self.fd, NOTIFY, Mode::from_raw_mode(0o755)).op_path(OP, &path)?;
+        // Whatever the umask is.
+        rustix::fs::chmodat(
+            &self.fd,
+            NOTIFY,
+            Mode::from_raw_mode(0o755),
+            AtFlags::empty(),
+        )
+        .op_path(OP, &path)?;
+        Ok(path)
+    }
+
+    /// Opens the directory that the container sees, if there is one.
+    ///
+    /// # Errors
+    /// Those of openat(2).
+    pub fn notify(&self) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, NOTIFY, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno).op_path("open directory", self.path.join(NOTIFY)),
+        }
+    }
+
     /// Writes all that belongs to a new container into an empty directory and locks it.
     pub(super) fn fill(&self, record: &Record, config: &[u8]) -> Result<Lock> {
         let path = self.path.join(LOCK);
@@ -183,7 +219,17 @@ impl Dir {
         };
         names.sort_by_key(late);
         for name in names {
-            match rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty()) {
+            let removed = match rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty()) {
+                Err(Errno::ISDIR) if name.to_bytes() == NOTIFY.as_bytes() => {
+                    if let Some(dir) = self.notify()? {
+                        // A container that may mount could have put anything there.
+                        remove_children(dir, &mut |_| false).op_path("empty", &self.path)?;
+                    }
+                    rustix::fs::unlinkat(&self.fd, NOTIFY, AtFlags::REMOVEDIR)
+                }
+                other => other,
+            };
+            match removed {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => {
                     let path = self.path.join(name.to_string_lossy().as_ref());

@@ -4,7 +4,7 @@
 //! Must not wait for the process, which is its owner's. Invariant: the caller's terminal is as it
 //! was when this ends, and everything that the process wrote before it ended has been shown.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -87,7 +87,8 @@ impl Relay {
     }
 
     /// Copies until `process`, a descriptor that becomes readable at its end, has ended. A change
-    /// of the window's size is passed on; other signals are given to `forward`.
+    /// of the window's size is passed on; other signals are given to `forward`. `also` is another
+    /// descriptor to look after meanwhile, and what to do when something has come.
     ///
     /// # Errors
     /// Waiting is not possible.
@@ -96,6 +97,7 @@ impl Relay {
         process: impl AsFd,
         signals: &Forwarder,
         forward: &mut dyn FnMut(i32),
+        also: Option<(BorrowedFd<'_>, &dyn Fn())>,
     ) -> Result<()> {
         let mut peer_open = true;
         loop {
@@ -115,6 +117,7 @@ impl Relay {
                 fds.push(PollFd::new(&self.input, PollFlags::IN));
                 fds.len() - 1
             });
+            fds.extend(also.map(|(fd, _)| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             match poll(&mut fds, (!peer_open).then_some(&RETRY)) {
                 Err(Errno::INTR) => continue,
                 other => other.op("wait for terminal")?,
@@ -131,6 +134,9 @@ impl Relay {
                         forward(signal);
                     }
                 }
+            }
+            if let Some((_, take)) = also {
+                take();
             }
             if ready(input) {
                 self.read_input();
@@ -269,7 +275,7 @@ mod tests {
         std::fs::File::from(give).write_all(input).expect("write");
         let signals = Forwarder::new().expect("signals");
         let relay = Relay::new(master, ours, theirs).expect("relay");
-        relay.run(pidfd, &signals, &mut |_| {}).expect("run");
+        relay.run(pidfd, &signals, &mut |_| {}, None).expect("run");
         child.wait().expect("wait");
         reader.join().expect("reader")
     }

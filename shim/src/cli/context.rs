@@ -103,6 +103,12 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// Where a service manager waits for the program to be ready, sd_notify(3).
+    pub(crate) fn notify_socket() -> Option<PathBuf> {
+        let socket = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
+        socket.filter(|socket| !socket.as_os_str().is_empty())
+    }
+
     /// Where containers are kept.
     pub(crate) fn root_path(&self) -> &Path {
         &self.root

@@ -77,10 +77,6 @@ fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
 /// A value can't be used, or the configuration can't be read.
 pub(super) fn options(context: &Context<'_>, matches: &Matches) -> Result<CreateOptions> {
     let id = Id::new(matches.argument(0)?)?;
-    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty()) {
-        let text = "NOTIFY_SOCKET is not passed on: the program can't say that it is ready";
-        context.log.warn(text);
-    }
     let bundle = matches.value("bundle").filter(|path| !path.is_empty());
     let bundle = absolute(bundle.unwrap_or_else(|| ".".as_ref()))?;
     let config = match matches.value("config") {
@@ -98,6 +94,7 @@ pub(super) fn options(context: &Context<'_>, matches: &Matches) -> Result<Create
         bus: Context::bus(),
         rootless: context.rootless,
         inherited: inherited(matches)?,
+        notify_socket: Context::notify_socket(),
         no_pivot: matches.switch("no-pivot"),
     })
 }

@@ -19,6 +19,8 @@ pub(crate) const VERB: Verb = Verb {
 
 fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
     let (root, id) = context.named(matches)?;
-    context.load(&root, &id)?.start()?;
+    let container = context.load(&root, &id)?;
+    let manager = Context::notify_socket();
+    container.start(manager.as_deref(), &mut |text| context.log.warn(&text))?;
     Ok(0)
 }
