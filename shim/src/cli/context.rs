@@ -227,9 +227,7 @@ fn driver(globals: &Matches) -> Result<Driver> {
     match named {
         "cgroupfs" => Ok(Driver::Cgroupfs),
         "disabled" => Ok(Driver::Disabled),
-        "systemd" => Err(Error::new(
-            "control groups of systemd are not supported yet",
-        )),
+        "systemd" => Ok(Driver::Systemd),
         other => {
             let why = "it is none of cgroupfs, systemd and disabled";
             Err(invalid("cgroup-manager", OsStr::new(other), why))
