@@ -36,7 +36,12 @@ impl Proc {
     /// # Errors
     /// As [`Proc::open`].
     pub fn new(path: &Path) -> Result<Self> {
-        kernel::new_own_proc().map_or_else(|_| Self::open(path), Self::check)
+        Self::new_own().or_else(|_| Self::open(path))
+    }
+
+    /// Makes a new proc that nobody else sees, for the calling process's pid namespace.
+    pub(crate) fn new_own() -> Result<Self> {
+        Self::check(kernel::new_own_proc()?)
     }
 
     /// Opens the proc mounted at `path`.

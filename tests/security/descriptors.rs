@@ -79,4 +79,26 @@ for_users! {
             !open.iter().all(known)
         });
     }
+
+    /// CVE-2016-9962 of runc: a container looks at what the process has open that `exec` adds. With
+    /// `CAP_SYS_PTRACE` it may; then there is nothing that leads out.
+    fn open_in_a_process_on_its_way_in(world) as [root] {
+        fails(world, "Descriptors", |attempt| {
+            let script = "echo ready; while :; do \
+                 for d in /proc/[2-9] /proc/[1-9][0-9] /proc/[1-9][0-9][0-9]; do \
+                 for f in $d/fd/[3-9] $d/fd/1[0-9]; do \
+                 for up in .. ../.. ../../..; do \
+                 read x <$f/$up/secret && echo got $x by $f/$up; \
+                 done; done; done; done 2>/dev/null";
+            let mut bundle = Bundle::with_script(world, script);
+            bundle.capabilities(&["CAP_SYS_PTRACE"]);
+            world.write("secret", "s3cr3t\n");
+            let container = bundle.start();
+            container.wait_for("ready");
+            for _ in 0..60 {
+                attempt.command(&["exec", &container.id, "true"]).ok();
+            }
+            container.stdout().contains("s3cr3t")
+        });
+    }
 }

@@ -22,7 +22,7 @@ use crate::namespaces::{Kind as Namespace, Namespaces, render_offsets};
 use crate::net_devices;
 use crate::process::ids;
 use crate::process::init::{Init, Moment, Pipes};
-use crate::process::protocol::Kind;
+use crate::process::protocol::{Channel, Kind};
 use crate::process::start::{Child, Way, start};
 use crate::process::task::Task;
 use crate::procfs::Proc;
@@ -169,7 +169,7 @@ fn set_up(
         state: &document,
         pipes: open_pipes(&container.dir)?,
     };
-    let join = || namespaces.join();
+    let join = |_: &Channel| namespaces.join();
     let way = Way {
         join: namespaces.joins_any().then_some(&join),
         new: namespaces.clone_flags(),

@@ -13,8 +13,8 @@ use super::foreground::{Exit, follow};
 use super::{Container, send_pidfd, write_pid_file};
 use crate::cgroup::enter_legacy;
 use crate::error::{Error, Result, ResultExt};
-use crate::process::exec::{self, Place};
-use crate::process::protocol::Kind;
+use crate::process::exec::{self, Kept, Place};
+use crate::process::protocol::{Channel, Kind};
 use crate::process::start::{Way, start};
 use crate::process::task::{Inherited, Task};
 use crate::procfs::Proc;
@@ -88,7 +88,7 @@ impl Container<'_> {
         let group = self.record.cgroup.below(&options.cgroup)?;
         let entrance = Entrance::open(&group)?;
         let score = process.oom_score_adj;
-        let join = || {
+        let join = |channel: &Channel| {
             if let Some(score) = score {
                 // Inherited by the process, whose own file belongs to the host's root once it is in
                 // another user namespace (proc(5), "dumpable"). What can't be set is said below.
@@ -97,7 +97,11 @@ impl Container<'_> {
                     score.to_string(),
                 ));
             }
-            place.join()
+            let kept = Kept {
+                proc: &proc,
+                files: entrance.files(),
+            };
+            place.join(&task, &kept, channel)
         };
         let way = Way {
             join: Some(&join),

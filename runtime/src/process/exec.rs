@@ -5,7 +5,8 @@
 //! nothing open that the container could take over (CVE-2016-9962 of runc).
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -51,15 +52,41 @@ impl Place {
     }
 
     /// Joins, all at once: what is in a user namespace may be joined with the capabilities that
-    /// joining it gives (setns(2), Linux 5.8).
-    pub(crate) fn join(&self) -> Result<()> {
+    /// joining it gives (setns(2), Linux 5.8). What the process does not need is closed before it
+    /// can be seen from inside: a container with `CAP_SYS_PTRACE` and no user namespace of its own
+    /// looks into what is hidden, too, and a directory of the host's is a way out.
+    pub(crate) fn join(&self, task: &Task<'_>, kept: &Kept<'_>, channel: &Channel) -> Result<()> {
         hide()?;
-        if self.kinds.is_empty() {
-            return Ok(());
+        if !self.kinds.is_empty() {
+            rustix::thread::move_into_thread_name_spaces(self.init.as_fd(), self.kinds)
+                .op("join namespaces")?;
         }
-        rustix::thread::move_into_thread_name_spaces(self.init.as_fd(), self.kinds)
-            .op("join namespaces")
+        // Where one can be made here, the process can make one for itself.
+        let proc = match self.own_proc() {
+            Some(_) => None,
+            None => Some(kept.proc.as_fd().as_raw_fd()),
+        };
+        let root = self.root.as_ref().map(AsRawFd::as_raw_fd);
+        let files = kept.files.iter().map(AsRawFd::as_raw_fd);
+        let keep: Vec<RawFd> = root.into_iter().chain(proc).chain(files).collect();
+        task.close_others(channel, &keep)
     }
+
+    /// Makes a proc that shows no more than the container's. From within a user namespace of the
+    /// container's own nobody looks into the process, so that the outer one will do.
+    fn own_proc(&self) -> Option<Proc> {
+        if self.kinds.contains(ThreadNameSpaceType::USER) {
+            return None;
+        }
+        Proc::new_own().ok()
+    }
+}
+
+/// What stays open for the process, as far as it needs it.
+pub(crate) struct Kept<'a> {
+    pub(crate) proc: &'a Proc,
+    /// Of control groups.
+    pub(crate) files: &'a [OwnedFd],
 }
 
 /// Is the process.
@@ -87,7 +114,9 @@ pub(crate) fn run(
         rustix::process::chroot(".").op("enter root")?;
     }
     task.take_terminal(&tty::own_root()?, channel)?;
-    task.run(proc, channel, &[], &mut || {
+    // Closed with all others, by number.
+    let own = ManuallyDrop::new(place.own_proc());
+    task.run(own.as_ref().unwrap_or(proc), channel, &[], &mut || {
         // Whoever started the process may end while it runs.
         rustix::process::set_parent_process_death_signal(None).op("outlive parent")
     })

@@ -25,10 +25,13 @@ pub(crate) struct Child {
     released: bool,
 }
 
+/// What the stage does, before the process is made that speaks through the channel.
+pub(crate) type Join<'a> = dyn Fn(&Channel) -> Result<()> + 'a;
+
 /// How to come into the namespaces.
 pub(crate) struct Way<'a> {
     /// Joins those that exist, in the stage; none needs no stage.
-    pub(crate) join: Option<&'a dyn Fn() -> Result<()>>,
+    pub(crate) join: Option<&'a Join<'a>>,
     /// `CLONE_NEW*` flags of those that are new.
     pub(crate) new: u64,
     /// Control group of version 2 to begin in; the stage, too, as what is joined may not see it.
@@ -100,11 +103,11 @@ pub(crate) fn start(
 /// Joins, then makes the process as a sibling, which has the caller as its parent.
 fn be_stage(
     way: &Way<'_>,
-    join: &dyn Fn() -> Result<()>,
+    join: &Join<'_>,
     channel: &Channel,
     body: &mut dyn FnMut(&Channel) -> Result<Infallible>,
 ) -> ! {
-    let made = join().and_then(|()| {
+    let made = join(channel).and_then(|()| {
         let flags = way.new | libc::CLONE_PARENT as u64;
         // SAFETY: the stage is single-threaded, and the child ends by exec or `exit`.
         #[expect(unsafe_code, reason = "a clone site")]

@@ -267,7 +267,7 @@ impl<'a> Task<'a> {
 
     /// Closes what the program does not get and the steps to come do not need, so that nothing of
     /// the host is open while the process waits for `start`.
-    fn close_others(&self, channel: &Channel, keep: &[RawFd]) -> Result<()> {
+    pub(crate) fn close_others(&self, channel: &Channel, keep: &[RawFd]) -> Result<()> {
         if weaken::off(Protection::Descriptors) {
             return Ok(());
         }
