@@ -1,5 +1,7 @@
 //! Device files: the default ones, the document's, and what is refused.
 
+use std::process::Command;
+
 use serde_json::json;
 use support::{User, for_users};
 
@@ -9,6 +11,35 @@ use crate::harness::{Bundle, Crun, Runc, Sandcrab, assert_error, differs};
 const SLEEP: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
 
 for_users! {
+    /// A privileged container gets all of the host's devices, and `/dev/ptmx` of its own.
+    fn multiplexer(world) as [root, subids, plain] {
+        let mut bundle = Bundle::new(world);
+        bundle.push("/linux/devices", json!({"type": "c", "path": "/dev/ptmx", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 0}));
+        assert_eq!(bundle.prints("readlink /dev/ptmx"), ["pts/ptmx"]);
+    }
+
+    /// Devices that a mount from the host has already stay as they are.
+    fn of_the_host(world) as [root, subids, plain] {
+        let mut bundle = Bundle::new(world);
+        for name in ["null", "zero"] {
+            let device = format!("/dev/{name}");
+            bundle.mount("bind", &device, &device, &["bind"]);
+        }
+        assert_eq!(bundle.prints("echo x >/dev/null && head -c 3 /dev/zero | wc -c"), ["3"]);
+        if world.user == User::Root {
+            // A mount of the test's own stands for the host's.
+            let dev = bundle.make_dir("dev");
+            let node = dev.join("zero");
+            let made = Command::new("mknod").args(["-m", "0600"]).arg(&node).args(["c", "1", "5"]).status();
+            assert!(made.is_ok_and(|status| status.success()));
+            bundle.without_mount("/dev/zero");
+            bundle.mount("bind", node.to_str().unwrap(), "/dev/zero", &["bind"]);
+            bundle.script("true").run().success();
+            let found = std::fs::metadata(&node).unwrap();
+            assert_eq!(std::os::unix::fs::MetadataExt::mode(&found) & 0o7777, 0o600);
+        }
+    }
+
     /// The devices and links that the specification promises to every container.
     fn default_ones(world) as [root, subids, plain] {
         let mut bundle = Bundle::new(world);

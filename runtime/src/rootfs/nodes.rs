@@ -3,7 +3,8 @@
 //! Responsible for making them, or binding the host's where the kernel lets nobody make devices
 //! (user namespaces), and for the links of `/dev`. Must not decide who may use a device, which is
 //! the control group's. Invariant: a node that is bound from the host has been checked to be the
-//! device that was asked for.
+//! device that was asked for; what is on another mount than the root is not changed, as it may be
+//! the host's.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,9 @@ pub(super) struct Node {
 /// Returns the devices of a container: the default ones (config-linux.md, "Default Devices"),
 /// unless `given` has the same path, and those.
 pub(super) fn list(given: &[Device]) -> Result<Vec<Node>> {
-    let given: Vec<Node> = given.iter().enumerate().map(parse).collect::<Result<_>>()?;
+    let mut given: Vec<Node> = given.iter().enumerate().map(parse).collect::<Result<_>>()?;
+    // Always a link to the container's own; callers that pass all of the host's devices list it.
+    given.retain(|node| node.path != Path::new("/dev/ptmx"));
     let mut nodes: Vec<Node> = devices::NODES
         .iter()
         .map(|(name, major, minor)| Node {
@@ -114,8 +117,9 @@ pub(super) enum Origin {
     Host,
 }
 
-/// Puts a device file in place. What is there already and is something else is replaced, except
-/// a directory.
+/// Puts a device file in place. What the image has there and is something else is replaced, except
+/// a directory; where a mount has it already, as in a container that has all of the host's, it is
+/// left alone.
 pub(super) fn create(
     root: &Root,
     node: &Node,
@@ -130,9 +134,13 @@ pub(super) fn create(
     let make = || mknodat(&entry.dir, &entry.name, node.kind, mode, node.device());
     // The mode is exact: device files are not the umask's business.
     let umask = rustix::process::umask(Mode::empty());
+    let mut there = false;
     let made = match make() {
         Err(Errno::EXIST) => match entry.stat() {
-            Ok(stat) if node.is_like(&stat) => Ok(Ok(())),
+            Ok(stat) if node.is_like(&stat) => {
+                there = true;
+                Ok(Ok(()))
+            }
             _ => clear(&entry, &node.path).map(|()| make()),
         },
         other => Ok(other),
@@ -142,11 +150,21 @@ pub(super) fn create(
         Err(Errno::PERM) if node.kind != FileType::Fifo => return bind(&entry, node, warnings),
         other => other.op_path("create device", &node.path)?,
     }
+    if there && !is_of_image(root, &entry).op_path("check device", &node.path)? {
+        return Ok(());
+    }
     let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     chownat(&entry.dir, &entry.name, Some(uid), Some(gid), nofollow)
         .op_path("set owner of device", &node.path)?;
     set_mode(&entry, node).op_path("set mode of device", &node.path)
+}
+
+/// Whether a file is on the same mount as the container's root.
+fn is_of_image(root: &Root, entry: &Entry) -> rustix::io::Result<bool> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(&entry.dir, &entry.name, flags, Mode::empty())?;
+    Ok(target::place(file.as_fd())?.0 == target::place(root.as_fd())?.0)
 }
 
 /// Sets the mode of what was there already.
