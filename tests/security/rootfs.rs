@@ -68,7 +68,7 @@ for_users! {
         let mut bundle = Bundle::new(world);
         let locked = bundle.make_dir("rootfs/locked");
         bundle.mount("tmpfs", "tmpfs", "/locked/\u{fffd} \n", &["size=4k"]);
-        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).expect("chmod");
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).expect("chmod");
         let output = bundle.run();
         std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o755)).expect("chmod");
         // Whose capabilities reach there may do so; a panic is no answer.
