@@ -59,8 +59,9 @@ impl Sets {
     ///
     /// Names that are not known are left out (config.md, "Linux Process": "unknown capabilities
     /// … SHOULD be logged as warnings"). So are ambient ones that can't be raised because they are
-    /// not both permitted and inheritable: the documents that `runc spec` 1.1 writes have such.
-    pub fn parse(sets: &spec::Capabilities) -> (Self, Vec<String>) {
+    /// not both permitted and inheritable: the documents that `runc spec` 1.1 and buildah write have
+    /// such. Root, whose user id is 0, loses nothing by that: its programs get all that is permitted.
+    pub fn parse(sets: &spec::Capabilities, uid: u32) -> (Self, Vec<String>) {
         let mut warnings = Vec::new();
         let mut read = |names: &[String]| {
             let mut set = CapabilitySet::empty();
@@ -85,9 +86,15 @@ impl Sets {
             ambient: read(&sets.ambient),
         };
         let raisable = sets.permitted & sets.inheritable;
-        for (name, _) in (sets.ambient - raisable).iter_names() {
+        let lost = sets.ambient - raisable;
+        if uid != 0 && !lost.is_empty() {
+            let names: Vec<String> = lost
+                .iter_names()
+                .map(|(name, _)| format!("`CAP_{name}`"))
+                .collect();
             warnings.push(format!(
-                "ambient capability `CAP_{name}` left out: not both permitted and inheritable"
+                "ambient capabilities left out: {}: not both permitted and inheritable",
+                names.join(", ")
             ));
         }
         sets.ambient &= raisable;
@@ -189,21 +196,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_left_out_with_a_warning() {
-        let (sets, warnings) = Sets::parse(&spec::Capabilities {
+        let document = spec::Capabilities {
             bounding: list(&["CAP_KILL", "CAP_NEXT"]),
             permitted: list(&["CAP_KILL", "CAP_CHOWN", "CAP_NEXT"]),
             effective: list(&["CAP_KILL"]),
             inheritable: list(&["CAP_CHOWN"]),
             ambient: list(&["CAP_KILL", "CAP_CHOWN"]),
-        });
+        };
+        let (sets, warnings) = Sets::parse(&document, 7);
         assert_eq!(sets.bounding, CapabilitySet::KILL);
         assert_eq!(sets.ambient, CapabilitySet::CHOWN);
         assert_eq!(
             warnings,
             [
                 "unknown capability `CAP_NEXT` left out",
-                "ambient capability `CAP_KILL` left out: not both permitted and inheritable",
+                "ambient capabilities left out: `CAP_KILL`: not both permitted and inheritable",
             ]
         );
+        assert_eq!(Sets::parse(&document, 0).1.len(), 1);
     }
 }

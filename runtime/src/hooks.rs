@@ -8,6 +8,8 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,16 +25,19 @@ use crate::sys;
 /// How much of the end of a hook's output is shown.
 const TAIL: usize = 2048;
 
-/// Runs hooks one after the other, each with `state_json` on its standard input.
+/// Runs hooks one after the other, each with `state_json` on its standard input, in `directory` as
+/// long as that is there: the bundle, as with runc and crun.
 ///
 /// # Errors
 /// A hook can't be executed, ends with a status other than 0, or runs longer than its timeout,
 /// after which it and its process group are killed. The hooks after it are not run.
-pub fn run(hooks: &[Hook], state_json: &[u8]) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run_one(hook, state_json))
+pub fn run(hooks: &[Hook], state_json: &[u8], directory: Option<&Path>) -> Result<()> {
+    hooks
+        .iter()
+        .try_for_each(|hook| run_one(hook, state_json, directory))
 }
 
-fn run_one(hook: &Hook, state_json: &[u8]) -> Result<()> {
+fn run_one(hook: &Hook, state_json: &[u8], directory: Option<&Path>) -> Result<()> {
     let c_string = |text: &String| {
         let nul = |_| Error::new("run hook with a null character").path(&hook.path);
         CString::new(text.as_bytes()).map_err(nul)
@@ -44,12 +49,20 @@ fn run_one(hook: &Hook, state_json: &[u8]) -> Result<()> {
     };
     let environment: Vec<CString> = hook.env.iter().map(c_string).collect::<Result<_>>()?;
 
+    let directory = directory
+        .map(|path| CString::new(path.as_os_str().as_bytes()))
+        .transpose()
+        .map_err(|_| {
+            Error::new("run hook in a directory with a null character").path(&hook.path)
+        })?;
+
     let input = state_file(state_json).op("write state for hooks")?;
     let (output, theirs) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
     let (pid, pidfd) = sys::spawn(
         &path,
         &sys::pointers(&arguments),
         &sys::pointers(&environment),
+        directory.as_deref(),
         [input.as_fd(), theirs.as_fd(), theirs.as_fd()],
     )
     .op_path("run hook", &hook.path)?;
@@ -203,7 +216,7 @@ mod tests {
             out.display()
         );
         let state = format!("{{\"x\":\"{}\"}}\n", "y".repeat(300_000));
-        run(&[shell(&script, Some(20))], state.as_bytes()).expect("run");
+        run(&[shell(&script, Some(20))], state.as_bytes(), None).expect("run");
         let text = std::fs::read_to_string(out).expect("read");
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some(state.trim_end()));
@@ -216,14 +229,14 @@ mod tests {
 
     #[test]
     fn errors_name_the_hook_and_show_the_end_of_its_output() {
-        let status = run(&[shell("echo words >&2; exit 3", None)], b"{}");
+        let status = run(&[shell("echo words >&2; exit 3", None)], b"{}", None);
         assert_eq!(cause(status), "run hook `/bin/sh`: exit status 3: words");
-        let signal = run(&[shell("kill -9 $$", None)], b"{}");
+        let signal = run(&[shell("kill -9 $$", None)], b"{}", None);
         assert_eq!(cause(signal), "run hook `/bin/sh`: killed by signal 9");
         let mut missing = shell("", None);
         missing.path = "/no/such".to_owned();
         assert_eq!(
-            cause(run(&[missing], b"{}")),
+            cause(run(&[missing], b"{}", None)),
             "run hook `/no/such`: no such file or directory"
         );
     }
@@ -232,14 +245,18 @@ mod tests {
     fn the_first_error_ends_the_list() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let touch = shell(&format!("echo >{}/made", dir.path().display()), None);
-        assert!(run(&[shell("exit 1", None), touch], b"{}").is_err());
+        assert!(run(&[shell("exit 1", None), touch], b"{}", None).is_err());
         assert!(!dir.path().join("made").exists());
     }
 
     #[test]
     fn a_timeout_kills_the_whole_group() {
         let start = Instant::now();
-        let result = run(&[shell("echo slow; sleep 60 & sleep 60", Some(1))], b"{}");
+        let result = run(
+            &[shell("echo slow; sleep 60 & sleep 60", Some(1))],
+            b"{}",
+            None,
+        );
         assert_eq!(cause(result), "run hook `/bin/sh`: killed after 1 s: slow");
         assert!(start.elapsed() < Duration::from_secs(20));
     }
@@ -247,7 +264,7 @@ mod tests {
     #[test]
     fn a_process_left_behind_is_not_waited_for() {
         let start = Instant::now();
-        run(&[shell("sleep 3 & exit 0", None)], b"{}").expect("run");
+        run(&[shell("sleep 3 & exit 0", None)], b"{}", None).expect("run");
         assert!(start.elapsed() < Duration::from_secs(2));
     }
 }

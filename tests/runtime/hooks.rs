@@ -177,6 +177,24 @@ for_users! {
         assert_eq!(lines.len(), 3);
     }
 
+    /// Hooks run in the bundle, whatever the caller's directory; those in the container in its own.
+    fn directory(world) as [root, subids, plain] {
+        if differs(world, &[(Runc, "runs createContainer in the root file system")]) {
+            return;
+        }
+        let mut bundle = Bundle::new(world);
+        for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+            let entry = hook(&bundle, kind, "pwd >>$2/directories");
+            bundle.set(&format!("/hooks/{kind}"), json!([entry]));
+        }
+        bundle.save();
+        bundle.run_with(&[]).ok();
+        let text = std::fs::read_to_string(bundle.path("directories")).unwrap();
+        let expected = bundle.path("").canonicalize().unwrap();
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(text.lines().all(|line| std::path::Path::new(line) == expected), "{text}");
+    }
+
     /// A hook that fails before the program fails `create`; nothing is left, and nothing runs.
     fn failure_at_create(world) as [root, subids, plain] {
         for kind in ["prestart", "createRuntime", "createContainer"] {

@@ -166,6 +166,18 @@ for_users! {
         assert_error(bundle.run(), &["not a directory", "is a directory"]);
     }
 
+    /// What means nothing to a bind mount is left out with a warning, as callers pass such options.
+    fn bind_of_unknown_options(world) as [root, plain] {
+        let mut bundle = Bundle::new(world);
+        bundle.make_dir("data");
+        let source = bundle.path("data");
+        bundle.mount("bind", source.to_str().unwrap(), "/data", &["bind", "z", "x-foo=1"]);
+        let output = bundle.run().exits(0);
+        if kind() == Sandcrab {
+            assert!(output.stderr.contains("`z` left out"), "{}", output.stderr);
+        }
+    }
+
     /// A bind is not recursive unless it is asked for.
     fn recursive_bind(world) as [root] {
         let mut bundle = Bundle::new(world);

@@ -231,6 +231,22 @@ for_users! {
         assert_eq!(container.status(), "running");
     }
 
+    /// A container that runs is not lost because its record was damaged: `--force` refuses.
+    fn damaged_record(world) as [root] {
+        if differs(world, &[(Runc, "keeps its state in a form of its own"), (Crun, "keeps its state in a form of its own")]) {
+            return;
+        }
+        let bundle = Bundle::with_script(world, SLEEP);
+        let container = bundle.start();
+        container.wait_for("ready");
+        let record = world.path(format!("state/{}/state.json", container.id));
+        let whole = std::fs::read(&record).unwrap();
+        std::fs::write(&record, "{").unwrap();
+        assert_error(runtime(world, ["delete", "--force", container.id.as_str()]).run(), &["not empty"]);
+        std::fs::write(&record, whole).unwrap();
+        assert_eq!(container.status(), "running");
+    }
+
     /// Another process with the number of a container's is not the container.
     fn recycled_pid(world) as [root, subids, plain] {
         if differs(world, &[(Runc, "keeps its state in a form of its own"), (Crun, "keeps its state in a form of its own")]) {

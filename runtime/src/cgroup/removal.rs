@@ -4,13 +4,17 @@
 //! Invariant: a group that is gone already is no error, and only groups are removed.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, Result as IoResult};
 
 use super::files::Directory;
 use super::{Group, Place};
 use crate::error::{Result, ResultExt};
+
+/// How long processes may take to go that were killed, in all hierarchies together: what one may
+/// need that is stuck in a slow device.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Group {
     /// Removes the group in every hierarchy, with the groups below it. Its processes must have
@@ -23,16 +27,17 @@ impl Group {
         if let Some(scope) = &self.scope {
             drop(super::systemd::stop(scope));
         }
+        let deadline = Instant::now() + PATIENCE;
         let mut result = Ok(());
         for place in self.unified.iter().chain(&self.legacy) {
-            let removed = remove_place(place);
+            let removed = remove_place(place, deadline);
             result = result.and(removed);
         }
         result
     }
 }
 
-fn remove_place(place: &Place) -> Result<()> {
+fn remove_place(place: &Place, deadline: Instant) -> Result<()> {
     let shown = super::files::below(&place.mount, &place.path);
     let (Some(parent), Some(name)) = (
         place.path.parent(),
@@ -45,22 +50,24 @@ fn remove_place(place: &Place) -> Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(e).op_path("open control group", shown),
     };
-    remove_below(&parent, name).op_path("remove control group", shown)
+    remove_until(&parent, name, deadline).op_path("remove control group", shown)
 }
 
 /// Removes the group below of this name, waiting a little for processes that are about to go.
 pub(super) fn remove_below(parent: &Directory, name: &str) -> IoResult<()> {
-    // Almost always the last process has gone by now or goes within a millisecond; two seconds in
-    // all are what a process may need that is stuck in a slow device.
+    remove_until(parent, name, Instant::now() + PATIENCE)
+}
+
+fn remove_until(parent: &Directory, name: &str, deadline: Instant) -> IoResult<()> {
+    // Almost always the last process has gone by now or goes within a millisecond.
     let mut pause = Duration::from_micros(200);
-    for _ in 0..13 {
+    loop {
         match remove_tree(parent, name) {
-            Err(Errno::BUSY) => sleep(pause),
+            Err(Errno::BUSY) if Instant::now() < deadline => sleep(pause),
             other => return other,
         }
         pause *= 2;
     }
-    remove_tree(parent, name)
 }
 
 fn remove_tree(parent: &Directory, name: &str) -> IoResult<()> {

@@ -157,6 +157,7 @@ fn set_up(
     };
     let mut init = Init {
         spec,
+        bundle: &options.bundle,
         namespaces: &namespaces,
         time_offsets: render_offsets(&linux.time_offsets),
         sysctls,

@@ -12,7 +12,7 @@ use super::hooks::describe;
 use crate::cgroup::{self, Driver, Group, Request};
 use crate::error::{Error, Result};
 use crate::spec::Spec;
-use crate::state::Status;
+use crate::state::{Dir, Id, Root, Status};
 
 /// How long a killed process may take to end, as runc 1.1 waits.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,7 +46,12 @@ impl Container<'_> {
         if !own_pids(&spec) {
             self.record.cgroup.kill_all(libc::SIGKILL)?;
         }
-        self.record.cgroup.remove()?;
+        match self.record.cgroup.remove() {
+            // Its own processes are gone; others that were put there must not keep a container
+            // from being deleted by force.
+            Err(error) if force => warn(describe(&error)),
+            other => other?,
+        }
         if let Some(group) = self.abandoned_group(&spec) {
             group.remove()?;
         }
@@ -63,18 +68,8 @@ impl Container<'_> {
         if self.record.ready || !self.record.cgroup.is_none() || path.contains(':') {
             return None;
         }
-        let request = Request {
-            id: self.record.id.as_str(),
-            path,
-            resources: None,
-            driver: Driver::Cgroupfs,
-            rootless: true,
-            annotations: &spec.annotations,
-            owner: None,
-            bus: None,
-        };
         // One that can't be made, or is in use, is not this container's.
-        cgroup::create(&request).ok().map(|(group, _)| group)
+        find_group(self.record.id.as_str(), spec).ok()
     }
 
     /// Kills the first process and waits for its end.
@@ -108,4 +103,33 @@ impl Container<'_> {
         }
         self.run_last_hooks(spec, warn);
     }
+}
+
+/// Removes what is left of a container whose record can't be read.
+///
+/// # Errors
+/// Its control group has processes: they would be out of every verb's reach.
+pub fn remove_unread(root: &Root, id: &Id, dir: &Dir) -> Result<()> {
+    let spec = dir.config().and_then(|config| Spec::parse(&config));
+    let spec = spec.unwrap_or_default();
+    let path = spec.linux.as_ref().map_or("", |linux| &linux.cgroups_path);
+    if !path.contains(':') {
+        find_group(id.as_str(), &spec)?.remove()?;
+    }
+    root.remove(id, dir)
+}
+
+/// Finds the group that a container was made in or would be, which must be empty.
+fn find_group(id: &str, spec: &Spec) -> Result<Group> {
+    let request = Request {
+        id,
+        path: spec.linux.as_ref().map_or("", |linux| &linux.cgroups_path),
+        resources: None,
+        driver: Driver::Cgroupfs,
+        rootless: true,
+        annotations: &spec.annotations,
+        owner: None,
+        bus: None,
+    };
+    cgroup::create(&request).map(|(group, _)| group)
 }

@@ -14,7 +14,8 @@ impl Container<'_> {
         if list.is_empty() {
             return Ok(());
         }
-        hooks::run(list, &self.document(status)?).map_err(|error| error.within(name))
+        let bundle = Some(self.record.bundle.as_path());
+        hooks::run(list, &self.document(status)?, bundle).map_err(|error| error.within(name))
     }
 
     /// Runs the hooks of a container that is gone; what fails is said and changes nothing
@@ -25,7 +26,9 @@ impl Container<'_> {
         };
         for hook in &hooks.poststop {
             let run = self.document(Status::Stopped);
-            let run = run.and_then(|state| hooks::run(std::slice::from_ref(hook), &state));
+            let list = std::slice::from_ref(hook);
+            let bundle = Some(self.record.bundle.as_path());
+            let run = run.and_then(|state| hooks::run(list, &state, bundle));
             if let Err(error) = run {
                 warn(describe(&error.within("poststop")));
             }

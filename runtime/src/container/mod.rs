@@ -33,6 +33,7 @@ use crate::{sys, tty};
 pub use crate::process::seal::seal;
 pub use crate::process::task::Inherited;
 pub use create::create;
+pub use delete::remove_unread;
 pub use exec::ExecOptions;
 pub use foreground::Exit;
 pub use options::CreateOptions;

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -26,6 +27,8 @@ use crate::{hooks, sys};
 /// What is prepared in the parent.
 pub(crate) struct Init<'a> {
     pub(crate) spec: &'a Spec,
+    /// The bundle, as the runtime's mount namespace has it.
+    pub(crate) bundle: &'a Path,
     pub(crate) namespaces: &'a Namespaces,
     pub(crate) time_offsets: Vec<u8>,
     pub(crate) sysctls: Sysctls,
@@ -141,12 +144,12 @@ impl Init<'_> {
         if list.is_empty() {
             return Ok(());
         }
-        let name = match moment {
-            Moment::Creating => "createContainer",
-            Moment::Created => "startContainer",
+        let (name, directory) = match moment {
+            Moment::Creating => ("createContainer", Some(self.bundle)),
+            Moment::Created => ("startContainer", None),
         };
         let state = (self.state)(moment)?;
-        hooks::run(list, &state).map_err(|error| error.within(name))
+        hooks::run(list, &state, directory).map_err(|error| error.within(name))
     }
 
     /// Tells `start` why the program was not executed.

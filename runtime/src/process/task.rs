@@ -83,7 +83,7 @@ impl<'a> Task<'a> {
             env.push(c"LISTEN_PID=1".to_owned());
         }
         let (capabilities, warnings) = match &process.capabilities {
-            Some(sets) => Sets::parse(sets),
+            Some(sets) => Sets::parse(sets, process.user.uid),
             None => (Sets::EMPTY, Vec::new()),
         };
         let mut rlimits = Rlimits::parse(&process.rlimits)?;

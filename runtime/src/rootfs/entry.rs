@@ -378,9 +378,11 @@ pub(super) fn read(
     let ids = read_ids(mount, &options, linux)?;
     let mut source = mount.source.clone();
     if is_bind {
-        if let Some(option) = options.data.first() {
-            return Err(Error::new(format!("option `{option}` is unknown"))
-                .hint("a bind mount takes no options of a file system"));
+        // runc and crun take them without a word, and callers pass what they do not know.
+        for option in &options.data {
+            warnings.push(format!(
+                "mounts[{index}]: `{option}` left out: it means nothing to a bind mount"
+            ));
         }
         for name in options.meaningless_for_bind() {
             warnings.push(format!(

@@ -379,7 +379,14 @@ impl Built {
     pub fn enter(&self) -> Result<()> {
         pivot::enter(self.root.as_fd(), self.way)?;
         match self.propagation {
-            Some(propagation) => bind::propagate(self.root.as_fd(), &[propagation]),
+            // The mounts below have what their own options say, as with runc.
+            Some(propagation) => {
+                let alone = Propagation {
+                    recursive: false,
+                    ..propagation
+                };
+                bind::propagate(self.root.as_fd(), &[alone])
+            }
             None => Ok(()),
         }
     }

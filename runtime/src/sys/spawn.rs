@@ -13,7 +13,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 use super::{Fork, Pointers, close_on_exec_from, dup_onto, execve, exit, fork, reset_signals};
 
 /// Starts a program in a process group of its own, with exactly the arguments, the environment
-/// and the three standard descriptors that are given, and with default signal actions.
+/// and the three standard descriptors that are given, and with default signal actions; in
+/// `directory`, if that is given and there.
 ///
 /// # Errors
 /// Those of execve(2) too: what is returned has executed its program.
@@ -21,6 +22,7 @@ pub(crate) fn spawn(
     path: &CStr,
     arguments: &Pointers<'_>,
     environment: &Pointers<'_>,
+    directory: Option<&CStr>,
     standard: [BorrowedFd<'_>; 3],
 ) -> Result<(Pid, OwnedFd)> {
     let (executed, failed) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -33,7 +35,7 @@ pub(crate) fn spawn(
     // SAFETY: the child only makes system calls and ends by `exit`.
     let (pid, pidfd) = match unsafe { fork(0) }? {
         Fork::Child => {
-            let errno = become_program(path, arguments, environment, &standard);
+            let errno = become_program(path, arguments, environment, directory, &standard);
             let _: Result<usize> = rustix::io::write(&failure, &errno.raw_os_error().to_ne_bytes());
             exit(127)
         }
@@ -55,11 +57,16 @@ fn become_program(
     path: &CStr,
     arguments: &Pointers<'_>,
     environment: &Pointers<'_>,
+    directory: Option<&CStr>,
     standard: &[OwnedFd; 3],
 ) -> Errno {
     let prepare = || -> Result<()> {
         rustix::process::setpgid(None, None)?;
         reset_signals()?;
+        match directory.map(rustix::process::chdir) {
+            None | Some(Ok(()) | Err(Errno::NOENT)) => {}
+            Some(Err(errno)) => return Err(errno),
+        }
         for (number, fd) in (0..).zip(standard) {
             dup_onto(fd.as_fd(), number, false)?;
         }

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
+use super::Report;
 use super::document::{check_text, no_nul};
-use super::{Report, quote};
 use crate::path::normalize;
 use crate::rootfs::options::Options;
 use crate::spec::{IdMapping, Mount};
@@ -41,10 +41,6 @@ pub(super) fn check(mount: &Mount, user_namespace: bool, report: &mut Report) {
     }
     let bind = options.bind.is_some() || mount.kind == "bind";
     if bind {
-        if let Some(option) = options.data.first() {
-            let text = format!("{} means nothing to a bind mount", quote(option));
-            report.add_at("options", text);
-        }
         if mount.source.is_empty() && !options.remount {
             report.add_at("source", "is required for a bind mount");
         }

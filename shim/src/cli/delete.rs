@@ -1,5 +1,6 @@
 //! `delete`: removes a container.
 
+use runtime::container::remove_unread;
 use runtime::state::Root;
 
 use super::args::{Flag, Matches, Stop};
@@ -40,11 +41,9 @@ fn run(context: &Context<'_>, matches: &Matches) -> Outcome {
         // Broken by a crash, or of a later version: nothing is known of its processes.
         Err(error) if force => {
             if root.find(&id)?.is_some() {
-                warn(format!(
-                    "container {id} is removed unread: {}",
-                    render(&error)
-                ));
-                root.remove(&id, &dir)?;
+                let why = render(&error);
+                remove_unread(&root, &id, &dir)?;
+                warn(format!("container {id} was removed unread: {why}"));
             }
         }
         Err(error) => return Err(error.hint("`delete --force` removes it").into()),

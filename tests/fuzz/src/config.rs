@@ -51,7 +51,10 @@ pub(crate) fn read(bytes: &[u8]) -> String {
         }
     };
     if let Some(process) = &spec.process {
-        let (sets, _) = Sets::parse(&process.capabilities.clone().unwrap_or_default());
+        let (sets, _) = Sets::parse(
+            &process.capabilities.clone().unwrap_or_default(),
+            process.user.uid,
+        );
         assert!(sets.permitted.contains(sets.ambient), "{sets:?}");
         part("rlimits", Rlimits::parse(&process.rlimits).map(drop));
         let scheduler = process.scheduler.as_ref().map(Scheduler::parse);

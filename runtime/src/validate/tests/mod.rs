@@ -167,11 +167,6 @@ fn upper_level() {
             &["mounts[5].source: is required for a bind mount"],
         ),
         (
-            "/mounts/5/options/0",
-            json!("size=1k"),
-            &["mounts[5].options: `size=1k` means nothing to a bind mount"],
-        ),
-        (
             "/mounts/0/destination",
             json!(""),
             &["mounts[0].destination: is required"],
