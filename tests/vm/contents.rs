@@ -28,8 +28,8 @@ const MODULES: &[&str] = &[
 const COPIED: &str = "/bin\n/etc\n/lib\n/lib64\n/usr\n";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh
-subids:x:1000:1000::/work/subids:/bin/sh
-plain:x:1001:1001::/work/plain:/bin/sh
+subids:x:1000:1000::/disk/subids:/bin/sh
+plain:x:1001:1001::/disk/plain:/bin/sh
 ";
 
 const GROUP: &str = "root:x:0:

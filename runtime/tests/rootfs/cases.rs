@@ -70,7 +70,7 @@ fn base(caller: Caller, more: Value) -> Value {
     json!({
         "ociVersion": "1.3.0",
         "root": {"path": "rootfs"},
-        "process": {"cwd": "/work/dir", "args": ["x"]},
+        "process": {"cwd": "/made/dir", "args": ["x"]},
         "mounts": mounts,
         "linux": {
             "namespaces": namespaces(caller),
@@ -109,7 +109,7 @@ pub(crate) const ALL: &[Case] = &[
             busybox touch /sys/x 2>/dev/null || echo sysfs is read-only
             busybox touch /sys/fs/cgroup/x 2>/dev/null || echo cgroup is read-only
             echo cgroups: $(busybox ls /sys/fs/cgroup)
-            [ -d /work/dir ] && echo cwd made
+            [ -d /made/dir ] && echo cwd made
             [ -c /dev/console ] && busybox grep -q ' /dev/console .* devpts' /proc/self/mountinfo && echo have console
             busybox touch /dev/shm/x && echo shm writable
             busybox ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | busybox wc -l
@@ -232,7 +232,7 @@ pub(crate) const ALL: &[Case] = &[
         },
         no_pivot: false,
         hidden_proc: false,
-        script: "busybox touch /x 2>/dev/null || echo read-only; busybox touch /dev/shm/x && echo shm; [ -d /work/dir ] && echo cwd",
+        script: "busybox touch /x 2>/dev/null || echo read-only; busybox touch /dev/shm/x && echo shm; [ -d /made/dir ] && echo cwd",
         says: &["read-only\nshm\ncwd"],
         refused: false,
     },

@@ -47,7 +47,7 @@ pub(crate) fn first() -> Result<()> {
     for directory in fs::read_to_string("/copied")?.lines() {
         busybox(&["cp", "-a", directory, "/newroot/"])?;
     }
-    for directory in ["dev", "proc", "sys", "tmp", "run", "work"] {
+    for directory in ["dev", "proc", "sys", "tmp", "run", "disk"] {
         fs::create_dir_all(format!("/newroot/{directory}"))?;
     }
     // switch_root(8) moves no mounts but the new root.
@@ -72,11 +72,11 @@ pub(crate) fn second() -> Result<()> {
         fs::create_dir_all(target)?;
         mount_new(name, target, MountFlags::NOSUID, options)?;
     }
-    mount("/dev/vda", "/work", "ext4", MountFlags::empty(), c"").context("mount the disk")?;
+    mount("/dev/vda", "/disk", "ext4", MountFlags::empty(), c"").context("mount the disk")?;
     for account in ACCOUNTS {
         for directory in [
             format!("/run/user/{}", account.uid),
-            format!("/work/{}", account.name),
+            format!("/disk/{}", account.name),
         ] {
             fs::create_dir_all(&directory)?;
             fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;

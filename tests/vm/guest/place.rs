@@ -185,7 +185,7 @@ impl Place {
             .args(words)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", format!("/work/{}", account.name))
+            .env("HOME", format!("/disk/{}", account.name))
             .env("USER", account.name)
             .env("XDG_RUNTIME_DIR", format!("/run/user/{uid}"))
             .current_dir(&self.directory)

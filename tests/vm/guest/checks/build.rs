@@ -9,7 +9,7 @@ use crate::place::{Place, Setting};
 
 /// A small Dockerfile is built, comes from the cache the second time, and its image runs.
 pub(crate) fn build(place: &Place) -> Result<()> {
-    let context = PathBuf::from(format!("/work/{}/context", place.setting.account().name));
+    let context = PathBuf::from(format!("/disk/{}/context", place.setting.account().name));
     drop(fs::remove_dir_all(&context));
     fs::create_dir(&context)?;
     place.give(&context)?;
