@@ -7,6 +7,8 @@
 
 pub(crate) mod detect;
 pub(crate) mod enter;
+pub mod record;
+pub mod specials;
 mod subids;
 
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use detect::{detect, detect_with};
+pub use record::{Device, Owner, Record};
+pub use specials::{Full, Inode, Specials};
 pub use subids::Range;
 pub(crate) use subids::render;
 

@@ -1,0 +1,177 @@
+//! Owners of inodes that carry no record, while a container runs.
+//!
+//! Symbolic links, fifos, sockets and device nodes can't have `user.` attributes (xattr(7)), so
+//! their owners are kept beside them. Responsible for this table. Must not know paths nor do
+//! system calls. Invariant: what it says of an inode was said of that inode, not of an earlier one
+//! with the same number; and it never grows beyond [`LIMIT`].
+
+use std::collections::HashMap;
+
+use rustix::fs::{Statx, StatxFlags};
+
+use super::record::Owner;
+
+/// How many owners a table holds at most; about 40 MB.
+pub const LIMIT: usize = 1 << 20;
+
+/// An inode, as statx(2) shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// The file system's device number, as `st_dev`.
+    pub dev: u64,
+    /// The inode's number.
+    pub ino: u64,
+    /// When it was made, which tells it from an earlier one with its number: seconds and
+    /// nanoseconds. Both are 0 on a file system that does not remember.
+    pub born: (i64, u32),
+}
+
+impl Inode {
+    /// What to ask statx(2) for.
+    pub const WANTED: StatxFlags =
+        StatxFlags::from_bits_retain(StatxFlags::INO.bits() | StatxFlags::BTIME.bits());
+
+    /// Takes the facts from what statx(2) said.
+    pub fn of(stat: &Statx) -> Self {
+        let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        Self {
+            dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            ino: stat.stx_ino,
+            born: if told {
+                (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
+            } else {
+                (0, 0)
+            },
+        }
+    }
+}
+
+/// The table has [`LIMIT`] entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {LIMIT} links, fifos, sockets and devices have owners of their own")]
+pub struct Full;
+
+/// Owners by inode. What is not in it belongs to root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Specials {
+    owners: HashMap<(u64, u64), ((i64, u32), Owner)>,
+}
+
+impl Specials {
+    /// Makes an empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    /// How many inodes have an owner here.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Returns the owner of an inode. One that was made at another time is another inode.
+    pub fn get(&self, inode: Inode) -> Option<Owner> {
+        let (born, owner) = self.owners.get(&(inode.dev, inode.ino))?;
+        (*born == inode.born).then_some(*owner)
+    }
+
+    /// Records the owner of an inode, in place of an earlier one with its number. Root's are
+    /// recorded, too: an entry may stand for an inode whose layer said something else.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn set(&mut self, inode: Inode, owner: Owner) -> Result<(), Full> {
+        let key = (inode.dev, inode.ino);
+        if self.owners.len() >= LIMIT && !self.owners.contains_key(&key) {
+            return Err(Full);
+        }
+        self.owners.insert(key, (inode.born, owner));
+        Ok(())
+    }
+
+    /// Forgets an inode.
+    pub fn remove(&mut self, dev: u64, ino: u64) {
+        self.owners.remove(&(dev, ino));
+    }
+
+    /// Returns all that is recorded, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Inode, Owner)> + '_ {
+        self.owners.iter().map(|((dev, ino), (born, owner))| {
+            let inode = Inode {
+                dev: *dev,
+                ino: *ino,
+                born: *born,
+            };
+            (inode, *owner)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::AtFlags;
+
+    fn inode(ino: u64, born: i64) -> Inode {
+        Inode {
+            dev: 1,
+            ino,
+            born: (born, 0),
+        }
+    }
+
+    const WWW: Owner = Owner { uid: 33, gid: 33 };
+
+    #[test]
+    fn an_inode_made_later_is_another() {
+        let mut specials = Specials::new();
+        assert!(specials.is_empty());
+        specials.set(inode(5, 100), WWW).expect("room");
+        assert_eq!(specials.get(inode(5, 100)), Some(WWW));
+        assert_eq!(specials.get(inode(5, 101)), None);
+        assert_eq!(specials.get(inode(6, 100)), None);
+        specials.set(inode(5, 101), Owner::ROOT).expect("room");
+        assert_eq!(specials.get(inode(5, 101)), Some(Owner::ROOT));
+        assert_eq!(specials.get(inode(5, 100)), None);
+        assert_eq!(
+            specials.iter().collect::<Vec<_>>(),
+            [(inode(5, 101), Owner::ROOT)]
+        );
+        specials.remove(1, 5);
+        assert!(specials.is_empty());
+    }
+
+    #[test]
+    fn a_full_table_says_so() {
+        let mut specials = Specials::new();
+        for ino in 0..LIMIT as u64 {
+            specials.set(inode(ino, 0), WWW).expect("room");
+        }
+        assert_eq!(specials.set(inode(LIMIT as u64, 0), WWW), Err(Full));
+        specials
+            .set(inode(7, 9), Owner::ROOT)
+            .expect("known inodes change");
+        assert_eq!(specials.len(), LIMIT);
+    }
+
+    #[test]
+    fn facts_of_a_real_link() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("x", &link).expect("symlink");
+        let stat = rustix::fs::statx(
+            rustix::fs::CWD,
+            &link,
+            AtFlags::SYMLINK_NOFOLLOW,
+            Inode::WANTED,
+        )
+        .expect("statx");
+        let plain = rustix::fs::lstat(&link).expect("lstat");
+        let inode = Inode::of(&stat);
+        assert_eq!((inode.dev, inode.ino), (plain.st_dev, plain.st_ino));
+    }
+}
