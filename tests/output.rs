@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use support::image::{assert_file, flatten};
+use support::image::{assert_file, flatten, node};
 use support::{World, base, for_users, need};
 
 fn example(world: &World) {
@@ -95,6 +95,38 @@ for_users! {
             output.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(!lines.is_empty());
         assert!(output.stderr.contains("COPY f /"));
+    }
+
+    /// With a fixed date, two builds without a common cache make the same image; without one they
+    /// don't share a cache with those that have it.
+    fn fixed_date(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.write("ctx/f", "");
+        world.dockerfile(&format!(
+            "FROM {base}\nARG SOURCE_DATE_EPOCH\nWORKDIR /w/x\nCOPY f .\n\
+             RUN echo $SOURCE_DATE_EPOCH >g; mkdir d; ln -s g d/l; touch -d @5 old\nENV a=b\n"
+        ));
+        let date = ["--output=type=oci,dest=o.oci", "--build-arg=SOURCE_DATE_EPOCH=1000000000"];
+        world.build(date).ok();
+        let first = world.image("o.oci");
+        let tree = flatten(&first).unwrap();
+        assert_file(&tree, "w/x/g", "1000000000\n");
+        for (path, time) in
+            [("w", 1_000_000_000), ("w/x/f", 1_000_000_000), ("w/x/d/l", 1_000_000_000), ("w/x/old", 5)]
+        {
+            assert_eq!(node(&tree, path).mtime, time, "{path}");
+        }
+        assert_eq!(first.config["created"], "2001-09-09T01:46:40Z");
+        let dated = first.config["history"].as_array().unwrap();
+        assert!(dated.iter().all(|h| h["created"].as_str().unwrap() <= "2001-09-09T01:46:40Z"));
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        world
+            .build(["--no-cache", "--output=type=oci,dest=again.oci"])
+            .env("SOURCE_DATE_EPOCH", "1000000000")
+            .ok();
+        assert_eq!(world.image("again.oci").id(), first.id());
+        world.build(["--output=type=oci,dest=now.oci"]).ok();
+        assert_ne!(node(&flatten(&world.image("now.oci")).unwrap(), "w/x/f").mtime, 1_000_000_000);
     }
 
     /// Several tags are several names of one image.

@@ -19,6 +19,4 @@ pub struct Settings {
     pub authfile: Option<PathBuf>,
     /// Registries (`host` or `host:port`) that may have any certificate or none.
     pub insecure_registries: Vec<String>,
-    /// `SOURCE_DATE_EPOCH`: the creation time of what is built, in seconds.
-    pub source_date_epoch: Option<i64>,
 }

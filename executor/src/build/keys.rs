@@ -9,6 +9,26 @@ use crate::image::digest::{ChainId, Digest};
 use crate::image::platform::Platform;
 use crate::plan::step::{Copy, Network, Run};
 
+/// What every step's result depends on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Below {
+    /// The tree that the step stands on.
+    pub(super) chain: Option<ChainId>,
+    /// The latest time that its files may have.
+    pub(super) epoch: Option<i64>,
+}
+
+impl Below {
+    fn start(self, kind: &str) -> KeyBuilder {
+        let mut key = start(kind, self.chain);
+        // Without it the key is the same as before it could be given.
+        if let Some(epoch) = self.epoch {
+            key.field("epoch", epoch.to_be_bytes());
+        }
+        key
+    }
+}
+
 fn start(kind: &str, parent: Option<ChainId>) -> KeyBuilder {
     let mut key = KeyBuilder::new(kind);
     key.option("parent", parent.map(|chain| *chain.0.as_bytes()));
@@ -16,17 +36,12 @@ fn start(kind: &str, parent: Option<ChainId>) -> KeyBuilder {
 }
 
 /// Returns the key of a RUN step. Proxy settings that only the host gives are not part of it.
-pub(super) fn run(
-    parent: Option<ChainId>,
-    platform: &Platform,
-    run: &Run,
-    network: Network,
-) -> Digest {
+pub(super) fn run(below: Below, platform: &Platform, run: &Run, network: Network) -> Digest {
     let network = match network {
         Network::Host => "host",
         Network::None => "none",
     };
-    let mut key = start("run", parent);
+    let mut key = below.start("run");
     key.field("platform", platform.to_string())
         .list("argv", &run.argv)
         .list("env", &run.env)
@@ -37,15 +52,15 @@ pub(super) fn run(
 }
 
 /// Returns the key of a WORKDIR step.
-pub(super) fn workdir(parent: Option<ChainId>, path: &str, user: &str) -> Digest {
-    let mut key = start("workdir", parent);
+pub(super) fn workdir(below: Below, path: &str, user: &str) -> Digest {
+    let mut key = below.start("workdir");
     key.field("path", path).field("user", user);
     key.finish()
 }
 
 /// Returns the key of a COPY or ADD step whose files have the digests `content`.
-pub(super) fn copy(parent: Option<ChainId>, copy: &Copy, content: &[Digest]) -> Digest {
-    let mut key = start(if copy.add { "add" } else { "copy" }, parent);
+pub(super) fn copy(below: Below, copy: &Copy, content: &[Digest]) -> Digest {
+    let mut key = below.start(if copy.add { "add" } else { "copy" });
     key.list("content", content.iter().map(|d| *d.as_bytes()))
         .list("source", &copy.sources)
         .field("dest", &copy.dest)
@@ -77,7 +92,7 @@ mod tests {
     #[test]
     fn everything_counts_but_the_proxy() {
         let platform = Platform::host();
-        let key = |r: &Run, n| run(None, &platform, r, n);
+        let key = |r: &Run, n| run(Below::default(), &platform, r, n);
         let base = key(&step(), Network::Host);
         let variants = [
             Run {
@@ -101,8 +116,16 @@ mod tests {
             assert_ne!(key(&variant, Network::Host), base, "{variant:?}");
         }
         assert_ne!(key(&step(), Network::None), base);
-        let below = ChainId(Digest::of(b"x"));
-        assert_ne!(run(Some(below), &platform, &step(), Network::Host), base);
+        let chain = Some(ChainId(Digest::of(b"x")));
+        for below in [
+            Below { chain, epoch: None },
+            Below {
+                chain: None,
+                epoch: Some(0),
+            },
+        ] {
+            assert_ne!(run(below, &platform, &step(), Network::Host), base);
+        }
         let proxied = Run {
             proxy: vec!["http_proxy=x".into()],
             ..step()

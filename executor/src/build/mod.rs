@@ -99,7 +99,8 @@ impl Build<'_> {
         let built = built?;
         written?;
         let mut state = built.state;
-        state.finish(self.labels);
+        let fixed = self.settings.epoch.map(|_| self.settings.now.as_str());
+        state.finish(self.labels, fixed);
         Ok(Finished {
             state,
             warnings: warnings

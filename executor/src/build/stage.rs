@@ -14,7 +14,7 @@ use super::jobs::{
     Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task,
     WorkdirTask,
 };
-use super::keys;
+use super::keys::{self, Below};
 use super::ledger::{Entry, Ledger};
 use super::schedule::{Earlier, Places};
 use super::sources::{Place, Prepared, Sources};
@@ -74,6 +74,9 @@ pub struct Settings {
     pub hostname: String,
     /// The date of what is built now (RFC 3339).
     pub now: String,
+    /// `SOURCE_DATE_EPOCH`: `now` in seconds, when it was given. No file of a layer that is made
+    /// and no part of the image gets a later date.
+    pub epoch: Option<i64>,
 }
 
 /// A finished stage.
@@ -273,21 +276,24 @@ impl Stage<'_> {
 
     /// Computes a step's key; for COPY this reads what is copied.
     fn prepare(&self, step: &Step, state: &State) -> Result<Ready> {
-        let parent = state.chain();
+        let below = Below {
+            chain: state.chain(),
+            epoch: self.shared.settings.epoch,
+        };
         let platform = &self.head.platform;
         match &step.op {
             Op::Run(run) => Ok(Ready {
-                key: keys::run(parent, platform, run, self.network(run)),
+                key: keys::run(below, platform, run, self.network(run)),
                 prepared: None,
             }),
             Op::Workdir { path, user } => Ok(Ready {
-                key: keys::workdir(parent, path, user),
+                key: keys::workdir(below, path, user),
                 prepared: None,
             }),
             Op::Copy(copy) => {
                 let prepared = self.prepare_copy(copy, &step.span)?;
                 Ok(Ready {
-                    key: keys::copy(parent, copy, &prepared.digests()),
+                    key: keys::copy(below, copy, &prepared.digests()),
                     prepared: Some(prepared),
                 })
             }
@@ -333,6 +339,7 @@ impl Stage<'_> {
         let tree = Staged {
             lowers,
             staging: staging.dir().to_path_buf(),
+            latest: shared.settings.epoch,
         };
         let reply = match &step.op {
             Op::Run(run) => {

@@ -86,18 +86,30 @@ impl State {
         }
     }
 
-    /// Completes the config: labels of the command line, and a date in any case.
-    pub fn finish(&mut self, labels: &[(String, String)]) {
+    /// Completes the config: labels of the command line, and a date in any case. With a `fixed`
+    /// date (RFC 3339) that is the image's, and no part of it is younger; so does BuildKit.
+    pub fn finish(&mut self, labels: &[(String, String)], fixed: Option<&str>) {
+        if let Some(fixed) = fixed {
+            self.config.created = Some(fixed.to_owned());
+        }
         let created = self
             .config
             .created
             .get_or_insert_with(|| EPOCH.into())
             .clone();
+        let latest = fixed.and_then(date);
         for entry in &mut self.config.history {
-            entry.created.get_or_insert_with(|| created.clone());
+            let entry = entry.created.get_or_insert_with(|| created.clone());
+            if latest.is_some() && date(entry).is_none_or(|date| Some(date) > latest) {
+                entry.clone_from(&created);
+            }
         }
         self.config.config.labels.extend(labels.iter().cloned());
     }
+}
+
+fn date(text: &str) -> Option<jiff::Timestamp> {
+    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -126,7 +138,7 @@ mod tests {
         let date = "2026-01-01T00:00:00Z".to_owned();
         state.push(&step("RUN x"), Some((layer.clone(), date.clone())));
         state.push(&step("CMD y"), None);
-        state.finish(&[("k".into(), "v".into())]);
+        state.finish(&[("k".into(), "v".into())], None);
         let config = &state.config;
         assert_eq!(state.layers, [layer]);
         assert_eq!(config.rootfs.diff_ids.len(), 1);
@@ -139,5 +151,23 @@ mod tests {
                 .all(|h| h.created.as_deref() == Some(&date))
         );
         assert_eq!(config.config.labels["k"], "v");
+    }
+
+    #[test]
+    fn nothing_is_younger_than_a_fixed_date() {
+        let mut state = State::scratch(Platform::host());
+        for date in ["2020-01-01T00:00:00.5Z", "2025-01-01T00:00:00+02:00", "?"] {
+            let layer = Layer::uncompressed(DiffId(Digest::of(b"x")), 1);
+            state.push(&step("RUN x"), Some((layer, date.into())));
+        }
+        state.config.history[0].created = None;
+        state.push(&step("CMD y"), None);
+        state.config.history[1].created = Some("2020-01-01T00:00:00.5Z".into());
+        state.finish(&[], Some("2024-01-01T00:00:00Z"));
+        let dates = state.config.history.iter().map(|h| h.created.as_deref());
+        let fixed = Some("2024-01-01T00:00:00Z");
+        let kept = Some("2020-01-01T00:00:00.5Z");
+        assert_eq!(dates.collect::<Vec<_>>(), [fixed, kept, fixed, fixed]);
+        assert_eq!(state.config.created.as_deref(), fixed);
     }
 }

@@ -143,6 +143,7 @@ impl<'a> Trees<'a> {
                 tree: Staged {
                     lowers: lowers.iter().rev().cloned().collect(),
                     staging: staging.dir().to_path_buf(),
+                    latest: None,
                 },
                 blob: self.session.blobs().path(&layer.blob.digest),
                 max_bytes: self.max_bytes,

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::output::options::{self, Dest, Form, Output, Target};
+use crate::plan::platform::SOURCE_DATE_EPOCH;
 use crate::plan::step::Network;
 use crate::progress::Mode;
 
@@ -44,7 +45,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
 
-    /// Set a build argument; without a value it is taken from the environment
+    /// Set a build argument; without a value it is taken from the environment. SOURCE_DATE_EPOCH,
+    /// also without this option, is the date of the image and the latest one of files in its layers
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
 
@@ -155,6 +157,8 @@ pub(super) struct Request {
     pub target: Option<String>,
     /// Build arguments that have a value; a later one wins.
     pub build_args: Vec<(String, String)>,
+    /// `SOURCE_DATE_EPOCH`, a build argument or else from the environment, in seconds.
+    pub epoch: Option<i64>,
     /// Platform to build for.
     pub platform: Platform,
     /// When base images are looked up.
@@ -228,6 +232,7 @@ impl Args {
             Some(_) => None,
         };
         let chosen = self.progress.map_or(Mode::Auto, Mode::from);
+        let build_args = build_args(&self.build_args, environment)?;
         let progress = match (self.quiet, chosen) {
             (true, Mode::Auto) => Mode::Quiet,
             (_, chosen) => streams::settle(from_environment.unwrap_or(chosen), environment),
@@ -236,7 +241,8 @@ impl Args {
             context,
             dockerfile,
             target: self.target,
-            build_args: build_args(&self.build_args, environment)?,
+            epoch: epoch(&build_args)?,
+            build_args,
             platform: platform(self.platform.as_deref())?,
             pull: pull_policy(&self.pull)?,
             tags,
@@ -324,7 +330,30 @@ fn build_args(given: &[String], environment: &Environment) -> Result<Vec<(String
             args.push((name.to_owned(), value));
         }
     }
+    // As buildx does it: what holds for a whole shell holds for the Dockerfiles built in it.
+    if !args.iter().any(|(known, _)| known == SOURCE_DATE_EPOCH)
+        && let Some(value) = from_environment(SOURCE_DATE_EPOCH, environment)?
+    {
+        args.push((SOURCE_DATE_EPOCH.to_owned(), value));
+    }
     Ok(args)
+}
+
+/// Returns `SOURCE_DATE_EPOCH` in seconds (reproducible-builds.org's specification).
+///
+/// # Errors
+/// [`Kind::Usage`] when it is not a number of seconds.
+fn epoch(build_args: &[(String, String)]) -> Result<Option<i64>> {
+    let given = build_args.iter().find(|(n, _)| n == SOURCE_DATE_EPOCH);
+    let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let number: Option<u32> = value.parse().ok();
+    number.map(|number| Some(number.into())).ok_or_else(|| {
+        usage(format!(
+            "{SOURCE_DATE_EPOCH} is not a number of seconds: `{value}`"
+        ))
+    })
 }
 
 /// Looks up a variable that the user named.
@@ -397,6 +426,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fixed_date_is_a_build_argument_or_a_variable() {
+        let of = |args: &[&str], value| {
+            let request = request(args, &[("SOURCE_DATE_EPOCH", value)]);
+            request.map(|r| (r.epoch, r.build_args.len())).ok()
+        };
+        assert_eq!(of(&["."], "1700000000"), Some((Some(1_700_000_000), 1)));
+        let args = ["--build-arg=SOURCE_DATE_EPOCH=5", "."];
+        assert_eq!(of(&args, "6"), Some((Some(5), 1)));
+        let args = ["--build-arg=SOURCE_DATE_EPOCH=", "."];
+        assert_eq!(of(&args, "6"), Some((None, 1)));
+        assert_eq!(of(&["."], "").map(|(epoch, _)| epoch), Some(None));
+        assert_eq!(of(&["."], "yesterday"), None);
+        assert_eq!(of(&["."], "-1"), None);
+    }
+
+    #[test]
     fn the_least_and_the_most() {
         let least = request(&["."], &[]).expect("request");
         assert_eq!(
@@ -406,6 +451,7 @@ mod tests {
                 dockerfile: DockerfileLocation::Default,
                 target: None,
                 build_args: Vec::new(),
+                epoch: None,
                 platform: Platform::host(),
                 pull: PullPolicy::Missing,
                 tags: Vec::new(),

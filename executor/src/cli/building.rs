@@ -143,6 +143,7 @@ impl Building<'_> {
             files: provided_files(HOSTNAME),
             hostname: HOSTNAME.into(),
             now: self.now(),
+            epoch: self.request.epoch,
         };
         let built = Build {
             plan: &plan,
@@ -222,8 +223,10 @@ impl Building<'_> {
 
     /// Returns the date of what is built now, as RFC 3339.
     fn now(&self) -> String {
-        let epoch = self.desk.settings.source_date_epoch;
-        let fixed = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        let fixed = self
+            .request
+            .epoch
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         fixed.unwrap_or_else(jiff::Timestamp::now).to_string()
     }
 

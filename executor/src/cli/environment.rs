@@ -137,25 +137,6 @@ impl Environment {
             .text("BUILDKIT_PROGRESS")
             .and_then(|value| super::choices::parse_mode(&value)))
     }
-
-    /// Returns `SOURCE_DATE_EPOCH` in seconds (reproducible-builds.org's specification).
-    ///
-    /// # Errors
-    /// [`Kind::Usage`] when it is not a number of seconds.
-    pub(super) fn source_date_epoch(&self) -> Result<Option<i64>> {
-        let Some(value) = self.get("SOURCE_DATE_EPOCH") else {
-            return Ok(None);
-        };
-        let number = value.to_str().and_then(|text| text.parse::<u32>().ok());
-        match number {
-            Some(number) => Ok(Some(number.into())),
-            None => Err(Error::new(format!(
-                "SOURCE_DATE_EPOCH is not a number of seconds: `{}`",
-                value.display()
-            ))
-            .kind(Kind::Usage)),
-        }
-    }
 }
 
 /// Finds a user's home directory in the text of passwd(5).
@@ -230,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_and_epoch() {
+    fn progress() {
         let of = |name, value| Environment::of(&[(name, value)]);
         let mode = |e: Environment| e.progress().map_err(|e| e.get_kind());
         assert_eq!(
@@ -243,11 +224,6 @@ mod tests {
         );
         assert_eq!(mode(of("BUILDKIT_PROGRESS", "fancy")), Ok(None));
         assert_eq!(mode(of("SANDCRAB_PROGRESS", "fancy")), Err(Kind::Usage));
-        let epoch = |v| of("SOURCE_DATE_EPOCH", v).source_date_epoch().ok();
-        assert_eq!(epoch("1700000000"), Some(Some(1_700_000_000)));
-        assert_eq!(epoch(""), Some(None));
-        assert_eq!(epoch("yesterday"), None);
-        assert_eq!(epoch("-1"), None);
     }
 
     #[test]

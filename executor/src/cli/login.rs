@@ -218,7 +218,6 @@ mod tests {
             jobs: NonZeroUsize::MIN,
             authfile: None,
             insecure_registries: Vec::new(),
-            source_date_epoch: None,
         }
     }
 

@@ -218,7 +218,6 @@ impl Global {
             insecure_registries: registry
                 .map(|r| r.insecure_registries.clone())
                 .unwrap_or_default(),
-            source_date_epoch: environment.source_date_epoch()?,
         })
     }
 }

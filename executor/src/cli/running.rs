@@ -50,6 +50,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
         let tree = Staged {
             lowers,
             staging: staging.dir().to_path_buf(),
+            latest: None,
         };
         start(&request, &worker, &image.config.config, tree)
     });

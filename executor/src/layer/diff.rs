@@ -21,7 +21,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use runtime::identity::IdMap;
 use runtime::path::Root;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 
 use crate::error::{Error, Kind, Result};
 use crate::layer::entry::{Entry, EntryKind, OPAQUE_NAME, WHITEOUT_PREFIX, join};
@@ -67,20 +67,30 @@ const OPEN_LEVELS: usize = 64;
 /// The longest path that anyone could unpack (PATH_MAX without the closing NUL).
 const MAX_PATH: usize = 4095;
 
-/// Writes what the upper directory `upper` says as an uncompressed archive to `out`, with owners
-/// translated by `ids`. `out` is written in large pieces.
+/// How an upper directory is read.
+#[derive(Debug, Clone, Copy)]
+pub struct DiffOptions {
+    /// Translates the files' owners.
+    pub ids: IdMap,
+    /// The latest time that a file may have, in seconds since the epoch. Files with a later one
+    /// get this time, in the directory too, so that it and the archive stay the same tree.
+    pub latest: Option<i64>,
+}
+
+/// Writes what the upper directory `upper` says as an uncompressed archive to `out`, which is
+/// written in large pieces.
 ///
 /// # Errors
 /// When a file has an owner that is none of the container's, cannot be read or changes meanwhile,
 /// when a name cannot be put into a layer, and those of `out`. [`Kind::Internal`] for an upper
 /// directory that was mounted with `metacopy` or `redirect_dir`.
-pub fn write_diff(upper: &Root, ids: IdMap, out: impl Write) -> Result<DiffStats> {
+pub fn write_diff(upper: &Root, options: DiffOptions, out: impl Write) -> Result<DiffStats> {
     let mut differ = Differ {
         upper,
-        ids,
+        options,
         tar: TarWriter::new(out),
         links: HashMap::new(),
-        attributes: attributes::Reader::new(ids),
+        attributes: attributes::Reader::new(options.ids),
         stats: DiffStats::default(),
     };
     differ.walk()?;
@@ -92,7 +102,7 @@ pub fn write_diff(upper: &Root, ids: IdMap, out: impl Write) -> Result<DiffStats
 
 struct Differ<'a, W: Write> {
     upper: &'a Root,
-    ids: IdMap,
+    options: DiffOptions,
     tar: TarWriter<W>,
     /// Where files with several names were first met, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -155,7 +165,7 @@ impl<W: Write> Differ<'_, W> {
             .path_bytes(&path[..64]));
         }
         let reading = |e| reading(&path, e);
-        let stat =
+        let mut stat =
             rustix::fs::statat(dir, &name.name, AtFlags::SYMLINK_NOFOLLOW).map_err(reading)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => EntryKind::File,
@@ -169,6 +179,14 @@ impl<W: Write> Differ<'_, W> {
                 return Ok(None);
             }
         };
+        if let Some(latest) = self.options.latest
+            && (stat.st_mtime > latest || stat.st_mtime == latest && stat.st_mtime_nsec > 0)
+        {
+            let times = modified(latest);
+            rustix::fs::utimensat(dir, &name.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| Error::new("set the time of").path_bytes(&path).source(e))?;
+            stat.st_mtime = latest;
+        }
         let mut entry = self.describe(path.clone(), kind, &stat)?;
         if kind != EntryKind::Dir && stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
@@ -207,8 +225,8 @@ impl<W: Write> Differ<'_, W> {
 
     fn describe(&self, path: Vec<u8>, kind: EntryKind, stat: &Stat) -> Result<Entry> {
         let ids = (
-            self.ids.to_container(stat.st_uid),
-            self.ids.to_container(stat.st_gid),
+            self.options.ids.to_container(stat.st_uid),
+            self.options.ids.to_container(stat.st_gid),
         );
         let (Some(uid), Some(gid)) = ids else {
             return Err(Error::new(format!(
@@ -314,6 +332,15 @@ fn open_dir(upper: &Root, path: &[u8]) -> Result<OwnedFd> {
     upper
         .open(OsStr::from_bytes(path_or_root), flags, Mode::empty())
         .map_err(|e| reading(path, e))
+}
+
+/// A modification time in seconds; the access time stays.
+fn modified(seconds: i64) -> Timestamps {
+    let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+    Timestamps {
+        last_access: time(0, UTIME_OMIT),
+        last_modification: time(seconds, 0),
+    }
 }
 
 fn list(dir: &OwnedFd) -> rustix::io::Result<Vec<Name>> {

@@ -16,7 +16,7 @@ use runtime::path::Root;
 use rustix::fs::{OFlags, XattrFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::diff::write_diff;
+use super::diff::{DiffOptions, write_diff};
 use super::tar_apply::{ApplyOptions, apply};
 use super::testing::{Node, tree};
 
@@ -161,7 +161,12 @@ impl Sandbox {
 
     fn diff(&self, upper: &Path) -> Vec<u8> {
         let mut out = Vec::new();
-        write_diff(&Root::open_host(upper).expect("open"), self.ids, &mut out).expect("diff");
+        let upper = Root::open_host(upper).expect("open");
+        let options = DiffOptions {
+            ids: self.ids,
+            latest: None,
+        };
+        write_diff(&upper, options, &mut out).expect("diff");
         out
     }
 

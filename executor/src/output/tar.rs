@@ -9,7 +9,7 @@ use runtime::identity::IdMap;
 use runtime::path::Root;
 
 use crate::error::Result;
-use crate::layer::diff::write_diff;
+use crate::layer::diff::{DiffOptions, write_diff};
 
 /// Writes the whole tree with owners as in the container. Returns what a tar could not hold, one
 /// line each.
@@ -18,5 +18,6 @@ use crate::layer::diff::write_diff;
 /// When a file cannot be read or named; those of `out`.
 pub fn export_tar(root: &Root, ids: IdMap, out: impl Write) -> Result<Vec<String>> {
     // A tree is a layer over nothing: in a merged view no deletions are left to see.
-    Ok(write_diff(root, ids, out)?.notes())
+    let options = DiffOptions { ids, latest: None };
+    Ok(write_diff(root, options, out)?.notes())
 }

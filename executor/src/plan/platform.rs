@@ -1,4 +1,4 @@
-//! Predefined arguments: what the platform gives, and the proxy settings.
+//! Predefined arguments: what the platform gives, the proxy settings, and the date.
 //!
 //! Responsible for their names and values. Must not look at the running machine.
 
@@ -13,6 +13,9 @@ const PROXIES: [&str; 5] = [
     "NO_PROXY",
     "ALL_PROXY",
 ];
+
+/// The build argument that fixes the dates of what is built; a RUN sees it only after an ARG.
+pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Tells whether a build argument is one of the proxy settings.
 pub fn is_proxy(name: &str) -> bool {

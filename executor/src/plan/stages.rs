@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::platform::{is_proxy, predefined};
+use super::platform::{SOURCE_DATE_EPOCH, is_proxy, predefined};
 use super::scope::Variables;
 use super::step::{Base, CopyFrom, StageHead, StageIndex};
 use crate::diagnostics::Diagnostic;
@@ -493,6 +493,7 @@ impl Resolver<'_> {
             .keys()
             .map(String::as_str)
             .filter(|name| !declared.contains(name) && !is_proxy(name))
+            .filter(|name| *name != SOURCE_DATE_EPOCH)
             .filter(|name| self.globals.get(name).is_none())
             .collect();
         if !unused.is_empty() {

@@ -19,7 +19,7 @@ use runtime::rootfs::overlay;
 use super::Scene;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
-use crate::layer::diff;
+use crate::layer::diff::{self, DiffOptions};
 use crate::store::steady::Steady;
 
 /// Where a step works: the snapshots below, topmost first, and a staging directory of its own.
@@ -29,6 +29,8 @@ pub struct Staged {
     pub lowers: Vec<PathBuf>,
     /// The staging directory, with `fs` in it.
     pub staging: PathBuf,
+    /// The latest time that a file of the layer may have, in seconds since the epoch.
+    pub latest: Option<i64>,
 }
 
 /// The layer that a job wrote.
@@ -50,6 +52,7 @@ pub(super) struct Tree {
     /// The step's view.
     pub(super) merged: Root,
     upper: PathBuf,
+    latest: Option<i64>,
 }
 
 impl Staged {
@@ -65,7 +68,11 @@ impl Staged {
             let mount = overlay::mount(&self.lowers, Some((&upper, &work))).op("mount overlay")?;
             Root::new(mount)
         };
-        Ok(Tree { merged, upper })
+        Ok(Tree {
+            merged,
+            upper,
+            latest: self.latest,
+        })
     }
 }
 
@@ -83,7 +90,11 @@ impl Tree {
         drop(self.merged);
         let upper = Root::open_host(&self.upper).op_path("open", &self.upper)?;
         let mut out = HashingWriter::new(Steady::new(File::from(out)));
-        let stats = diff::write_diff(&upper, scene.ids, &mut out)?;
+        let options = DiffOptions {
+            ids: scene.ids,
+            latest: self.latest,
+        };
+        let stats = diff::write_diff(&upper, options, &mut out)?;
         out.flush().op("write layer")?;
         let (_, digest, size) = out.finish();
         Ok(LayerReply {

@@ -15,9 +15,13 @@ use crate::layer::testing::{own_ids, tree, unpack};
 fn diff(dir: &Path) -> Result<(Vec<u8>, DiffStats)> {
     let upper = Root::open_host(dir).expect("open");
     let mut out = Vec::new();
-    let stats = write_diff(&upper, own_ids(), &mut out)?;
+    let stats = write_diff(&upper, with(own_ids()), &mut out)?;
     assert_eq!(stats.bytes, out.len() as u64);
     Ok((out, stats))
+}
+
+fn with(ids: IdMap) -> DiffOptions {
+    DiffOptions { ids, latest: None }
 }
 
 fn entries(archive: &[u8]) -> Vec<Entry> {
@@ -46,6 +50,44 @@ fn nothing_changed_is_an_empty_archive() {
     let (archive, stats) = diff(dir.path()).expect("diff");
     assert_eq!(stats.entries, 0);
     assert_eq!(archive, [0; 1024]);
+}
+
+#[test]
+fn later_times_are_taken_back_in_the_tree_too() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let at = |p: &str| dir.path().join(p);
+    fs::create_dir(at("d")).expect("mkdir");
+    fs::write(at("d/new"), "").expect("write");
+    fs::hard_link(at("d/new"), at("e")).expect("link");
+    symlink("x", at("link")).expect("symlink");
+    fs::write(at("old"), "").expect("write");
+    let time = |seconds, nanoseconds| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    for (path, time) in [("old", time(99, 5)), ("link", time(100, 5))] {
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        rustix::fs::utimensat(rustix::fs::CWD, at(path), &times, AtFlags::SYMLINK_NOFOLLOW)
+            .expect("set time");
+    }
+    let upper = Root::open_host(dir.path()).expect("open");
+    let options = DiffOptions {
+        latest: Some(100),
+        ..with(own_ids())
+    };
+    let mut first = Vec::new();
+    write_diff(&upper, options, &mut first).expect("diff");
+    let times = entries(&first).into_iter().map(|e| e.mtime);
+    assert_eq!(times.collect::<Vec<_>>(), [100, 100, 100, 100, 99]);
+    let (again, _) = diff(dir.path()).expect("diff");
+    assert_eq!(again, first);
+    for path in ["d", "d/new", "link"] {
+        let stat = rustix::fs::lstat(at(path)).expect(path);
+        assert_eq!((stat.st_mtime, stat.st_mtime_nsec), (100, 0), "{path}");
+    }
 }
 
 #[test]
@@ -143,7 +185,7 @@ fn what_a_layer_cannot_say_is_an_error() {
         first: 4_000_000_000,
         count: 1,
     };
-    let error = write_diff(&upper, others, &mut Vec::new()).expect_err("a foreign owner");
+    let error = write_diff(&upper, with(others), &mut Vec::new()).expect_err("a foreign owner");
     assert!(error.to_string().contains("`mine`"), "{error}");
 }
 
