@@ -28,6 +28,8 @@ pub mod signals;
 pub mod spawner;
 pub mod spec;
 pub mod state;
+#[expect(dead_code, reason = "nothing is forwarded to it yet")]
+mod supervisor;
 #[allow(unsafe_code, reason = "the one place for raw system calls")]
 mod sys;
 pub mod sysctl;

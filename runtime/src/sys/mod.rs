@@ -4,6 +4,8 @@
 //! documented as usable in a forked child neither allocate nor lock.
 
 mod bpf;
+#[cfg(test)]
+mod credentials;
 mod execute;
 mod mounts;
 mod probe;
@@ -23,6 +25,8 @@ pub(crate) use bpf::{
     attach_device_program, detach_device_program, device_programs, load_device_program,
     program_by_id,
 };
+#[cfg(test)]
+pub(crate) use credentials::call_with_numbers;
 pub(crate) use execute::{execute_fd, is_open, namespace_kind, set_domain_name};
 pub(crate) use mounts::{MountChange, change_mount, start_idle_in_user_namespace};
 pub(crate) use probe::seccomp_has_flag;
