@@ -10,6 +10,7 @@ mod context;
 mod crash;
 mod dockerignore;
 mod errors;
+mod identity;
 mod instructions;
 mod interop;
 mod layers;

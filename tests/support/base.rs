@@ -25,7 +25,19 @@ pub enum Base {
     Triggers,
     /// Debian, by mmdebstrap.
     Debian,
+    /// Debian with what asks for owners in many ways: interpreters, rsync, capabilities' tools.
+    Tools,
 }
+
+/// What [`Base::Tools`] has and [`Base::Debian`] has not.
+const TOOLS: [&str; 6] = [
+    "acl",
+    "busybox-static",
+    "libcap2-bin",
+    "procps",
+    "python3",
+    "rsync",
+];
 
 /// The capability `cap_net_bind_service=ep` as the kernel stores it, version 2.
 pub const NET_BIND_SERVICE: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -39,6 +51,7 @@ impl Base {
             Self::Layered => "layered",
             Self::Triggers => "triggers",
             Self::Debian => "debian",
+            Self::Tools => "tools",
         }
     }
 
@@ -47,8 +60,8 @@ impl Base {
     /// # Errors
     /// The reason why it can't be had, for a skipped test.
     pub fn make(self) -> Result<String, String> {
-        if self == Self::Debian {
-            return debian().map(|path| format!("docker-archive:{}", path.display()));
+        if let Self::Debian | Self::Tools = self {
+            return debian(self).map(|path| format!("docker-archive:{}", path.display()));
         }
         let directory = scratch::directory().join("base").join(self.name());
         if !directory.join("index.json").exists() {
@@ -69,7 +82,7 @@ impl Base {
                 config["OnBuild"] = json!(["ENV TRIGGERED=yes", "RUN echo triggered >/triggered"]);
                 vec![busybox(false)?.finish()]
             }
-            Self::Debian => unreachable!("made by mmdebstrap"),
+            Self::Debian | Self::Tools => unreachable!("made by mmdebstrap"),
         };
         Ok((layers, config))
     }
@@ -210,11 +223,15 @@ fn third_layer() -> Vec<u8> {
         .finish()
 }
 
-/// Makes the Debian base, once for all runs.
-fn debian() -> Result<PathBuf, String> {
-    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let path = scratch::fixtures().join("debian.tar");
+/// Makes a Debian base, once for all runs.
+fn debian(base: Base) -> Result<PathBuf, String> {
+    static MADE: [OnceLock<Result<PathBuf, String>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (made, packages): (_, &[&str]) = match base {
+        Base::Tools => (&MADE[1], &TOOLS),
+        _ => (&MADE[0], &[]),
+    };
+    made.get_or_init(|| {
+        let path = scratch::fixtures().join(format!("{}.tar", base.name()));
         // Older than a fortnight, its packages are no longer those of the mirror.
         let fresh = std::fs::metadata(&path)
             .and_then(|meta| meta.modified())
@@ -225,7 +242,8 @@ fn debian() -> Result<PathBuf, String> {
         let script = crate::user::repository().join("tests/support/debian-base");
         let output = Command::new(script)
             .arg(&path)
-            .arg("docker.io/library/debian:12-slim")
+            .arg(format!("docker.io/library/{}:12-slim", base.name()))
+            .args(packages)
             .output()
             .map_err(|error| error.to_string())?;
         if output.status.success() {
