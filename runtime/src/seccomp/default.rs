@@ -120,6 +120,62 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// What the kernel sees of an argument of type `int`.
 const INT: u64 = 0xffff_ffff;
 
+/// Calls that a supervisor answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forwarded {
+    /// Always.
+    pub(crate) calls: &'static [&'static str],
+    /// When one of the values is in the argument, an `int`, with that number.
+    pub(crate) by_argument: &'static [(&'static str, u8, &'static [u64])],
+}
+
+/// Makes the profile for a family of architectures, with calls that are forwarded. Programs of
+/// foreign architectures would go past the supervisor, so there are none.
+pub(super) fn forwarding(family: &Family, forwarded: Forwarded) -> Profile<'static> {
+    let mut profile = profile(family);
+    profile.architectures.truncate(1);
+    let is_forwarded = |call: &&str| {
+        let tested = || forwarded.by_argument.iter().map(|(name, _, _)| name);
+        forwarded.calls.contains(call) || tested().any(|name| name == call)
+    };
+    for rule in &mut profile.rules {
+        rule.calls.retain(|call| !is_forwarded(call));
+    }
+    profile.rules.push(Rule {
+        calls: forwarded.calls.to_vec(),
+        action: Action::NOTIFY,
+        conditions: Vec::new(),
+    });
+    for (call, argument, values) in forwarded.by_argument {
+        let condition = |test| Condition {
+            argument: *argument,
+            test,
+        };
+        for value in *values {
+            profile.rules.push(Rule {
+                calls: vec![call],
+                action: Action::NOTIFY,
+                conditions: vec![condition(Test::Masked {
+                    mask: INT,
+                    value: *value,
+                })],
+            });
+        }
+        let others = values.iter().map(|value| {
+            condition(Test::NotMasked {
+                mask: INT,
+                value: *value,
+            })
+        });
+        profile.rules.push(Rule {
+            calls: vec![call],
+            action: Action::ALLOW,
+            conditions: others.collect(),
+        });
+    }
+    profile
+}
+
 /// Makes the profile for a family of architectures.
 pub(super) fn profile(family: &Family) -> Profile<'static> {
     let allow = |calls: &[&'static str], tests: &[Test]| Rule {

@@ -27,6 +27,7 @@ use architecture::Family;
 use assemble::Part;
 use profile::Profile;
 
+pub(crate) use default::Forwarded;
 pub use listener::{container_process_state, send_listener};
 
 /// A compiled profile.
@@ -57,6 +58,24 @@ pub fn default_filter() -> Result<&'static Filter> {
             let family = Family::host();
             let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
             filter(&default::profile(family), flags, family)
+        })
+        .as_ref()
+        .map_err(Error::clone)
+}
+
+/// Returns the default profile with calls that a supervisor answers; compiled once, as
+/// [`default_filter`].
+pub(crate) fn forwarding_filter(forwarded: Forwarded) -> Result<&'static Filter> {
+    static FILTER: OnceLock<Result<Filter>> = OnceLock::new();
+    FILTER
+        .get_or_init(|| {
+            let family = Family::host();
+            let mut flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+            // Linux 5.19. Without it a caller that gets signals asks again and again.
+            if sys::seccomp_has_flag(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+                flags |= libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+            }
+            filter(&default::forwarding(family, forwarded), flags, family)
         })
         .as_ref()
         .map_err(Error::clone)

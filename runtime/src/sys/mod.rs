@@ -8,6 +8,7 @@ mod bpf;
 mod credentials;
 mod execute;
 mod mounts;
+pub(crate) mod notify;
 mod probe;
 mod scheduling;
 mod seccomp;
