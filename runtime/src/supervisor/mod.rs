@@ -1,6 +1,259 @@
-//! The supervisor: it answers the system calls of a container that has one id as if it had all.
+//! The supervisor of a container that has one id and shall seem to have all.
 //!
-//! Responsible for the emulated identity's credentials. Must not know images. Invariant: an answer
-//! gives a container nothing that its one id could not do by itself.
+//! A filter forwards calls whose answers depend on who owns what (seccomp_unotify(2)); here they
+//! are answered as the kernel would if the recorded owners and the emulated credentials were real.
+//! Responsible for the loop, and for what all families of calls share. Must not know what is built.
+//!
+//! Invariants: it stands in the container's mount namespace and root, and holds only rights that
+//! the container's own user has, so that no answer gives a step what it could not do to its own
+//! files. To let the kernel go on is never a decision about security: arguments may change after
+//! they were looked at, and then a step deceives nobody but itself. What is not understood is left
+//! to the kernel; a record that can't be read fails the step.
 
-pub(crate) mod credentials;
+mod attributes;
+mod call;
+mod create;
+mod credentials;
+mod dispatch;
+mod inode;
+mod open;
+mod owner;
+mod paths;
+mod remove;
+mod sockets;
+mod status;
+mod wake;
+mod xattrs;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::identity::Specials;
+use crate::seccomp::{self, Filter};
+use crate::sys::notify::{self, Notification, Reply};
+
+use call::{Answer, Call, Caller, Outcome, Stop};
+pub(crate) use credentials::Credentials;
+use credentials::{INITIAL, Table};
+use wake::Wake;
+
+/// A process' soft limit on real-time processing is this and the number of its credentials. It
+/// limits nothing: it is more than a hundred thousand years, in microseconds.
+const LIMIT_BASE: u64 = 1 << 62;
+
+/// How many notes one container may leave.
+const MAX_NOTES: usize = 16;
+
+/// Returns the filter that forwards.
+pub(crate) fn filter() -> Result<&'static Filter> {
+    seccomp::forwarding_filter(dispatch::FORWARDED)
+}
+
+/// What a supervisor starts with.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The listener of [`filter`].
+    pub(crate) listener: OwnedFd,
+    /// A proc of this process' pid namespace, from outside of the container.
+    pub(crate) proc: OwnedFd,
+    /// The container's first process.
+    pub(crate) first: Pid,
+    /// Its credentials.
+    pub(crate) credentials: Credentials,
+    /// Owners of what can't carry a record.
+    pub(crate) specials: Specials,
+    /// Whether the container's files may hold placeholders of devices.
+    pub(crate) devices: bool,
+}
+
+/// What a supervisor leaves.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Owners of what can't carry a record.
+    pub(crate) specials: Specials,
+    /// What people should know, each once.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The supervisor of one container.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    listener: OwnedFd,
+    wake: Wake,
+    state: State,
+}
+
+/// What answers depend on.
+#[derive(Debug)]
+struct State {
+    /// The container's root.
+    root: OwnedFd,
+    /// The root's device and inode numbers.
+    root_id: (u64, u64),
+    /// Device number of the container's proc.
+    proc_device: Option<u64>,
+    table: Table,
+    specials: Specials,
+    /// Whether there may be placeholders of devices.
+    devices: bool,
+    /// Until the first program is executed, the process makes itself what it is to be.
+    preparing: bool,
+    /// Whether some process has called chroot(2), so that roots differ.
+    chrooted: bool,
+    /// Sockets that are being bound, whose owners will be recorded.
+    bound: Vec<sockets::Bound>,
+    /// `fs.protected_hardlinks`, proc_sys_fs(5).
+    protected_links: bool,
+    /// This thread's umask.
+    umask: Option<u32>,
+    notes: Vec<String>,
+    broken: Option<String>,
+}
+
+impl Supervisor {
+    /// Starts, in a thread that stands in the container's root and has a working directory of its
+    /// own, which becomes `start.proc`.
+    pub(crate) fn new(start: Start) -> Result<Self> {
+        rustix::process::fchdir(&start.proc).op("enter proc")?;
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .op("open root")?;
+        let stat = rustix::fs::fstat(&root).op("read status of root")?;
+        let protected = rustix::fs::open(
+            "sys/fs/protected_hardlinks",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let protected = protected.map(|fd| std::io::read_to_string(File::from(fd)));
+        notify::realtime_limit(start.first, Some(LIMIT_BASE)).op("mark first process")?;
+        Ok(Self {
+            wake: Wake::new(start.listener.as_fd()),
+            listener: start.listener,
+            state: State {
+                root,
+                root_id: (stat.st_dev, stat.st_ino),
+                proc_device: rustix::fs::stat("/proc").ok().map(|s| s.st_dev),
+                table: Table::new(start.credentials),
+                specials: start.specials,
+                devices: start.devices,
+                preparing: true,
+                chrooted: false,
+                bound: Vec::new(),
+                protected_links: matches!(protected, Ok(Ok(text)) if text.trim() == "1"),
+                umask: None,
+                notes: Vec::new(),
+                broken: None,
+            },
+        })
+    }
+
+    /// Returns what becomes readable when a call is there, and hangs up when nobody is left who
+    /// could make one.
+    pub(crate) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Answers a call, waiting for one.
+    pub(crate) fn attend(&mut self) -> Result<()> {
+        let listener = self.listener.as_fd();
+        match notify::receive(listener) {
+            Ok(got) => {
+                self.wake.note(listener, got.tid);
+                self.state.answer(listener, &got);
+                Ok(())
+            }
+            // The caller was killed before it was heard.
+            Err(Errno::NOENT | Errno::INTR | Errno::AGAIN | Errno::SRCH) => Ok(()),
+            Err(errno) => Err(Error::new("receive system call").cause(errno)),
+        }
+    }
+
+    /// Ends: returns what is to be kept.
+    ///
+    /// # Errors
+    /// The step saw something that is not to be relied on.
+    pub(crate) fn finish(mut self) -> Result<Finished> {
+        self.state.settle(None);
+        match self.state.broken {
+            Some(what) => Err(Error::new("emulate owners").cause(what)),
+            None => Ok(Finished {
+                specials: self.state.specials,
+                notes: self.state.notes,
+            }),
+        }
+    }
+}
+
+impl State {
+    fn answer(&mut self, listener: BorrowedFd<'_>, got: &Notification) {
+        let call = Call {
+            listener,
+            id: got.id,
+            number: got.number,
+            tid: got.tid,
+            arguments: got.arguments,
+        };
+        if !self.bound.is_empty() {
+            self.settle(Some(&call));
+        }
+        let reply = match dispatch::handler(got.number) {
+            Some(handler) => self.reply_to(&call, handler(self, &call)),
+            None => Reply::Continue,
+        };
+        // A caller that has been killed needs no answer.
+        let _: rustix::io::Result<()> = notify::reply(listener, got.id, reply);
+    }
+
+    fn reply_to(&mut self, call: &Call<'_>, outcome: Outcome) -> Reply {
+        match outcome {
+            Ok(Answer::Continue) | Err(Stop::Kernel) => Reply::Continue,
+            Ok(Answer::Value(value)) => Reply::Value(value),
+            Ok(Answer::Descriptor { fd, close_on_exec }) => {
+                // Two steps: with the flag that answers at once, the caller is woken slowly.
+                match notify::add_fd(call.listener, call.id, fd.as_fd(), close_on_exec) {
+                    Ok(number) => Reply::Value(number.into()),
+                    Err(errno) => Reply::Error(errno),
+                }
+            }
+            Err(Stop::Errno(errno)) => Reply::Error(errno),
+            Err(Stop::Broken(what)) => {
+                self.broken.get_or_insert(what);
+                Reply::Error(Errno::IO)
+            }
+        }
+    }
+
+    /// Finds out who calls.
+    fn caller(&self, call: &Call<'_>) -> std::result::Result<Caller, Stop> {
+        let limit = notify::realtime_limit(call.tid, None)?;
+        let number = limit.wrapping_sub(LIMIT_BASE);
+        let credentials = u32::try_from(number)
+            .ok()
+            .and_then(|number| self.table.get(number))
+            .ok_or_else(|| Stop::Broken("a process has lost its credentials".to_owned()))?;
+        Ok(Caller { credentials })
+    }
+
+    /// Gives the calling process other credentials; `EAGAIN` when too many are in use.
+    fn assume(
+        &mut self,
+        call: &Call<'_>,
+        credentials: Credentials,
+    ) -> std::result::Result<(), Stop> {
+        let number = self.table.id_of(credentials)?;
+        call.still_waits()?;
+        notify::realtime_limit(call.tid, Some(LIMIT_BASE + u64::from(number)))?;
+        Ok(())
+    }
+
+    /// Keeps something for people, once.
+    fn note(&mut self, text: String) {
+        if self.notes.len() < MAX_NOTES && !self.notes.contains(&text) {
+            self.notes.push(text);
+        }
+    }
+}

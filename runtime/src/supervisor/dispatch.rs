@@ -1,0 +1,155 @@
+//! Which calls are forwarded, and who answers them.
+//!
+//! Responsible for the list that the filter is made from and for the way from a number to a
+//! handler. Must not answer anything. Invariant: every forwarded call has a handler.
+
+use super::call::{Call, Outcome};
+use super::{State, attributes, create, open, owner, remove, sockets, status, xattrs};
+use crate::seccomp::Forwarded;
+
+pub(super) type Handler = fn(&mut State, &Call<'_>) -> Outcome;
+
+/// What the filter forwards.
+pub(super) const FORWARDED: Forwarded = Forwarded {
+    calls: &NAMES,
+    by_argument: &[],
+};
+
+macro_rules! calls {
+    ($($(#[$attribute:meta])* $name:ident $number:ident => $handler:expr;)*) => {
+        const CALLS: &[(&str, libc::c_long, Handler)] = &[
+            $($(#[$attribute])* (stringify!($name), libc::$number, $handler),)*
+        ];
+    };
+}
+
+calls! {
+    newfstatat SYS_newfstatat => status::newfstatat;
+    statx SYS_statx => status::statx;
+    fstat SYS_fstat => status::fstat;
+    fchownat SYS_fchownat => owner::fchownat;
+    fchown SYS_fchown => owner::fchown;
+    openat SYS_openat => open::openat;
+    openat2 SYS_openat2 => open::openat2;
+    mkdirat SYS_mkdirat => create::mkdirat;
+    mknodat SYS_mknodat => create::mknodat;
+    symlinkat SYS_symlinkat => create::symlinkat;
+    linkat SYS_linkat => create::linkat;
+    unlinkat SYS_unlinkat => remove::unlinkat;
+    renameat2 SYS_renameat2 => remove::renameat2;
+    fchmodat2 SYS_fchmodat2 => attributes::fchmodat2;
+    fchmodat SYS_fchmodat => attributes::fchmodat;
+    fchmod SYS_fchmod => attributes::fchmod;
+    faccessat2 SYS_faccessat2 => attributes::faccessat2;
+    faccessat SYS_faccessat => attributes::faccessat;
+    utimensat SYS_utimensat => attributes::utimensat;
+    truncate SYS_truncate => attributes::truncate;
+    chdir SYS_chdir => attributes::chdir;
+    fchdir SYS_fchdir => attributes::fchdir;
+    chroot SYS_chroot => attributes::chroot;
+    readlinkat SYS_readlinkat => attributes::reach_at;
+    name_to_handle_at SYS_name_to_handle_at => attributes::reach_at;
+    statfs SYS_statfs => attributes::reach;
+    inotify_add_watch SYS_inotify_add_watch => attributes::watch;
+    setxattr SYS_setxattr => xattrs::setxattr;
+    lsetxattr SYS_lsetxattr => xattrs::lsetxattr;
+    fsetxattr SYS_fsetxattr => xattrs::fsetxattr;
+    removexattr SYS_removexattr => xattrs::removexattr;
+    lremovexattr SYS_lremovexattr => xattrs::lremovexattr;
+    fremovexattr SYS_fremovexattr => xattrs::fremovexattr;
+    getxattr SYS_getxattr => xattrs::getxattr;
+    lgetxattr SYS_lgetxattr => xattrs::lgetxattr;
+    fgetxattr SYS_fgetxattr => xattrs::fgetxattr;
+    listxattr SYS_listxattr => xattrs::listxattr;
+    llistxattr SYS_llistxattr => xattrs::llistxattr;
+    flistxattr SYS_flistxattr => xattrs::flistxattr;
+    bind SYS_bind => sockets::bind;
+    connect SYS_connect => sockets::connect;
+    #[cfg(target_arch = "x86_64")]
+    stat SYS_stat => status::stat;
+    #[cfg(target_arch = "x86_64")]
+    lstat SYS_lstat => status::lstat;
+    #[cfg(target_arch = "x86_64")]
+    chown SYS_chown => owner::chown;
+    #[cfg(target_arch = "x86_64")]
+    lchown SYS_lchown => owner::lchown;
+    #[cfg(target_arch = "x86_64")]
+    open SYS_open => open::open;
+    #[cfg(target_arch = "x86_64")]
+    creat SYS_creat => open::creat;
+    #[cfg(target_arch = "x86_64")]
+    mkdir SYS_mkdir => create::mkdir;
+    #[cfg(target_arch = "x86_64")]
+    mknod SYS_mknod => create::mknod;
+    #[cfg(target_arch = "x86_64")]
+    symlink SYS_symlink => create::symlink;
+    #[cfg(target_arch = "x86_64")]
+    link SYS_link => create::link;
+    #[cfg(target_arch = "x86_64")]
+    unlink SYS_unlink => remove::unlink;
+    #[cfg(target_arch = "x86_64")]
+    rmdir SYS_rmdir => remove::rmdir;
+    #[cfg(target_arch = "x86_64")]
+    rename SYS_rename => remove::rename;
+    renameat SYS_renameat => remove::renameat;
+    #[cfg(target_arch = "x86_64")]
+    chmod SYS_chmod => attributes::chmod;
+    #[cfg(target_arch = "x86_64")]
+    access SYS_access => attributes::access;
+    #[cfg(target_arch = "x86_64")]
+    utime SYS_utime => attributes::utimes;
+    #[cfg(target_arch = "x86_64")]
+    utimes SYS_utimes => attributes::utimes;
+    #[cfg(target_arch = "x86_64")]
+    futimesat SYS_futimesat => attributes::futimesat;
+    #[cfg(target_arch = "x86_64")]
+    readlink SYS_readlink => attributes::reach;
+}
+
+/// The names of `CALLS`.
+const NAMES: [&str; CALLS.len()] = {
+    let mut names = [""; CALLS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = CALLS[at].0;
+        at += 1;
+    }
+    names
+};
+
+/// More than any number of a forwarded call.
+const NUMBERS: usize = 512;
+
+/// Handlers by number, so that finding one costs nothing.
+static HANDLERS: [Option<Handler>; NUMBERS] = {
+    let mut handlers: [Option<Handler>; NUMBERS] = [None; NUMBERS];
+    let mut at = 0;
+    while at < CALLS.len() {
+        handlers[CALLS[at].1 as usize] = Some(CALLS[at].2);
+        at += 1;
+    }
+    handlers
+};
+
+/// Returns who answers a call.
+pub(super) fn handler(number: i32) -> Option<Handler> {
+    let number = usize::try_from(number).ok()?;
+    HANDLERS.get(number).copied().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_forwarded_call_has_a_handler() {
+        for (name, number, _) in CALLS {
+            let number = i32::try_from(*number).expect("a small number");
+            assert!(handler(number).is_some(), "{name}");
+        }
+        let conditional = FORWARDED.by_argument.iter().map(|(name, _, _)| *name);
+        for name in conditional {
+            assert!(!NAMES.contains(&name), "{name} is forwarded always");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What an inode is in the container: its recorded owner, or the device it stands for.
+//!
+//! Responsible for reading and writing owners, wherever they are kept. Must not resolve paths.
+//! Invariant: owners are said in the container's ids; what has no record belongs to root.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Gid, Statx, StatxFlags, Uid};
+use rustix::io::Errno;
+
+use super::State;
+use super::call::{Call, Stop};
+use crate::identity::record::{self, Unreadable};
+use crate::identity::specials;
+use crate::identity::{Device, Owner, Record};
+
+/// An inode by a handle that can't read or write.
+#[derive(Debug)]
+pub(super) struct Inode {
+    pub(super) fd: OwnedFd,
+    pub(super) facts: Facts,
+}
+
+/// What matters of an inode.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) id: specials::Inode,
+    /// Type and permissions as on disk.
+    pub(super) mode: u32,
+    pub(super) links: u32,
+    pub(super) owner: Owner,
+    /// What a placeholder stands for.
+    pub(super) device: Option<Device>,
+    /// Whether a record says what the disk does not.
+    pub(super) recorded: bool,
+}
+
+impl Facts {
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+
+    /// What the inode's mode looks like in the container.
+    pub(super) fn shown_mode(&self) -> u32 {
+        match self.device {
+            None => self.mode,
+            Some(device) => device_type(device) | self.mode & 0o7777,
+        }
+    }
+}
+
+/// The type bits of a device.
+pub(super) fn device_type(device: Device) -> u32 {
+    if device.block {
+        libc::S_IFBLK
+    } else {
+        libc::S_IFCHR
+    }
+}
+
+/// What is asked of every inode.
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
+/// A path to a handle of this process, for calls that take no handles. The working directory is a
+/// proc of its pid namespace.
+pub(super) fn handle_path(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("self/fd/{}", fd.as_raw_fd()))
+}
+
+impl State {
+    /// Reads what matters of an inode.
+    pub(super) fn facts(&self, fd: &OwnedFd) -> Result<Facts, Stop> {
+        let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, WANTED)?;
+        self.facts_of(fd, &stat)
+    }
+
+    fn facts_of(&self, fd: &OwnedFd, stat: &Statx) -> Result<Facts, Stop> {
+        let id = specials::Inode::of(stat);
+        let mut facts = Facts {
+            id,
+            mode: stat.stx_mode.into(),
+            links: stat.stx_nlink,
+            owner: Owner::ROOT,
+            device: None,
+            recorded: false,
+        };
+        if Some(id.dev) == self.proc_device {
+            return Ok(facts);
+        }
+        let record = if can_carry(facts.kind()) {
+            read_record(&handle_path(fd))?
+        } else {
+            None
+        };
+        if let Some(record) = record {
+            (facts.owner, facts.device, facts.recorded) = (record.owner, record.device, true);
+        } else if let Some(owner) = self.special(id) {
+            (facts.owner, facts.recorded) = (owner, true);
+        }
+        Ok(facts)
+    }
+
+    fn special(&self, id: specials::Inode) -> Option<Owner> {
+        if self.specials.is_empty() {
+            return None;
+        }
+        self.specials.get(id)
+    }
+
+    /// Takes a handle's inode.
+    pub(super) fn inode_of(&self, fd: OwnedFd) -> Result<Inode, Stop> {
+        let facts = self.facts(&fd)?;
+        Ok(Inode { fd, facts })
+    }
+
+    /// Records an inode's owner; its device stays.
+    pub(super) fn record_owner(&mut self, inode: &Inode, owner: Owner) -> Result<(), Stop> {
+        self.record(&inode.fd, inode.facts, owner)
+    }
+
+    /// Records the owner of an inode that may have been copied up since its facts were read: what
+    /// carries no record is another inode then.
+    pub(super) fn record_copied(&mut self, inode: &Inode, owner: Owner) -> Result<(), Stop> {
+        if can_carry(inode.facts.kind()) {
+            return self.record(&inode.fd, inode.facts, owner);
+        }
+        let facts = self.facts(&inode.fd)?;
+        self.specials.remove(inode.facts.id.dev, inode.facts.id.ino);
+        self.record(&inode.fd, facts, owner)
+    }
+
+    /// Records the owner of an inode that was just made.
+    pub(super) fn record_new(&mut self, fd: &OwnedFd, owner: Owner) -> Result<(), Stop> {
+        if owner == Owner::ROOT && self.specials.is_empty() {
+            return Ok(());
+        }
+        let facts = self.facts(fd)?;
+        if facts.owner == owner {
+            return Ok(());
+        }
+        self.record(fd, facts, owner)
+    }
+
+    fn record(&mut self, fd: &OwnedFd, facts: Facts, owner: Owner) -> Result<(), Stop> {
+        if can_carry(facts.kind()) {
+            let record = Record {
+                owner,
+                device: facts.device,
+            };
+            match record::write_path(&handle_path(fd), &record) {
+                // Such as a tmpfs before Linux 6.6.
+                Err(Errno::OPNOTSUPP) => {}
+                other => return Ok(other?),
+            }
+        }
+        if owner == Owner::ROOT {
+            self.specials.remove(facts.id.dev, facts.id.ino);
+            return Ok(());
+        }
+        let set = self.specials.set(facts.id, owner);
+        set.map_err(|full| Stop::Broken(full.to_string()))
+    }
+
+    /// Does to an inode what a change of owner does to all but the owner: permission bits and
+    /// capabilities are taken away, times are set, a lower layer's file is copied up.
+    pub(super) fn touch_owner(
+        &self,
+        call: &Call<'_>,
+        inode: &Inode,
+        user: bool,
+        group: bool,
+    ) -> Result<(), Stop> {
+        call.still_waits()?;
+        rustix::fs::chownat(
+            &inode.fd,
+            "",
+            user.then_some(Uid::ROOT),
+            group.then_some(Gid::ROOT),
+            AtFlags::EMPTY_PATH,
+        )?;
+        Ok(())
+    }
+
+    /// Sets this thread's umask to the caller's.
+    pub(super) fn use_umask(&mut self, umask: u32) {
+        if self.umask != Some(umask) {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+            self.umask = Some(umask);
+        }
+    }
+}
+
+/// Whether an inode of this type can have `user.` attributes, xattr(7).
+fn can_carry(kind: FileType) -> bool {
+    matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+/// Reads the record of what `path` leads to.
+pub(super) fn read_record(path: &Path) -> Result<Option<Record>, Stop> {
+    match record::read_path(path) {
+        Ok(record) => Ok(record),
+        Err(Unreadable::Malformed) => Err(Stop::Broken(Unreadable::Malformed.to_string())),
+        Err(Unreadable::System(errno)) => Err(errno.into()),
+    }
+}

@@ -1,0 +1,252 @@
+//! open(2) and its relatives.
+//!
+//! Responsible for permission to open what is there, for files that are made by opening, and for
+//! placeholders of devices. Must not wait: what exists is opened by the kernel for the caller.
+//! Invariant: a handle that is given to a caller is of a new file, of one of the container's own
+//! devices, or of a text that was made for it.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::State;
+use super::call::{Answer, Call, Caller, Outcome, Stop};
+use super::credentials::Access;
+use super::inode::Facts;
+use super::paths::{Base, Place};
+use crate::identity::Device;
+
+/// How a file is to be opened.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    flags: OFlags,
+    mode: u32,
+    resolve: ResolveFlags,
+}
+
+/// openat(2): directory, path, flags, mode.
+pub(super) fn openat(state: &mut State, call: &Call<'_>) -> Outcome {
+    let how = How {
+        flags: OFlags::from_bits_retain(call.unsigned(2)),
+        mode: call.unsigned(3),
+        resolve: ResolveFlags::empty(),
+    };
+    state.open(call, call.int(0), 1, how)
+}
+
+/// openat2(2): directory, path, how, size.
+pub(super) fn openat2(state: &mut State, call: &Call<'_>) -> Outcome {
+    // struct open_how: three words, which may grow.
+    let mut words = [0; 24];
+    if call.word(3) < 24 {
+        return Ok(Answer::Continue);
+    }
+    call.read(call.word(2), &mut words)?;
+    let word = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&words[at..at + 8]);
+        u64::from_ne_bytes(bytes)
+    };
+    // What does not fit in the lower half is refused by the kernel.
+    let low = |at| u32::try_from(word(at)).map_err(|_| Stop::Kernel);
+    let how = How {
+        flags: OFlags::from_bits_retain(low(0)?),
+        mode: low(8)?,
+        resolve: ResolveFlags::from_bits_retain(word(16)),
+    };
+    state.open(call, call.int(0), 1, how)
+}
+
+/// open(2): path, flags, mode.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn open(state: &mut State, call: &Call<'_>) -> Outcome {
+    let how = How {
+        flags: OFlags::from_bits_retain(call.unsigned(1)),
+        mode: call.unsigned(2),
+        resolve: ResolveFlags::empty(),
+    };
+    state.open(call, libc::AT_FDCWD, 0, how)
+}
+
+/// creat(2): path, mode.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn creat(state: &mut State, call: &Call<'_>) -> Outcome {
+    let how = How {
+        flags: OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC,
+        mode: call.unsigned(1),
+        resolve: ResolveFlags::empty(),
+    };
+    state.open(call, libc::AT_FDCWD, 0, how)
+}
+
+/// How often a new file's place is looked for again: through links that lead nowhere, or because
+/// somebody else was quicker.
+const ATTEMPTS: usize = 40;
+
+impl State {
+    fn open(&mut self, call: &Call<'_>, dir: i32, path: usize, how: How) -> Outcome {
+        let caller = self.caller(call)?;
+        let plain = caller.credentials.is_plain_root() && !self.chrooted;
+        let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
+        let unnamed = how.flags.contains(OFlags::TMPFILE);
+        if plain && !makes && !unnamed && !self.devices {
+            return Ok(Answer::Continue);
+        }
+        // Paths that must not leave a directory, or follow no links, are resolved by other rules.
+        // Who is not root gets the plain answer about permissions.
+        let path = call.path(path)?;
+        if unnamed {
+            return self.open_unnamed(call, &caller, dir, &path, how);
+        }
+        if makes {
+            return self.open_or_make(call, &caller, dir, path, how);
+        }
+        let follow = !how.flags.contains(OFlags::NOFOLLOW)
+            && !how.resolve.contains(ResolveFlags::NO_SYMLINKS);
+        let inode = self.inode(call, &caller, dir, &path, follow)?;
+        self.open_there(&caller, &inode.facts, how)
+    }
+
+    /// Judges the opening of what is there.
+    fn open_there(&mut self, caller: &Caller, facts: &Facts, how: How) -> Outcome {
+        if how.flags.contains(OFlags::PATH) {
+            return Ok(Answer::Continue);
+        }
+        if facts.kind() == FileType::Symlink {
+            return Ok(Answer::Continue);
+        }
+        if Some(facts.id.dev) != self.proc_device {
+            let want = wanted(how.flags);
+            if !caller
+                .credentials
+                .access(facts.owner, facts.mode, facts.is_dir(), want)
+            {
+                return Err(Errno::ACCESS.into());
+            }
+        }
+        match facts.device {
+            Some(device) => open_device(device, how.flags),
+            None => Ok(Answer::Continue),
+        }
+    }
+
+    fn open_or_make(
+        &mut self,
+        call: &Call<'_>,
+        caller: &Caller,
+        dir: i32,
+        mut path: Vec<u8>,
+        how: How,
+    ) -> Outcome {
+        let exclusive = how.flags.contains(OFlags::EXCL);
+        let mut base: Option<OwnedFd> = None;
+        for _ in 0..ATTEMPTS {
+            if path.ends_with(b"/") {
+                return Ok(Answer::Continue);
+            }
+            let from = base.as_ref().map_or(Base::Number(dir), Base::Handle);
+            let place = self.place(call, caller, from, &path)?;
+            let Some(there) = place.open()? else {
+                if self.is_roots(caller, &place) {
+                    return Ok(Answer::Continue);
+                }
+                if !how.resolve.is_empty() {
+                    return Ok(Answer::Continue);
+                }
+                return match self.make_file(call, caller, &place, how.flags, how.mode) {
+                    Err(Stop::Errno(Errno::EXIST)) if !exclusive => continue,
+                    made => Ok(Answer::Descriptor {
+                        fd: made?,
+                        close_on_exec: how.flags.contains(OFlags::CLOEXEC),
+                    }),
+                };
+            };
+            if exclusive {
+                return Err(Errno::EXIST.into());
+            }
+            let facts = self.facts(&there)?;
+            if facts.kind() != FileType::Symlink || how.flags.contains(OFlags::NOFOLLOW) {
+                return self.open_there(caller, &facts, how);
+            }
+            if Some(facts.id.dev) == self.proc_device {
+                return Ok(Answer::Continue);
+            }
+            // Made is what the link leads to.
+            path = rustix::fs::readlinkat(&there, "", Vec::new())?.into_bytes();
+            base = Some(place.dir);
+        }
+        Ok(Answer::Continue)
+    }
+
+    fn open_unnamed(
+        &mut self,
+        call: &Call<'_>,
+        caller: &Caller,
+        dir: i32,
+        path: &[u8],
+        how: How,
+    ) -> Outcome {
+        let inode = self.inode(call, caller, dir, path, true)?;
+        if !inode.facts.is_dir() {
+            return Ok(Answer::Continue);
+        }
+        let place = Place {
+            dir: inode.fd,
+            facts: inode.facts,
+            name: Vec::new(),
+        };
+        if self.is_roots(caller, &place) {
+            return Ok(Answer::Continue);
+        }
+        Ok(Answer::Descriptor {
+            fd: self.make_unnamed(call, caller, &place, how.flags, how.mode)?,
+            close_on_exec: how.flags.contains(OFlags::CLOEXEC),
+        })
+    }
+}
+
+/// What an opening needs to be allowed.
+fn wanted(flags: OFlags) -> Access {
+    let access = match flags.bits() & libc::O_ACCMODE.cast_unsigned() {
+        0 => Access::READ,
+        1 => Access::WRITE,
+        _ => Access::READ.and(Access::WRITE),
+    };
+    if flags.contains(OFlags::TRUNC) {
+        access.and(Access::WRITE)
+    } else {
+        access
+    }
+}
+
+/// Opens what a placeholder stands for, if it is one of the devices that a container has.
+fn open_device(device: Device, flags: OFlags) -> Outcome {
+    let name = match (device.block, device.major, device.minor) {
+        (false, 1, 3) => "/dev/null",
+        (false, 1, 5) => "/dev/zero",
+        (false, 1, 7) => "/dev/full",
+        (false, 1, 8) => "/dev/random",
+        (false, 1, 9) => "/dev/urandom",
+        // The caller's terminal is not the supervisor's; others are not in the container.
+        _ => return Err(Errno::NXIO.into()),
+    };
+    let flags = flags & !(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW) | OFlags::NOCTTY;
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    let opened = rustix::fs::openat2(
+        rustix::fs::CWD,
+        name,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?;
+    let stat = rustix::fs::fstat(&opened)?;
+    let number = rustix::fs::makedev(device.major, device.minor);
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != number {
+        return Err(Errno::NXIO.into());
+    }
+    Ok(Answer::Descriptor {
+        fd: opened,
+        close_on_exec: flags.contains(OFlags::CLOEXEC),
+    })
+}

@@ -1,0 +1,355 @@
+//! From a caller's path to an inode, or to a directory and a name in it.
+//!
+//! Responsible for resolving as the kernel would for the caller: from its directories, within its
+//! root, with the search permissions of its emulated credentials. Must not change anything.
+//! Invariant: no magic link of proc is followed, so that a handle never leads to where the caller
+//! itself could not go; what can't be resolved is left to the kernel.
+//!
+//! Root may search everything, so its paths are resolved in one call. Others' are walked step by
+//! step.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::State;
+use super::call::{Call, Caller, Stop};
+use super::credentials::Access;
+use super::inode::{Facts, Inode};
+
+/// How many symbolic links one path may lead through, path_resolution(7).
+const MAX_LINKS: usize = 40;
+
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// Where a relative path starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Base<'a> {
+    /// The caller's working directory, or a descriptor of its own.
+    Number(i32),
+    Handle(&'a OwnedFd),
+}
+
+impl From<i32> for Base<'_> {
+    fn from(number: i32) -> Self {
+        Self::Number(number)
+    }
+}
+
+/// Where something is or is to be.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The directory.
+    pub(super) dir: OwnedFd,
+    pub(super) facts: Facts,
+    /// The name in it; with slashes behind it where the path had them.
+    pub(super) name: Vec<u8>,
+}
+
+impl Place {
+    pub(super) fn name(&self) -> &OsStr {
+        OsStr::from_bytes(&self.name)
+    }
+
+    /// Opens a handle of what is there, unfollowed; `None` when nothing is.
+    pub(super) fn open(&self) -> Result<Option<OwnedFd>, Stop> {
+        let name = trim(&self.name);
+        match open(self.dir.as_fd(), name, OFlags::NOFOLLOW) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(_) => Err(Stop::Kernel),
+        }
+    }
+}
+
+/// Drops slashes at the end.
+fn trim(name: &[u8]) -> &[u8] {
+    let end = name.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
+    &name[..end]
+}
+
+fn open(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = OsStr::from_bytes(path);
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    rustix::io::retry_on_intr(|| {
+        rustix::fs::openat2(dir, path, HANDLE | flags, Mode::empty(), resolve)
+    })
+}
+
+impl State {
+    /// Resolves a whole path.
+    pub(super) fn inode<'p>(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        base: impl Into<Base<'p>>,
+        path: &[u8],
+        follow: bool,
+    ) -> Result<Inode, Stop> {
+        let fd = self.handle(call, caller, base, path, follow)?;
+        self.inode_of(fd)
+    }
+
+    /// Resolves a whole path to a handle.
+    pub(super) fn handle<'p>(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        base: impl Into<Base<'p>>,
+        path: &[u8],
+        follow: bool,
+    ) -> Result<OwnedFd, Stop> {
+        let base = base.into();
+        if path.is_empty() {
+            return Err(Stop::Kernel);
+        }
+        let path = self.own_proc(call, path);
+        if !self.walks(caller) {
+            let flags = if follow {
+                OFlags::empty()
+            } else {
+                OFlags::NOFOLLOW
+            };
+            return if path.starts_with(b"/") {
+                open(rustix::fs::CWD, &path, flags)
+            } else {
+                open(self.from(call, base)?.as_fd(), &path, flags)
+            }
+            .map_err(|_| Stop::Kernel);
+        }
+        let mut walk = Walk::new(self, call, caller, base, &path)?;
+        while let Some((name, last)) = walk.next() {
+            let is_last = last && !walk.slash;
+            walk.step(&name, follow || !is_last)?;
+        }
+        if walk.slash && !self.facts(&walk.here)?.is_dir() {
+            return Err(Stop::Kernel);
+        }
+        Ok(walk.here)
+    }
+
+    /// Resolves all of a path but its last component.
+    pub(super) fn place<'p>(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        base: impl Into<Base<'p>>,
+        path: &[u8],
+    ) -> Result<Place, Stop> {
+        let base = base.into();
+        let path = self.own_proc(call, path);
+        let end = trim(&path).len();
+        let start = path[..end].iter().rposition(|b| *b == b'/');
+        let (parent, name) = path.split_at(start.map_or(0, |at| at + 1));
+        if trim(name).is_empty() {
+            return Err(Stop::Kernel);
+        }
+        let dir = if parent.is_empty() {
+            self.from(call, base)?
+        } else {
+            self.handle(call, caller, base, parent, true)?
+        };
+        let facts = self.facts(&dir)?;
+        if !facts.is_dir() {
+            return Err(Stop::Kernel);
+        }
+        search(caller, &facts)?;
+        Ok(Place {
+            dir,
+            facts,
+            name: name.to_vec(),
+        })
+    }
+
+    fn from(&self, call: &Call<'_>, base: Base<'_>) -> Result<OwnedFd, Stop> {
+        match base {
+            Base::Number(dir) => self.start(call, dir),
+            Base::Handle(fd) => duplicate(fd),
+        }
+    }
+
+    /// Opens the directory that a relative path starts from.
+    pub(super) fn start(&self, call: &Call<'_>, dir: i32) -> Result<OwnedFd, Stop> {
+        if dir == libc::AT_FDCWD {
+            call.open_own("cwd")
+        } else {
+            call.open_fd(dir)
+        }
+    }
+
+    /// Whether a path is to be walked.
+    fn walks(&self, caller: &Caller) -> bool {
+        self.chrooted || !caller.credentials.is_plain_root()
+    }
+
+    /// Puts the caller's number where a path says "myself", which would mean the supervisor.
+    fn own_proc<'p>(&self, call: &Call<'_>, path: &'p [u8]) -> std::borrow::Cow<'p, [u8]> {
+        for (link, is_thread) in [(&b"/proc/self"[..], false), (b"/proc/thread-self", true)] {
+            let Some(rest) = path.strip_prefix(link) else {
+                continue;
+            };
+            if !matches!(rest.first(), None | Some(b'/')) {
+                continue;
+            }
+            if let Some((process, thread)) = call.numbers() {
+                let mut own = if is_thread {
+                    format!("/proc/{process}/task/{thread}").into_bytes()
+                } else {
+                    format!("/proc/{process}").into_bytes()
+                };
+                own.extend_from_slice(rest);
+                return own.into();
+            }
+        }
+        path.into()
+    }
+}
+
+/// Checks that a directory may be searched.
+fn search(caller: &Caller, facts: &Facts) -> Result<(), Stop> {
+    let credentials = &caller.credentials;
+    if credentials.access(facts.owner, facts.mode, true, Access::EXECUTE) {
+        Ok(())
+    } else {
+        Err(Errno::ACCESS.into())
+    }
+}
+
+/// A path on the way.
+struct Walk<'a> {
+    state: &'a State,
+    call: &'a Call<'a>,
+    caller: &'a Caller,
+    root: OwnedFd,
+    root_id: (u64, u64),
+    here: OwnedFd,
+    /// What is left to do, without slashes at either end.
+    rest: Vec<u8>,
+    /// Whether what the path leads to must be a directory.
+    slash: bool,
+    links: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        state: &'a State,
+        call: &'a Call<'a>,
+        caller: &'a Caller,
+        base: Base<'_>,
+        path: &[u8],
+    ) -> Result<Self, Stop> {
+        let (root, root_id) = if state.chrooted {
+            let root = call.open_own("root")?;
+            let stat = rustix::fs::fstat(&root)?;
+            (root, (stat.st_dev, stat.st_ino))
+        } else {
+            (duplicate(&state.root)?, state.root_id)
+        };
+        let here = if path.starts_with(b"/") {
+            duplicate(&root)?
+        } else {
+            state.from(call, base)?
+        };
+        Ok(Self {
+            state,
+            call,
+            caller,
+            root,
+            root_id,
+            here,
+            rest: path.to_vec(),
+            slash: path.ends_with(b"/"),
+            links: 0,
+        })
+    }
+
+    /// Takes the next component; tells whether it is the last one.
+    fn next(&mut self) -> Option<(Vec<u8>, bool)> {
+        let start = self.rest.iter().position(|b| *b != b'/')?;
+        let rest = &self.rest[start..];
+        let end = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
+        let name = rest[..end].to_vec();
+        let left = rest[end..].to_vec();
+        let last = trim(&left).is_empty();
+        self.rest = left;
+        Some((name, last))
+    }
+
+    fn step(&mut self, name: &[u8], follow: bool) -> Result<(), Stop> {
+        let facts = self.state.facts(&self.here)?;
+        if !facts.is_dir() {
+            return Err(Stop::Kernel);
+        }
+        search(self.caller, &facts)?;
+        if name == b"." || name == b".." && (facts.id.dev, facts.id.ino) == self.root_id {
+            return Ok(());
+        }
+        let next = open(self.here.as_fd(), name, OFlags::NOFOLLOW).map_err(|_| Stop::Kernel)?;
+        let stat = rustix::fs::fstat(&next)?;
+        if follow && FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            if Some(stat.st_dev) == self.state.proc_device {
+                return self.follow_proc(name, next);
+            }
+            let target = rustix::fs::readlinkat(&next, "", Vec::new())?.into_bytes();
+            return self.follow(&target);
+        }
+        self.here = next;
+        Ok(())
+    }
+
+    fn follow(&mut self, target: &[u8]) -> Result<(), Stop> {
+        self.links += 1;
+        if self.links > MAX_LINKS || target.is_empty() {
+            return Err(Stop::Kernel);
+        }
+        if target.starts_with(b"/") {
+            self.here = duplicate(&self.root)?;
+        }
+        // A slash behind the link's target asks for a directory, too, when the link was the last.
+        self.slash |= trim(&self.rest).is_empty() && target.ends_with(b"/");
+        let mut rest = target.to_vec();
+        rest.push(b'/');
+        rest.extend_from_slice(&self.rest);
+        self.rest = trim(&rest).to_vec();
+        Ok(())
+    }
+
+    /// Follows a link of proc: what "self" is depends on who asks, and most of the others are no
+    /// paths at all.
+    fn follow_proc(&mut self, name: &[u8], link: OwnedFd) -> Result<(), Stop> {
+        let (process, thread) = self.call.numbers().ok_or(Stop::Kernel)?;
+        match name {
+            b"self" => self.follow(process.to_string().as_bytes()),
+            b"thread-self" => self.follow(format!("{process}/task/{thread}").as_bytes()),
+            b"mounts" | b"net" => {
+                let target = rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes();
+                self.follow(&target)
+            }
+            _ => Err(Stop::Kernel),
+        }
+    }
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Stop> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 0)?)
+}
+
+/// Whether nothing but a handle's own inode is meant, by `AT_EMPTY_PATH` and an empty path.
+pub(super) fn means_handle(path: &[u8], flags: AtFlags) -> bool {
+    path.is_empty() && flags.contains(AtFlags::EMPTY_PATH)
+}
+
+impl Call<'_> {
+    /// Returns the numbers of the calling process and thread in the container.
+    pub(super) fn numbers(&self) -> Option<(u32, u32)> {
+        let text = std::fs::read_to_string(format!("{}/status", self.tid.as_raw_pid())).ok()?;
+        let last = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next_back()?.parse().ok()
+        };
+        Some((last("NStgid:")?, last("NSpid:")?))
+    }
+}

@@ -1,0 +1,178 @@
+//! Names that go away or change: unlink(2), rmdir(2), rename(2).
+//!
+//! Responsible for permission, and for owners of what carries no record when its inode goes or is
+//! copied up. Must not make anything new. Invariant: an owner in the table is that of a living inode.
+
+use rustix::fs::{AtFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::State;
+use super::call::{Answer, Call, Caller, DONE, Outcome, Stop};
+use super::credentials::Access;
+use super::inode::Inode;
+use super::paths::Place;
+
+/// unlinkat(2): directory, path, flags.
+pub(super) fn unlinkat(state: &mut State, call: &Call<'_>) -> Outcome {
+    let flags = AtFlags::from_bits_retain(call.unsigned(2));
+    state.unlink(call, call.int(0), 1, flags)
+}
+
+/// unlink(2): path.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn unlink(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.unlink(call, libc::AT_FDCWD, 0, AtFlags::empty())
+}
+
+/// rmdir(2): path.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn rmdir(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.unlink(call, libc::AT_FDCWD, 0, AtFlags::REMOVEDIR)
+}
+
+/// renameat2(2): directory, path, directory, path, flags.
+pub(super) fn renameat2(state: &mut State, call: &Call<'_>) -> Outcome {
+    let flags = RenameFlags::from_bits_retain(call.unsigned(4));
+    state.rename(call, (call.int(0), 1), (call.int(2), 3), flags)
+}
+
+/// renameat(2): directory, path, directory, path.
+pub(super) fn renameat(state: &mut State, call: &Call<'_>) -> Outcome {
+    let none = RenameFlags::empty();
+    state.rename(call, (call.int(0), 1), (call.int(2), 3), none)
+}
+
+/// rename(2): path, path.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn rename(state: &mut State, call: &Call<'_>) -> Outcome {
+    let here = libc::AT_FDCWD;
+    state.rename(call, (here, 0), (here, 1), RenameFlags::empty())
+}
+
+impl State {
+    /// Whether names may be changed without looking at anything.
+    fn is_free(&self, caller: &Caller) -> bool {
+        caller.credentials.is_plain_root() && self.specials.is_empty()
+    }
+
+    fn unlink(&mut self, call: &Call<'_>, dir: i32, path: usize, flags: AtFlags) -> Outcome {
+        let caller = self.caller(call)?;
+        if self.is_free(&caller) {
+            return Ok(Answer::Continue);
+        }
+        let path = call.path(path)?;
+        let place = self.place(call, &caller, dir, &path)?;
+        let Some(there) = self.there(&place)? else {
+            return Ok(Answer::Continue);
+        };
+        self.may_remove(&caller, &place, &there)?;
+        if !self.is_special(&there) {
+            return Ok(Answer::Continue);
+        }
+        call.still_waits()?;
+        rustix::fs::unlinkat(&place.dir, place.name(), flags)?;
+        self.forget(&there);
+        DONE
+    }
+
+    fn rename(
+        &mut self,
+        call: &Call<'_>,
+        (from_dir, from): (i32, usize),
+        (to_dir, to): (i32, usize),
+        flags: RenameFlags,
+    ) -> Outcome {
+        let caller = self.caller(call)?;
+        if self.is_free(&caller) {
+            return Ok(Answer::Continue);
+        }
+        let from = call.path(from)?;
+        let to = call.path(to)?;
+        let source = self.place(call, &caller, from_dir, &from)?;
+        let target = self.place(call, &caller, to_dir, &to)?;
+        let Some(moved) = self.there(&source)? else {
+            return Ok(Answer::Continue);
+        };
+        let replaced = self.there(&target)?;
+        if replaced.is_some() && flags.contains(RenameFlags::NOREPLACE) {
+            return Ok(Answer::Continue);
+        }
+        self.may_remove(&caller, &source, &moved)?;
+        match &replaced {
+            Some(there) => self.may_remove(&caller, &target, there)?,
+            None => self.may_make(&caller, &target)?,
+        }
+        let other = source.facts.id != target.facts.id;
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        if other {
+            self.may_move(&caller, &moved)?;
+            if let Some(there) = replaced.as_ref().filter(|_| exchange) {
+                self.may_move(&caller, there)?;
+            }
+        }
+        let specials = |inode: &Inode| self.is_special(inode);
+        if !specials(&moved) && !replaced.as_ref().is_some_and(specials) {
+            return Ok(Answer::Continue);
+        }
+        call.still_waits()?;
+        rustix::fs::renameat_with(
+            &source.dir,
+            source.name(),
+            &target.dir,
+            target.name(),
+            flags,
+        )?;
+        if self.is_special(&moved) {
+            self.record_copied(&moved, moved.facts.owner)?;
+        }
+        if let Some(there) = replaced.filter(|there| self.is_special(there)) {
+            if exchange {
+                self.record_copied(&there, there.facts.owner)?;
+            } else if there.facts.id != moved.facts.id {
+                self.forget(&there);
+            }
+        }
+        DONE
+    }
+
+    fn there(&self, place: &Place) -> Result<Option<Inode>, Stop> {
+        match place.open()? {
+            Some(fd) => self.inode_of(fd).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether an inode's owner is kept in the table.
+    fn is_special(&self, inode: &Inode) -> bool {
+        !self.specials.is_empty() && self.specials.get(inode.facts.id).is_some()
+    }
+
+    /// Forgets the owner of an inode that lost a name, if that was its last.
+    fn forget(&mut self, inode: &Inode) {
+        if inode.facts.links <= 1 {
+            self.specials.remove(inode.facts.id.dev, inode.facts.id.ino);
+        }
+    }
+
+    fn may_remove(&self, caller: &Caller, place: &Place, there: &Inode) -> Result<(), Stop> {
+        self.may_make(caller, place)?;
+        let dir = &place.facts;
+        let credentials = &caller.credentials;
+        if credentials.may_remove(dir.owner, dir.mode, there.facts.owner) {
+            Ok(())
+        } else {
+            Err(Errno::PERM.into())
+        }
+    }
+
+    /// Checks that a directory may get another parent: it is changed by that itself.
+    fn may_move(&self, caller: &Caller, moved: &Inode) -> Result<(), Stop> {
+        let facts = &moved.facts;
+        let credentials = &caller.credentials;
+        if !facts.is_dir() || credentials.access(facts.owner, facts.mode, true, Access::WRITE) {
+            Ok(())
+        } else {
+            Err(Errno::ACCESS.into())
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Extended attributes: setxattr(2) and its relatives.
+//!
+//! Responsible for hiding the attribute that holds owners, and for who may use the others. Must not
+//! interpret any. Invariant: a step can neither see nor change a record.
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
+
+use super::State;
+use super::call::{Answer, Call, Caller, Outcome, Stop};
+use super::credentials::Access;
+use super::inode::{Inode, handle_path};
+use crate::identity::record::ATTRIBUTE;
+
+/// The longest name with its NUL (`XATTR_NAME_MAX`), xattr(7).
+const NAME_MAX: usize = 256;
+/// The longest list of names (`XATTR_LIST_MAX`).
+const LIST_MAX: usize = 64 * 1024;
+
+/// Which inode is meant.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    Path { follow: bool },
+    Descriptor,
+}
+
+const PATH: Of = Of::Path { follow: true };
+const LINK: Of = Of::Path { follow: false };
+
+/// setxattr(2): path, name, value, size, flags.
+pub(super) fn setxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.change_attribute(call, PATH)
+}
+
+/// lsetxattr(2): as setxattr(2).
+pub(super) fn lsetxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.change_attribute(call, LINK)
+}
+
+/// fsetxattr(2): descriptor, name, value, size, flags.
+pub(super) fn fsetxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.change_attribute(call, Of::Descriptor)
+}
+
+/// removexattr(2): path, name.
+pub(super) fn removexattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.change_attribute(call, PATH)
+}
+
+/// lremovexattr(2): path, name.
+pub(super) fn lremovexattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.change_attribute(call, LINK)
+}
+
+/// fremovexattr(2): descriptor, name.
+pub(super) fn fremovexattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.change_attribute(call, Of::Descriptor)
+}
+
+/// getxattr(2): path, name, buffer, size.
+pub(super) fn getxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.read_attribute(call, PATH)
+}
+
+/// lgetxattr(2): as getxattr(2).
+pub(super) fn lgetxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.read_attribute(call, LINK)
+}
+
+/// fgetxattr(2): descriptor, name, buffer, size.
+pub(super) fn fgetxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.read_attribute(call, Of::Descriptor)
+}
+
+/// listxattr(2): path, buffer, size.
+pub(super) fn listxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.list_attributes(call, PATH)
+}
+
+/// llistxattr(2): as listxattr(2).
+pub(super) fn llistxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.list_attributes(call, LINK)
+}
+
+/// flistxattr(2): descriptor, buffer, size.
+pub(super) fn flistxattr(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.list_attributes(call, Of::Descriptor)
+}
+
+/// setxattrat(2), getxattrat(2), listxattrat(2), removexattrat(2) of Linux 6.13: programs go on
+/// with the older calls.
+pub(super) fn absent(_: &mut State, _: &Call<'_>) -> Outcome {
+    Err(Errno::NOSYS.into())
+}
+
+impl State {
+    fn attributes_of(&self, call: &Call<'_>, caller: &Caller, of: Of) -> Result<Inode, Stop> {
+        match of {
+            Of::Path { follow } => {
+                let path = call.path(0)?;
+                self.inode(call, caller, libc::AT_FDCWD, &path, follow)
+            }
+            Of::Descriptor => self.inode_of(call.open_fd(call.int(0))?),
+        }
+    }
+
+    fn change_attribute(&mut self, call: &Call<'_>, of: Of) -> Outcome {
+        let name = attribute(call)?;
+        if name == ATTRIBUTE.as_bytes() {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let caller = self.caller(call)?;
+        if caller.credentials.is_plain_root() {
+            return Ok(Answer::Continue);
+        }
+        let inode = self.attributes_of(call, &caller, of)?;
+        let facts = &inode.facts;
+        let credentials = &caller.credentials;
+        if name.starts_with(b"user.") {
+            // Links and devices can't have any, which the kernel says.
+            if !matches!(facts.kind(), FileType::RegularFile | FileType::Directory) {
+                return Ok(Answer::Continue);
+            }
+            let sticky = facts.is_dir() && facts.mode & libc::S_ISVTX != 0;
+            if sticky && !credentials.owns(facts.owner) {
+                return Err(Errno::PERM.into());
+            }
+            // A descriptor's right to write was checked when it was opened, but not for this.
+            return self.judge(&caller, &inode, Access::WRITE);
+        }
+        if name == b"security.capability" {
+            if !credentials.may(CapabilitySet::SETFCAP) || !credentials.owns(facts.owner) {
+                return Err(Errno::PERM.into());
+            }
+            return Ok(Answer::Continue);
+        }
+        if name.starts_with(b"system.") && !credentials.owns(facts.owner) {
+            return Err(Errno::PERM.into());
+        }
+        Ok(Answer::Continue)
+    }
+
+    fn read_attribute(&mut self, call: &Call<'_>, of: Of) -> Outcome {
+        let name = attribute(call)?;
+        if name == ATTRIBUTE.as_bytes() {
+            let caller = self.caller(call)?;
+            self.attributes_of(call, &caller, of)?;
+            return Err(Errno::NODATA.into());
+        }
+        let caller = self.caller(call)?;
+        if caller.credentials.is_plain_root() {
+            return Ok(Answer::Continue);
+        }
+        let inode = self.attributes_of(call, &caller, of)?;
+        let carries = matches!(
+            inode.facts.kind(),
+            FileType::RegularFile | FileType::Directory
+        );
+        if name.starts_with(b"user.") && carries {
+            return self.judge(&caller, &inode, Access::READ);
+        }
+        Ok(Answer::Continue)
+    }
+
+    fn list_attributes(&mut self, call: &Call<'_>, of: Of) -> Outcome {
+        let caller = self.caller(call)?;
+        let inode = self.attributes_of(call, &caller, of)?;
+        let carries = matches!(
+            inode.facts.kind(),
+            FileType::RegularFile | FileType::Directory
+        );
+        if !inode.facts.recorded || !carries {
+            return Ok(Answer::Continue);
+        }
+        let mut names = vec![0; LIST_MAX];
+        let length = rustix::fs::listxattr(handle_path(&inode.fd), &mut names[..])?;
+        let mut shown = Vec::with_capacity(length);
+        for name in names[..length].split_inclusive(|b| *b == 0) {
+            if name.strip_suffix(b"\0") != Some(ATTRIBUTE.as_bytes()) {
+                shown.extend_from_slice(name);
+            }
+        }
+        let room = usize::try_from(call.word(2)).unwrap_or(usize::MAX);
+        if room > 0 {
+            if shown.len() > room {
+                return Err(Errno::RANGE.into());
+            }
+            call.write(call.word(1), &shown)?;
+        }
+        Ok(Answer::Value(i64::try_from(shown.len()).unwrap_or(0)))
+    }
+}
+
+fn attribute(call: &Call<'_>) -> Result<Vec<u8>, Stop> {
+    match call.string(call.word(1), NAME_MAX)? {
+        Some(name) => Ok(name),
+        None => Err(Stop::Kernel),
+    }
+}
