@@ -28,8 +28,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
     pub(crate) filter: Option<&'a Filter>,
-    /// Where the listener of a filter that notifies is sent.
-    pub(crate) listener: Option<&'a Channel>,
+    /// Where the listener of a filter that notifies goes.
+    pub(crate) listener: Listener<'a>,
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
     /// `None` where the kernel allows nobody to set them.
@@ -38,6 +38,18 @@ pub(crate) struct Payload<'a> {
     pub(crate) cwd: Option<&'a CStr>,
     /// The first descriptor that the program does not get.
     pub(crate) descriptors: u32,
+}
+
+/// Who gets a filter's listener.
+#[derive(Clone, Copy)]
+pub(crate) enum Listener<'a> {
+    /// The filter notifies nobody.
+    None,
+    /// It is sent away.
+    Channel(&'a Channel),
+    /// Its number is written, in the form of a report, and it stays open until the program is
+    /// executed: the reader takes it from this process.
+    Report(&'a OwnedFd),
 }
 
 /// A step that was refused.
@@ -65,6 +77,29 @@ pub(crate) enum Stage {
     Descriptors,
     Privileges,
     Execute,
+}
+
+/// Stands for a [`Stage`] where a report holds a listener's number.
+const LISTENER: u8 = 0xff;
+
+/// What the child wrote.
+pub(crate) enum Report {
+    Refusal(Refusal),
+    /// The number that the listener has there.
+    Listener(i32),
+}
+
+impl Report {
+    /// Reads a report; nothing when the program was executed.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>> {
+        match bytes {
+            [LISTENER, a, b, c, d] => {
+                let number = i32::from_ne_bytes([*a, *b, *c, *d]);
+                Ok(Some(Self::Listener(number)))
+            }
+            _ => Ok(Refusal::parse(bytes)?.map(Self::Refusal)),
+        }
+    }
 }
 
 impl Stage {
@@ -192,16 +227,25 @@ impl Payload<'_> {
             return Ok(());
         };
         let messenger = match self.listener {
-            Some(channel) if filter.notifies() => {
+            Listener::Channel(channel) if filter.notifies() => {
                 Some(Messenger::start(channel).map_err(at(Stage::Seccomp))?)
             }
             _ => None,
         };
         let listener = filter.install().map_err(at(Stage::Seccomp))?;
+        if let (Listener::Report(pipe), Some(listener)) = (self.listener, &listener) {
+            let [a, b, c, d] = listener.as_raw_fd().to_ne_bytes();
+            let report = [LISTENER, a, b, c, d];
+            rustix::io::write(pipe, &report).map_err(at(Stage::Seccomp))?;
+        }
+        if let (Listener::Report(_), Some(listener)) = (self.listener, listener) {
+            // Closed by execve(2), which the reader answers.
+            std::mem::forget(listener);
+            return Ok(());
+        }
         if let Some(messenger) = messenger {
             messenger.finish();
         }
-        drop(listener);
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::stdio::{stderr, stdin, stdout};
 
-use super::payload::{Payload, Refusal, Stage};
+use super::payload::{Listener, Payload, Refusal, Stage};
 use super::program::{Program, not_executed, refused};
 use super::protocol::{Channel, Kind};
 use super::start::hide;
@@ -158,7 +158,7 @@ impl<'a> Task<'a> {
             capabilities: self.capabilities,
             no_new_privileges: self.process.no_new_privileges,
             filter: self.filter.as_ref(),
-            listener: Some(channel),
+            listener: Listener::Channel(channel),
             uid: Uid::from_raw(user.uid),
             gid: Gid::from_raw(user.gid),
             groups,

@@ -10,6 +10,7 @@
 //! the container's user namespace and copies the mount namespace into it, which makes the kernel
 //! lock every mount: a mask can't be taken off from inside.
 
+mod attendance;
 mod init;
 mod payload;
 mod session;
@@ -18,7 +19,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use crate::error::{Error, Result, ResultExt};
-use crate::identity::{IdMap, Identity};
+use crate::identity::{IdMap, Identity, Specials};
 use crate::rootfs::files::{Created, ProvidedFile};
 use crate::sys;
 
@@ -66,6 +67,10 @@ pub struct Plan {
     pub stdout: Option<OwnedFd>,
     /// Standard error; `None` is `/dev/null`.
     pub stderr: Option<OwnedFd>,
+    /// Owners of what can't carry a record, for [`Identity::Single`].
+    pub specials: Specials,
+    /// Whether the root file system may hold placeholders of devices, for [`Identity::Single`].
+    pub devices: bool,
     /// Whether standard input is a terminal that becomes the controlling one and `/dev/console`.
     pub terminal: bool,
 }
@@ -98,6 +103,10 @@ pub struct Outcome {
     /// What is in the provided files now, in the order of [`Plan::files`]; none when the program
     /// could not be executed.
     pub files: Vec<Vec<u8>>,
+    /// Owners of what can't carry a record, in place of those of [`Plan::specials`].
+    pub specials: Specials,
+    /// What people should know.
+    pub notes: Vec<String>,
 }
 
 /// Runs a container to its end, in a job process. Signals that arrive at the job

@@ -20,7 +20,7 @@ pub(super) struct Prepared<'a> {
     pub(super) terminal: bool,
     pub(super) payload: Payload<'a>,
     pub(super) program: Program<'a>,
-    pub(super) report: OwnedFd,
+    pub(super) report: &'a OwnedFd,
 }
 
 /// Becomes the payload. Returns only by ending the process.
@@ -33,7 +33,7 @@ pub(super) fn run(p: &Prepared<'_>) -> ! {
         Err(refusal) => refusal,
     };
     // The reader sees either five bytes or an end that it reports as such.
-    let _: rustix::io::Result<_> = rustix::io::write(&p.report, &refusal.to_bytes());
+    let _: rustix::io::Result<_> = rustix::io::write(p.report, &refusal.to_bytes());
     sys::exit(125)
 }
 

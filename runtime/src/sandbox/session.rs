@@ -7,15 +7,15 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
+use super::attendance::Attendance;
 use super::init::Init;
 use super::payload::{self, Prepared};
 use super::{Exit, Network, Outcome, Plan};
@@ -23,28 +23,35 @@ use crate::caps::{self, Sets};
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::Identity;
 use crate::path::Root;
-use crate::process::payload::{Payload, Refusal, Stage};
+use crate::process::payload::{Listener, Payload, Refusal, Stage};
 use crate::process::program::{self, Program};
 use crate::rootfs::files::{self, Created, Mounted};
 use crate::rootfs::kernel::{self, Sys};
 use crate::rootfs::protect::Masks;
 use crate::rootfs::{devices, pivot};
 use crate::signals::Forwarder;
+use crate::supervisor::{self, Credentials, Start};
 use crate::{seccomp, sys};
 
 /// Runs a plan to its end on the calling thread.
-pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
+pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
+    let emulated = plan.identity == Identity::Single;
     for id in plan.groups.iter().chain([&plan.uid, &plan.gid]) {
-        if plan.ids.to_executor(*id).is_none() {
+        if !emulated && plan.ids.to_executor(*id).is_none() {
             return Err(missing_id(*id, plan.identity));
         }
     }
     let forwarder = Forwarder::new()?;
     let program = Program::new(&plan.argv, &plan.env)?;
     let groups = settable_groups(&plan)?;
-    let seccomp = seccomp::default_filter()?;
+    let filter = if emulated {
+        supervisor::filter()?
+    } else {
+        seccomp::default_filter()?
+    };
 
     let _home = Home::leave()?;
+    let outside = emulated.then(open_proc).transpose()?;
     let init = Init::start(plan.identity, plan.ids, plan.network)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).op("make mounts private")?;
@@ -64,7 +71,13 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
         own_pipe(stream.as_fd(), owner);
     }
     let (report_read, report) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
-    let capabilities = if plan.uid == 0 {
+    // What is emulated is root's in truth.
+    let (uid, gid) = if emulated {
+        (0, 0)
+    } else {
+        (plan.uid, plan.gid)
+    };
+    let capabilities = if uid == 0 {
         caps::DEFAULT
     } else {
         CapabilitySet::empty()
@@ -84,33 +97,56 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
                 ambient: CapabilitySet::empty(),
             },
             no_new_privileges: false,
-            filter: Some(seccomp),
-            // The default filter does not notify.
-            listener: None,
-            uid: Uid::from_raw(plan.uid),
-            gid: Gid::from_raw(plan.gid),
+            filter: Some(filter),
+            listener: if emulated {
+                Listener::Report(&report)
+            } else {
+                Listener::None
+            },
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(gid),
             groups,
             cwd: Some(&plan.cwd),
             descriptors: 3,
         },
         program,
-        report,
+        report: &report,
     };
     // SAFETY: the child calls only `payload::run`, which neither allocates nor locks.
     #[expect(unsafe_code, reason = "a clone site")]
     let fork = unsafe { sys::fork(0) };
-    let pidfd = match fork.op("fork payload")? {
+    let (pid, pidfd) = match fork.op("fork payload")? {
         sys::Fork::Child => payload::run(&prepared),
-        sys::Fork::Parent(_, pidfd) => pidfd,
+        sys::Fork::Parent(pid, pidfd) => (pid, pidfd),
     };
     drop(prepared);
-    let refusal = read_report(&report_read)?;
+    drop(report);
+    let mut attendance = match outside {
+        None => Attendance::unsupervised(report_read),
+        Some(proc) => {
+            let credentials = Credentials::user(plan.uid, plan.gid, &plan.groups);
+            let specials = std::mem::take(&mut plan.specials);
+            Attendance::supervised(report_read, pidfd.as_fd(), |listener| Start {
+                listener,
+                proc,
+                first: pid,
+                credentials,
+                specials,
+                devices: plan.devices,
+            })?
+        }
+    };
+    let refusal = attendance.until_executed()?;
     if let Some(refusal) = refusal {
-        let _: Exit = wait(&pidfd, &forwarder)?;
+        let _: Exit = attendance.until_ended(&pidfd, &forwarder)?;
         let exit = refused(&plan, &refusal)?;
+        drop(init);
+        let (specials, notes) = attendance.finish()?;
         return Ok(Outcome {
             exit,
             files: Vec::new(),
+            specials,
+            notes,
         });
     }
     // The streams' other ends see the end of file when the container has closed its own.
@@ -121,13 +157,31 @@ pub(super) fn run(plan: Plan, created: &mut Created) -> Result<Outcome> {
         ..
     } = plan;
     drop((stdin, stdout, stderr));
-    let exit = wait(&pidfd, &forwarder)?;
+    let exit = attendance.until_ended(&pidfd, &forwarder)?;
     // Processes that the payload left behind write no more.
     drop(init);
+    let (specials, notes) = attendance.finish()?;
     Ok(Outcome {
         exit,
         files: files.read()?,
+        specials,
+        notes,
     })
+}
+
+/// Opens the proc that shows this process, in which the container's are seen from outside.
+fn open_proc() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).op_path("open", "/proc")?;
+    let own = rustix::fs::readlinkat(&proc, "self", Vec::new()).op_path("read", "/proc/self")?;
+    let id = rustix::process::getpid().to_string();
+    if own.to_bytes() != id.as_bytes() {
+        return Err(
+            Error::new("`/proc` is of another pid namespace than this process")
+                .hint("mount a proc of the surrounding container's own"),
+        );
+    }
+    Ok(proc)
 }
 
 /// The mount namespace that this thread came from. Dropping it goes back, whereupon the kernel
@@ -248,8 +302,11 @@ fn own_pipe(stream: BorrowedFd<'_>, owner: Uid) {
 
 /// Returns the groups to set, or `None` where setgroups(2) has been given up for a single id.
 fn settable_groups(plan: &Plan) -> Result<Option<Vec<Gid>>> {
+    if plan.identity == Identity::Single {
+        return Ok(None);
+    }
     let state = std::fs::read_to_string("/proc/self/setgroups");
-    let denied = plan.identity == Identity::Single || state.is_ok_and(|s| s.trim() == "deny");
+    let denied = state.is_ok_and(|s| s.trim() == "deny");
     if !denied {
         return Ok(Some(
             plan.groups.iter().copied().map(Gid::from_raw).collect(),
@@ -261,13 +318,6 @@ fn settable_groups(plan: &Plan) -> Result<Option<Vec<Gid>>> {
         ));
     }
     Ok(None)
-}
-
-fn read_report(pipe: &OwnedFd) -> Result<Option<Refusal>> {
-    let mut bytes = [0; 5];
-    let count = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes))
-        .op("read payload's report")?;
-    Refusal::parse(&bytes[..count])
 }
 
 fn refused(plan: &Plan, refusal: &Refusal) -> Result<Exit> {
@@ -288,36 +338,4 @@ fn refused(plan: &Plan, refusal: &Refusal) -> Result<Exit> {
         }
         _ => Err(error),
     }
-}
-
-/// Waits for the payload, passing signals on.
-fn wait(pidfd: &OwnedFd, forwarder: &Forwarder) -> Result<Exit> {
-    loop {
-        let mut fds = [
-            PollFd::new(pidfd, PollFlags::IN),
-            PollFd::new(forwarder, PollFlags::IN),
-        ];
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None)).op("wait for payload")?;
-        while let Some(signal) = forwarder.next() {
-            // A payload that has just ended needs no signal.
-            let _: rustix::io::Result<()> = sys::pidfd_signal(pidfd.as_fd(), signal);
-        }
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
-            .op("wait for payload")?;
-        if let Some(status) = status {
-            return exit_of(&status);
-        }
-    }
-}
-
-fn exit_of(status: &WaitIdStatus) -> Result<Exit> {
-    if let Some(signal) = status.terminating_signal() {
-        return Ok(Exit::Signal(signal));
-    }
-    status
-        .exit_status()
-        .and_then(|code| u8::try_from(code & 0xff).ok())
-        .map(Exit::Code)
-        .ok_or_else(|| Error::new("wait for payload: unknown status"))
 }

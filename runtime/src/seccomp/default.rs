@@ -125,6 +125,8 @@ const INT: u64 = 0xffff_ffff;
 pub(crate) struct Forwarded {
     /// Always.
     pub(crate) calls: &'static [&'static str],
+    /// Never: they do not exist, so that programs use older ones.
+    pub(crate) absent: &'static [&'static str],
     /// When one of the values is in the argument, an `int`, with that number.
     pub(crate) by_argument: &'static [(&'static str, u8, &'static [u64])],
 }
@@ -136,7 +138,8 @@ pub(super) fn forwarding(family: &Family, forwarded: Forwarded) -> Profile<'stat
     profile.architectures.truncate(1);
     let is_forwarded = |call: &&str| {
         let tested = || forwarded.by_argument.iter().map(|(name, _, _)| name);
-        forwarded.calls.contains(call) || tested().any(|name| name == call)
+        let listed = |calls: &[&str]| calls.contains(call);
+        listed(forwarded.calls) || listed(forwarded.absent) || tested().any(|name| name == call)
     };
     for rule in &mut profile.rules {
         rule.calls.retain(|call| !is_forwarded(call));
@@ -144,6 +147,11 @@ pub(super) fn forwarding(family: &Family, forwarded: Forwarded) -> Profile<'stat
     profile.rules.push(Rule {
         calls: forwarded.calls.to_vec(),
         action: Action::NOTIFY,
+        conditions: Vec::new(),
+    });
+    profile.rules.push(Rule {
+        calls: forwarded.absent.to_vec(),
+        action: Action::errno(libc::ENOSYS),
         conditions: Vec::new(),
     });
     for (call, argument, values) in forwarded.by_argument {

@@ -132,8 +132,8 @@ impl Call<'_> {
             let size = in_page.min(CHUNK).min(max - text.len());
             let start = text.len();
             text.resize(start + size, 0);
-            let count = notify::read_memory(self.tid, at, &mut text[start..])
-                .map_err(|_| Errno::FAULT)?;
+            let count =
+                notify::read_memory(self.tid, at, &mut text[start..]).map_err(|_| Errno::FAULT)?;
             text.truncate(start + count);
             if let Some(end) = text[start..].iter().position(|b| *b == 0) {
                 text.truncate(start + end);

@@ -14,7 +14,7 @@ use rustix::thread::CapabilitySet;
 
 use super::State;
 use super::call::{Answer, Call, Caller, DONE, Outcome, Stop};
-use super::credentials::Access;
+use super::credentials::{Access, NewNode};
 use super::inode::handle_path;
 use super::paths::{Place, means_handle};
 use crate::identity::{Device, Owner, Record, record};
@@ -242,13 +242,7 @@ impl State {
     }
 
     /// Whose a new inode is, and its mode before the umask.
-    pub(super) fn node(
-        &self,
-        caller: &Caller,
-        place: &Place,
-        mode: u32,
-        is_dir: bool,
-    ) -> super::credentials::NewNode {
+    pub(super) fn node(&self, caller: &Caller, place: &Place, mode: u32, is_dir: bool) -> NewNode {
         let facts = &place.facts;
         caller
             .credentials

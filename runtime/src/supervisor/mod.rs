@@ -120,8 +120,8 @@ impl Supervisor {
     /// own, which becomes `start.proc`.
     pub(crate) fn new(start: Start) -> Result<Self> {
         rustix::process::fchdir(&start.proc).op("enter proc")?;
-        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .op("open root")?;
+        let root =
+            rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).op("open root")?;
         let stat = rustix::fs::fstat(&root).op("read status of root")?;
         let protected = rustix::fs::open(
             "sys/fs/protected_hardlinks",
@@ -129,7 +129,8 @@ impl Supervisor {
             Mode::empty(),
         );
         let protected = protected.map(|fd| std::io::read_to_string(File::from(fd)));
-        notify::realtime_limit(start.first, Some(LIMIT_BASE)).op("mark first process")?;
+        notify::realtime_limit(start.first, Some(LIMIT_BASE + u64::from(INITIAL)))
+            .op("mark first process")?;
         Ok(Self {
             wake: Wake::new(start.listener.as_fd()),
             listener: start.listener,
@@ -201,7 +202,10 @@ impl State {
             self.settle(Some(&call));
         }
         let reply = match dispatch::handler(got.number) {
-            Some(handler) => self.reply_to(&call, handler(self, &call)),
+            Some(handler) => {
+                let outcome = handler(self, &call);
+                self.reply_to(&call, outcome)
+            }
             None => Reply::Continue,
         };
         // A caller that has been killed needs no answer.
@@ -234,6 +238,7 @@ impl State {
         let credentials = u32::try_from(number)
             .ok()
             .and_then(|number| self.table.get(number))
+            .cloned()
             .ok_or_else(|| Stop::Broken("a process has lost its credentials".to_owned()))?;
         Ok(Caller { credentials })
     }
@@ -244,7 +249,7 @@ impl State {
         call: &Call<'_>,
         credentials: Credentials,
     ) -> std::result::Result<(), Stop> {
-        let number = self.table.id_of(credentials)?;
+        let number = self.table.number(credentials)?;
         call.still_waits()?;
         notify::realtime_limit(call.tid, Some(LIMIT_BASE + u64::from(number)))?;
         Ok(())

@@ -242,7 +242,8 @@ fn open_device(device: Device, flags: OFlags) -> Outcome {
     )?;
     let stat = rustix::fs::fstat(&opened)?;
     let number = rustix::fs::makedev(device.major, device.minor);
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != number {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != number
+    {
         return Err(Errno::NXIO.into());
     }
     Ok(Answer::Descriptor {

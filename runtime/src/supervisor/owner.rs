@@ -73,15 +73,14 @@ impl State {
         let given = |id| (id != SAME).then_some(id);
         let (uid, gid) = (given(uid), given(gid));
         let before = inode.facts.owner;
-        if !caller.credentials.may_chown(before, uid, gid) {
+        let (mode, is_dir) = (inode.facts.mode & 0o7777, inode.facts.is_dir());
+        let credentials = &caller.credentials;
+        if !credentials.may_chown(before, mode, is_dir, uid, gid) {
             return Err(Errno::PERM.into());
         }
         self.touch_owner(call, inode, uid.is_some(), gid.is_some())?;
         // The kernel judged by the supervisor's rights what happens to a set-group-id bit.
-        let mode = inode.facts.mode & 0o7777;
-        let left = caller
-            .credentials
-            .mode_after_chown(before, mode, inode.facts.is_dir());
+        let left = credentials.mode_after_chown(before, mode, is_dir);
         if mode & 0o2000 != 0 && left & 0o2000 == 0 && mode & 0o0010 == 0 {
             let path = super::inode::handle_path(&inode.fd);
             rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(left))?;
@@ -90,7 +89,7 @@ impl State {
             uid: uid.unwrap_or(before.uid),
             gid: gid.unwrap_or(before.gid),
         };
-        if after != before || inode.facts.recorded && !inode.facts.is_dir() {
+        if after != before || inode.facts.recorded && !is_dir {
             self.record_copied(inode, after)?;
         }
         DONE

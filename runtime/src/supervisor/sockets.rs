@@ -109,4 +109,3 @@ fn unix_path(call: &Call<'_>) -> Result<Option<Vec<u8>>, Stop> {
     let end = path.iter().position(|b| *b == 0).unwrap_or(path.len());
     Ok(Some(path[..end].to_vec()))
 }
-

@@ -16,7 +16,14 @@ use crate::sys::notify;
 pub(super) fn newfstatat(state: &mut State, call: &Call<'_>) -> Outcome {
     let flags = AtFlags::from_bits_retain(call.unsigned(3));
     let follow = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
-    state.stat_at(call, call.int(0), 1, flags, follow, Buffer::Stat(call.word(2)))
+    state.stat_at(
+        call,
+        call.int(0),
+        1,
+        flags,
+        follow,
+        Buffer::Stat(call.word(2)),
+    )
 }
 
 /// statx(2): directory, path, flags, mask, buffer.
@@ -102,13 +109,7 @@ impl State {
     }
 
     /// Answers, where the kernel would not say what is recorded.
-    fn tell(
-        &self,
-        call: &Call<'_>,
-        _caller: &Caller,
-        inode: &Inode,
-        buffer: Buffer,
-    ) -> Outcome {
+    fn tell(&self, call: &Call<'_>, _caller: &Caller, inode: &Inode, buffer: Buffer) -> Outcome {
         let facts = &inode.facts;
         if !facts.recorded {
             return Ok(Answer::Continue);

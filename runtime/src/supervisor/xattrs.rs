@@ -88,12 +88,6 @@ pub(super) fn flistxattr(state: &mut State, call: &Call<'_>) -> Outcome {
     state.list_attributes(call, Of::Descriptor)
 }
 
-/// setxattrat(2), getxattrat(2), listxattrat(2), removexattrat(2) of Linux 6.13: programs go on
-/// with the older calls.
-pub(super) fn absent(_: &mut State, _: &Call<'_>) -> Outcome {
-    Err(Errno::NOSYS.into())
-}
-
 impl State {
     fn attributes_of(&self, call: &Call<'_>, caller: &Caller, of: Of) -> Result<Inode, Stop> {
         match of {

@@ -14,8 +14,6 @@ pub(crate) struct Notification {
     pub(crate) id: u64,
     /// The calling thread, in the receiver's pid namespace.
     pub(crate) tid: Pid,
-    /// `AUDIT_ARCH_*`.
-    pub(crate) architecture: u32,
     pub(crate) number: i32,
     pub(crate) arguments: [u64; 6],
 }
@@ -59,7 +57,6 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Notification> {
     Ok(Notification {
         id: got.id,
         tid: tid.ok_or(Errno::SRCH)?,
-        architecture: got.data.arch,
         number: got.data.nr,
         arguments: got.data.args,
     })
@@ -140,7 +137,16 @@ pub(crate) fn read_memory(tid: Pid, address: u64, buffer: &mut [u8]) -> Result<u
     };
     let remote = foreign(address, buffer.len())?;
     // SAFETY: the local vector is a mutable buffer of ours; the remote one is the kernel's to check.
-    let read = unsafe { libc::process_vm_readv(tid.as_raw_pid(), &raw const local, 1, &raw const remote, 1, 0) };
+    let read = unsafe {
+        libc::process_vm_readv(
+            tid.as_raw_pid(),
+            &raw const local,
+            1,
+            &raw const remote,
+            1,
+            0,
+        )
+    };
     count(read)
 }
 
@@ -152,7 +158,16 @@ pub(crate) fn write_memory(tid: Pid, address: u64, bytes: &[u8]) -> Result<usize
     };
     let remote = foreign(address, bytes.len())?;
     // SAFETY: the kernel only reads the local vector; the remote one is its to check.
-    let written = unsafe { libc::process_vm_writev(tid.as_raw_pid(), &raw const local, 1, &raw const remote, 1, 0) };
+    let written = unsafe {
+        libc::process_vm_writev(
+            tid.as_raw_pid(),
+            &raw const local,
+            1,
+            &raw const remote,
+            1,
+            0,
+        )
+    };
     count(written)
 }
 

@@ -203,6 +203,8 @@ fn run(dir: &Path, spec: &Spec, request: Request) -> Result<Reply, runtime::Erro
         stdin: if spec.terminal { next() } else { None },
         stdout: next(),
         stderr: next(),
+        specials: runtime::identity::Specials::new(),
+        devices: false,
         terminal: spec.terminal,
     })?;
     Ok(Reply::Ended {

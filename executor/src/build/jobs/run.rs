@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use runtime::identity::Specials;
 use runtime::rootfs::files::ProvidedFile;
 use runtime::rootfs::skeleton;
 use runtime::sandbox::{self, Network, Outcome, Plan};
@@ -175,6 +176,8 @@ fn execute(
         stdin: stdio.stdin,
         stdout: Some(stdio.stdout),
         stderr: Some(stdio.stderr),
+        specials: Specials::new(),
+        devices: true,
         terminal: stdio.terminal,
     })
     .op("run sandbox")

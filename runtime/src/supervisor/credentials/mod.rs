@@ -20,11 +20,9 @@ use rustix::thread::CapabilitySet;
 
 use crate::caps;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "nothing is forwarded yet"))]
-pub(crate) use access::Access;
+pub(crate) use access::{Access, NewNode};
 #[cfg_attr(not(test), expect(unused_imports, reason = "nothing is forwarded yet"))]
 pub(crate) use exec::{Executable, FileCapabilities};
-#[cfg_attr(not(test), expect(unused_imports, reason = "nothing is forwarded yet"))]
 pub(crate) use table::{INITIAL, Table};
 
 /// The most supplementary groups, setgroups(2).
