@@ -101,7 +101,8 @@ struct State {
     specials: Specials,
     /// Whether there may be placeholders of devices.
     devices: bool,
-    /// Until the first program is executed, the process makes itself what it is to be.
+    /// Until the first execve(2), which ends this, the process is the runtime's own: its changes of
+    /// ids, groups and capabilities are real ones, and the kernel's to make.
     preparing: bool,
     /// Whether some process has called chroot(2), so that roots differ.
     chrooted: bool,
