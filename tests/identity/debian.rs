@@ -26,6 +26,10 @@ for_users! {
             chpasswd = 0 0:42:640
             usermod = zed crabs
             su-groups = zed crabs
+            sg = crabs crabs
+            traced = 33:34:644 1 33 0
+            ambient = 1,1,1 ok 1:1:644 EACCES
+            limit = (-1, -1) (100, 200)
             group-reads = yes no
             statoverride = 33:50:2750
             find = ./d ./f ./h ./installed ./installed-dir ./s
@@ -41,14 +45,15 @@ for_users! {
     /// user of its own and makes sure that there is no way back.
     fn packages(world) as [subids, plain] {
         let base = base!(world, Debian);
-        context(world, &base, "RUN apt-get update && apt-get install -y --no-install-recommends openssh-client\n\
+        context(world, &base, "RUN apt-get update && apt-get install -y --no-install-recommends openssh-client gosu\n\
             RUN . /probe/lib.sh; say agent $(stat -c %U:%G:%a /usr/bin/ssh-agent); say partial $(stat -c %U:%a /var/lib/apt/lists/partial /var/cache/apt/archives/partial | tr '\\n' ' '); \
-            say shadow $(own /etc/shadow) $(own /var/mail); say audit $(dpkg --audit | wc -l)\n");
+            say shadow $(own /etc/shadow) $(own /var/mail); say gosu $(gosu www-data $p do ids setuid:0) $(gosu 12:34 id -u) $(gosu www-data gosu root true 2>/dev/null || echo refused); say audit $(dpkg --audit | wc -l)\n");
         let output = world.build(["--network=host", "--output=type=oci,dest=built.oci"]).ok();
         assert_output(world, &output.stderr, "
             agent = root:_ssh:2755
             partial = _apt:700 _apt:700
             shadow = 0:42:640 0:8:2775
+            gosu = 33,33,33/33,33,33/ EPERM 12 refused
             audit = 0
         ");
         output.never_says(&["W: Download is performed unsandboxed", "Could not set", "Operation not permitted", "setgroups"]);

@@ -11,6 +11,7 @@ mod credentials;
 mod debian;
 mod layers;
 mod owners;
+mod paths;
 mod setid;
 mod sockets;
 mod specials;
@@ -21,13 +22,14 @@ mod table;
 use support::{World, scratch};
 
 /// The scripts that the context has in `probe/`, beside the static program `probe/p`.
-const SCRIPTS: [(&str, &str); 12] = [
+const SCRIPTS: [(&str, &str); 13] = [
     ("access.sh", include_str!("scripts/access.sh")),
     ("become.sh", include_str!("scripts/become.sh")),
     ("lib.sh", include_str!("scripts/lib.sh")),
     ("owners.pl", include_str!("scripts/owners.pl")),
     ("owners.py", include_str!("scripts/owners.py")),
     ("owners.sh", include_str!("scripts/owners.sh")),
+    ("paths.sh", include_str!("scripts/paths.sh")),
     ("setid.sh", include_str!("scripts/setid.sh")),
     ("sockets.py", include_str!("scripts/sockets.py")),
     ("specials.sh", include_str!("scripts/specials.sh")),

@@ -92,4 +92,21 @@ for_users! {
         }
         assert_printed(world, &table);
     }
+
+    /// Two names of one file in a lower layer: what a change of one does to the other.
+    fn lower_hard_links(world) as [root, subids, plain] {
+        let base = base!(world, Layered);
+        context(world, &base, "RUN . /probe/lib.sh; cd /data; say before $(own original) $(own linked) $(own pipe) $(own opaque) $(own .); \
+            chown 1:2 linked; say after $(own original) $(own linked); chown 3:4 pipe becomes-real opaque; say more $(own pipe) $(own becomes-real) $(own opaque); \
+            ln original third; chown 5:6 third; say third $(own original) $(own third); mv pipe moved; rm linked; : >linked; say new $(own moved) $(own linked)\n\
+            RUN . /probe/lib.sh; cd /data; say next $(own original) $(own third) $(own moved) $(own linked) $(own opaque)\n");
+        assert_printed(world, "
+            before = 33:33:640 33:33:640 0:8:620 0:0:700 0:50:755
+            after = 33:33:640 1:2:640
+            more = 3:4:620 3:4:644 3:4:700
+            third = 5:6:640 5:6:640
+            new = 3:4:620 0:0:644
+            next = 5:6:640 5:6:640 3:4:620 0:0:644 3:4:700
+        ");
+    }
 }

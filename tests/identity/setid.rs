@@ -31,6 +31,7 @@ for_users! {
             app.denied = EACCES EPERM ok 1000,1000,33/1001,1001,1001/{app}
             app.group-reads = ok
             app.root-reads = ok ok 33,33,33/1001,1001,1001/{app} EPERM
+            app.real = EACCES ok EACCES ok
             app.no-new-privs = 1000,1000,1000/1001,1001,1001/{app} 0,0,0
             app.regained = ok 33,1000,1000/1001,1001,1001/{app} ok 1000,33,33/1001,1001,1001/{app}
             app.child = 33,33,33/1001,1001,1001/{app} ok 33:1001:644

@@ -53,4 +53,20 @@ for_users! {
             }
         }
     }
+
+    /// COPY from another stage keeps them, as does another image's layer.
+    fn copied_devices(world) as [plain] {
+        let base = base!(world, Busybox);
+        context(world, &base, &format!(
+            "RUN mkdir /n && cd /n && mknod null c 1 3 && mknod loop b 7 0 && mkfifo pipe && chown 5:6 null pipe && chmod 600 loop\n\
+             FROM {base}\nCOPY --from=0 /n /n\nRUN test -c /n/null && echo x >/n/null && test -b /n/loop && rm /n/loop && ln /n/null /n/hard\n"));
+        let tree = flatten(&world.built(["--network=none"])).unwrap();
+        for path in ["n/null", "n/hard"] {
+            let found = node(&tree, path);
+            assert_eq!(found.kind, NodeKind::Device { block: false, major: 1, minor: 3 }, "{path}");
+            assert_eq!((found.uid, found.gid), (5, 6), "{path}");
+        }
+        assert_eq!(node(&tree, "n/pipe").uid, 5);
+        assert!(!tree.contains_key(std::path::Path::new("n/loop")));
+    }
 }

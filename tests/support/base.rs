@@ -30,13 +30,14 @@ pub enum Base {
 }
 
 /// What [`Base::Tools`] has and [`Base::Debian`] has not.
-const TOOLS: [&str; 6] = [
+const TOOLS: [&str; 7] = [
     "acl",
     "busybox-static",
     "libcap2-bin",
     "procps",
     "python3",
     "rsync",
+    "strace",
 ];
 
 /// The capability `cap_net_bind_service=ep` as the kernel stores it, version 2.
