@@ -4,7 +4,10 @@
 //! handler. Must not answer anything. Invariant: every forwarded call has a handler.
 
 use super::call::{Call, Outcome};
-use super::{State, attributes, create, open, owner, remove, sockets, status, xattrs};
+use super::{
+    State, attributes, capabilities, create, exec, ids, open, owner, peers, remove, signals,
+    sockets, status, xattrs,
+};
 use crate::seccomp::Forwarded;
 
 pub(super) type Handler = fn(&mut State, &Call<'_>) -> Outcome;
@@ -14,7 +17,13 @@ pub(super) const FORWARDED: Forwarded = Forwarded {
     calls: &NAMES,
     // Of Linux 6.13. The C library does not use them yet.
     absent: &["setxattrat", "getxattrat", "listxattrat", "removexattrat"],
-    by_argument: &[],
+    by_argument: &[
+        ("prctl", 0, capabilities::OPTIONS),
+        ("getsockopt", 2, peers::OPTIONS),
+        ("prlimit64", 1, ids::LIMITS),
+        ("getrlimit", 0, ids::LIMITS),
+        ("setrlimit", 0, ids::LIMITS),
+    ],
 };
 
 macro_rules! calls {
@@ -67,6 +76,32 @@ calls! {
     flistxattr SYS_flistxattr => xattrs::flistxattr;
     bind SYS_bind => sockets::bind;
     connect SYS_connect => sockets::connect;
+    getuid SYS_getuid => ids::getuid;
+    geteuid SYS_geteuid => ids::geteuid;
+    getgid SYS_getgid => ids::getgid;
+    getegid SYS_getegid => ids::getegid;
+    getresuid SYS_getresuid => ids::getresuid;
+    getresgid SYS_getresgid => ids::getresgid;
+    getgroups SYS_getgroups => ids::getgroups;
+    setuid SYS_setuid => ids::setuid;
+    setreuid SYS_setreuid => ids::setreuid;
+    setresuid SYS_setresuid => ids::setresuid;
+    setfsuid SYS_setfsuid => ids::setfsuid;
+    setgid SYS_setgid => ids::setgid;
+    setregid SYS_setregid => ids::setregid;
+    setresgid SYS_setresgid => ids::setresgid;
+    setfsgid SYS_setfsgid => ids::setfsgid;
+    setgroups SYS_setgroups => ids::setgroups;
+    umask SYS_umask => ids::umask;
+    capget SYS_capget => capabilities::capget;
+    capset SYS_capset => capabilities::capset;
+    execve SYS_execve => exec::execve;
+    execveat SYS_execveat => exec::execveat;
+    kill SYS_kill => signals::kill;
+    tkill SYS_tkill => signals::tkill;
+    tgkill SYS_tgkill => signals::tgkill;
+    rt_sigqueueinfo SYS_rt_sigqueueinfo => signals::tkill;
+    rt_tgsigqueueinfo SYS_rt_tgsigqueueinfo => signals::tgkill;
     #[cfg(target_arch = "x86_64")]
     stat SYS_stat => status::stat;
     #[cfg(target_arch = "x86_64")]

@@ -90,6 +90,8 @@ impl State {
             recorded: false,
         };
         if Some(id.dev) == self.proc_device {
+            facts.owner = self.process_owner(fd);
+            facts.recorded = facts.owner != Owner::ROOT;
             return Ok(facts);
         }
         let record = if can_carry(facts.kind()) {

@@ -12,14 +12,21 @@
 
 mod attributes;
 mod call;
+mod capabilities;
 mod create;
 mod credentials;
 mod dispatch;
+mod exec;
+mod ids;
 mod inode;
 mod open;
 mod owner;
 mod paths;
+mod peers;
+mod proc;
+mod processes;
 mod remove;
+mod signals;
 mod sockets;
 mod status;
 mod wake;
@@ -108,6 +115,8 @@ struct State {
     chrooted: bool,
     /// Sockets that are being bound, whose owners will be recorded.
     bound: Vec<sockets::Bound>,
+    /// Executions whose success is not known yet.
+    executions: Vec<exec::Execution>,
     /// `fs.protected_hardlinks`, proc_sys_fs(5).
     protected_links: bool,
     /// This thread's umask.
@@ -145,6 +154,7 @@ impl Supervisor {
                 preparing: true,
                 chrooted: false,
                 bound: Vec::new(),
+                executions: Vec::new(),
                 protected_links: matches!(protected, Ok(Ok(text)) if text.trim() == "1"),
                 umask: None,
                 notes: Vec::new(),
@@ -201,6 +211,9 @@ impl State {
         };
         if !self.bound.is_empty() {
             self.settle(Some(&call));
+        }
+        if !self.executions.is_empty() {
+            self.settle_executions(call.tid);
         }
         let reply = match dispatch::handler(got.number) {
             Some(handler) => {

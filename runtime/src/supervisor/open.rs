@@ -10,11 +10,11 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::State;
 use super::call::{Answer, Call, Caller, Outcome, Stop};
 use super::credentials::Access;
-use super::inode::Facts;
+use super::inode::Inode;
 use super::paths::{Base, Place};
+use super::{State, proc};
 use crate::identity::Device;
 
 /// How a file is to be opened.
@@ -90,12 +90,12 @@ impl State {
         let plain = caller.credentials.is_plain_root() && !self.chrooted;
         let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
         let unnamed = how.flags.contains(OFlags::TMPFILE);
-        if plain && !makes && !unnamed && !self.devices {
+        let path = call.path(path)?;
+        if plain && !makes && !unnamed && !self.devices && !proc::may_show(&path) {
             return Ok(Answer::Continue);
         }
         // Paths that must not leave a directory, or follow no links, are resolved by other rules.
         // Who is not root gets the plain answer about permissions.
-        let path = call.path(path)?;
         if unnamed {
             return self.open_unnamed(call, &caller, dir, &path, how);
         }
@@ -105,25 +105,31 @@ impl State {
         let follow = !how.flags.contains(OFlags::NOFOLLOW)
             && !how.resolve.contains(ResolveFlags::NO_SYMLINKS);
         let inode = self.inode(call, &caller, dir, &path, follow)?;
-        self.open_there(&caller, &inode.facts, how)
+        self.open_there(&caller, &inode, how)
     }
 
     /// Judges the opening of what is there.
-    fn open_there(&mut self, caller: &Caller, facts: &Facts, how: How) -> Outcome {
+    fn open_there(&mut self, caller: &Caller, inode: &Inode, how: How) -> Outcome {
+        let facts = &inode.facts;
         if how.flags.contains(OFlags::PATH) {
             return Ok(Answer::Continue);
         }
         if facts.kind() == FileType::Symlink {
             return Ok(Answer::Continue);
         }
-        if Some(facts.id.dev) != self.proc_device {
-            let want = wanted(how.flags);
-            if !caller
-                .credentials
-                .access(facts.owner, facts.mode, facts.is_dir(), want)
-            {
-                return Err(Errno::ACCESS.into());
-            }
+        let want = wanted(how.flags);
+        let credentials = &caller.credentials;
+        if !credentials.access(facts.owner, facts.mode, facts.is_dir(), want) {
+            return Err(Errno::ACCESS.into());
+        }
+        if Some(facts.id.dev) == self.proc_device
+            && want == Access::READ
+            && let Some(fd) = self.shown_text(&inode.fd)?
+        {
+            return Ok(Answer::Descriptor {
+                fd,
+                close_on_exec: how.flags.contains(OFlags::CLOEXEC),
+            });
         }
         match facts.device {
             Some(device) => open_device(device, how.flags),
@@ -165,15 +171,15 @@ impl State {
             if exclusive {
                 return Err(Errno::EXIST.into());
             }
-            let facts = self.facts(&there)?;
-            if facts.kind() != FileType::Symlink || how.flags.contains(OFlags::NOFOLLOW) {
-                return self.open_there(caller, &facts, how);
+            let there = self.inode_of(there)?;
+            if there.facts.kind() != FileType::Symlink || how.flags.contains(OFlags::NOFOLLOW) {
+                return self.open_there(caller, &there, how);
             }
-            if Some(facts.id.dev) == self.proc_device {
+            if Some(there.facts.id.dev) == self.proc_device {
                 return Ok(Answer::Continue);
             }
             // Made is what the link leads to.
-            path = rustix::fs::readlinkat(&there, "", Vec::new())?.into_bytes();
+            path = rustix::fs::readlinkat(&there.fd, "", Vec::new())?.into_bytes();
             base = Some(place.dir);
         }
         Ok(Answer::Continue)

@@ -105,7 +105,7 @@ impl State {
 
     /// Whether the status of open directories of proc is answered here.
     fn shows_processes(&self) -> bool {
-        false
+        !self.table.is_roots()
     }
 
     /// Answers, where the kernel would not say what is recorded.

@@ -164,6 +164,13 @@ impl Credentials {
         node
     }
 
+    /// Says whether another process' limits may be read and set, prlimit(2).
+    pub(crate) fn may_limit(&self, other: &Self) -> bool {
+        let is_user = [other.ruid, other.euid, other.suid] == [self.ruid; 3];
+        let is_group = [other.rgid, other.egid, other.sgid] == [self.rgid; 3];
+        is_user && is_group || self.may(CapabilitySet::SYS_RESOURCE)
+    }
+
     /// Says whether another process may be sent a signal, kill(2).
     pub(crate) fn may_signal(&self, other: &Self) -> bool {
         [self.euid, self.ruid]

@@ -21,7 +21,6 @@ use rustix::thread::CapabilitySet;
 use crate::caps;
 
 pub(crate) use access::{Access, NewNode};
-#[cfg_attr(not(test), expect(unused_imports, reason = "nothing is forwarded yet"))]
 pub(crate) use exec::{Executable, FileCapabilities};
 pub(crate) use table::{INITIAL, Table};
 

@@ -22,6 +22,7 @@ const LIMIT: usize = 65536;
 pub(crate) struct Table {
     by_number: Vec<Arc<Credentials>>,
     numbers: HashMap<Arc<Credentials>, u32>,
+    is_roots: bool,
 }
 
 impl Table {
@@ -29,9 +30,15 @@ impl Table {
     pub(crate) fn new(initial: Credentials) -> Self {
         let initial = Arc::new(initial);
         Self {
+            is_roots: is_roots(&initial),
             numbers: HashMap::from([(Arc::clone(&initial), INITIAL)]),
             by_number: vec![initial],
         }
+    }
+
+    /// Says whether no process has ever been another user's or group's than root's.
+    pub(crate) fn is_roots(&self) -> bool {
+        self.is_roots
     }
 
     /// Returns the credentials of a number that the table gave out.
@@ -50,8 +57,13 @@ impl Table {
         }
         let number = u32::try_from(self.by_number.len()).map_err(|_| Errno::AGAIN)?;
         let credentials = Arc::new(credentials);
+        self.is_roots &= is_roots(&credentials);
         self.by_number.push(Arc::clone(&credentials));
         self.numbers.insert(credentials, number);
         Ok(number)
     }
+}
+
+fn is_roots(credentials: &Credentials) -> bool {
+    credentials.euid == 0 && credentials.egid == 0
 }
