@@ -17,6 +17,7 @@ use super::call::{Answer, Call, Caller, DONE, Outcome, Stop};
 use super::credentials::{Access, NewNode};
 use super::inode::handle_path;
 use super::paths::{Place, means_handle};
+use super::peek::Seen;
 use crate::identity::{Device, Owner, Record, record};
 
 /// mkdirat(2): directory, path, mode.
@@ -210,6 +211,9 @@ impl State {
         dir: i32,
         path: &[u8],
     ) -> Result<Option<Place>, Stop> {
+        if self.is_free(caller) && self.look_for_group(call, dir, path) == Seen::Plain {
+            return Ok(None);
+        }
         let place = self.place(call, caller, dir, path)?;
         if self.is_roots(caller, &place) {
             return Ok(None);
@@ -224,7 +228,7 @@ impl State {
     /// Whether what is made in a directory is root's, as it is on disk.
     pub(super) fn is_roots(&self, caller: &Caller, place: &Place) -> bool {
         let inherits = place.facts.mode & libc::S_ISGID != 0 && place.facts.owner.gid != 0;
-        caller.credentials.is_plain_root() && !inherits && !self.chrooted
+        caller.credentials.is_plain_root() && !inherits
     }
 
     /// Checks that a directory's entries may be changed.

@@ -22,10 +22,12 @@ mod inode;
 mod open;
 mod owner;
 mod paths;
+mod peek;
 mod peers;
 mod proc;
 mod processes;
 mod remove;
+mod rights;
 mod signals;
 mod sockets;
 mod status;
@@ -47,6 +49,7 @@ use crate::sys::notify::{self, Notification, Reply};
 use call::{Answer, Call, Caller, Outcome, Stop};
 pub(crate) use credentials::Credentials;
 use credentials::{INITIAL, Table};
+use rights::Rights;
 use wake::Wake;
 
 /// A process' soft limit on real-time processing is this and the number of its credentials. It
@@ -93,6 +96,7 @@ pub(crate) struct Supervisor {
     listener: OwnedFd,
     wake: Wake,
     state: State,
+    _rights: Rights,
 }
 
 /// What answers depend on.
@@ -142,6 +146,7 @@ impl Supervisor {
         notify::realtime_limit(start.first, Some(LIMIT_BASE + u64::from(INITIAL)))
             .op("mark first process")?;
         Ok(Self {
+            _rights: Rights::reduce()?,
             wake: Wake::new(start.listener.as_fd()),
             listener: start.listener,
             state: State {

@@ -14,6 +14,7 @@ use super::call::{Answer, Call, Caller, Outcome, Stop};
 use super::credentials::Access;
 use super::inode::Inode;
 use super::paths::{Base, Place};
+use super::peek::Seen;
 use super::{State, proc};
 use crate::identity::Device;
 
@@ -87,7 +88,7 @@ const ATTEMPTS: usize = 40;
 impl State {
     fn open(&mut self, call: &Call<'_>, dir: i32, path: usize, how: How) -> Outcome {
         let caller = self.caller(call)?;
-        let plain = caller.credentials.is_plain_root() && !self.chrooted;
+        let plain = self.is_free(&caller);
         let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
         let unnamed = how.flags.contains(OFlags::TMPFILE);
         let path = call.path(path)?;
@@ -100,6 +101,10 @@ impl State {
             return self.open_unnamed(call, &caller, dir, &path, how);
         }
         if makes {
+            let look = plain && !self.devices;
+            if look && self.look_before_open(call, dir, &path) == Seen::Plain {
+                return Ok(Answer::Continue);
+            }
             return self.open_or_make(call, &caller, dir, path, how);
         }
         let follow = !how.flags.contains(OFlags::NOFOLLOW)

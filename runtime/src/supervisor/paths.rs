@@ -66,7 +66,7 @@ impl Place {
 }
 
 /// Drops slashes at the end.
-fn trim(name: &[u8]) -> &[u8] {
+pub(super) fn trim(name: &[u8]) -> &[u8] {
     let end = name.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
     &name[..end]
 }
@@ -182,7 +182,12 @@ impl State {
 
     /// Whether a path is to be walked.
     fn walks(&self, caller: &Caller) -> bool {
-        self.chrooted || !caller.credentials.is_plain_root()
+        !self.is_free(caller)
+    }
+
+    /// Whether the caller is root as the kernel sees it, in the supervisor's own root.
+    pub(super) fn is_free(&self, caller: &Caller) -> bool {
+        !self.chrooted && caller.credentials.is_plain_root()
     }
 
     /// Puts the caller's number where a path says "myself", which would mean the supervisor.

@@ -50,14 +50,9 @@ pub(super) fn rename(state: &mut State, call: &Call<'_>) -> Outcome {
 }
 
 impl State {
-    /// Whether names may be changed without looking at anything.
-    fn is_free(&self, caller: &Caller) -> bool {
-        caller.credentials.is_plain_root() && self.specials.is_empty()
-    }
-
     fn unlink(&mut self, call: &Call<'_>, dir: i32, path: usize, flags: AtFlags) -> Outcome {
         let caller = self.caller(call)?;
-        if self.is_free(&caller) {
+        if caller.credentials.is_plain_root() && self.specials.is_empty() {
             return Ok(Answer::Continue);
         }
         let path = call.path(path)?;
@@ -83,7 +78,7 @@ impl State {
         flags: RenameFlags,
     ) -> Outcome {
         let caller = self.caller(call)?;
-        if self.is_free(&caller) {
+        if caller.credentials.is_plain_root() && self.specials.is_empty() {
             return Ok(Answer::Continue);
         }
         let from = call.path(from)?;

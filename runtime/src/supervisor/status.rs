@@ -9,6 +9,7 @@ use super::State;
 use super::call::{Answer, Call, Caller, DONE, Outcome, Stop};
 use super::inode::{Facts, Inode, device_type, read_record};
 use super::paths::means_handle;
+use super::peek::Seen;
 use crate::identity::Device;
 use crate::sys::notify;
 
@@ -83,6 +84,9 @@ impl State {
             return self.stat_descriptor(call, dir, buffer);
         }
         let caller = self.caller(call)?;
+        if self.is_free(&caller) && self.look(call, dir, &path, follow) == Seen::Plain {
+            return Ok(Answer::Continue);
+        }
         let inode = self.inode(call, &caller, dir, &path, follow)?;
         self.tell(call, &caller, &inode, buffer)
     }
