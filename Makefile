@@ -11,10 +11,10 @@ DIST    := target/dist
 SOURCES := $(shell git ls-files '*.sh' tests/setup tests/run tests/support/add-user tests/support/debian-base tests/vm/fetch-kernel examples/hello/demo .ci/run 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-vm check lint fmt deny bench fuzz doc dist install clean
+.PHONY: help build demo test acceptance test-vm check lint fmt deny bench fuzz doc dist install clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release programs: target/…/release/sandcrab and sandcrab-oci
 	$(CARGO) build --locked --release --package sandcrab-executor --package sandcrab-shim --bins
@@ -24,6 +24,11 @@ demo: build ## Build examples/hello as an ordinary user and run it
 
 test: ## Run all tests (as root: in three accounts; installs the peers they use)
 	tests/run
+
+acceptance: ## Build an image with many users without subordinate ids, and compare it with buildah's
+	tests/setup test
+	$(CARGO) build --locked --package sandcrab-executor --bins
+	$(CARGO) test --locked --package sandcrab-tests --test e2e -- --ignored --show-output identity::acceptance
 
 test-vm: ## Run what needs Debian's stock kernel and cgroup version 2, in a virtual machine
 	tests/setup vm

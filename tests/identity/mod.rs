@@ -5,6 +5,7 @@
 //! user, so that what is wanted is what the kernel itself answers. Must not reach into the
 //! libraries.
 
+mod acceptance;
 mod access;
 mod closed;
 mod credentials;

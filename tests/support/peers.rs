@@ -3,6 +3,8 @@
 //! Responsible for the options that make them use a world's directory and no cgroups. Must not
 //! judge what they answer.
 
+use std::time::Duration;
+
 use crate::process::Command;
 use crate::world::World;
 
@@ -32,6 +34,7 @@ pub fn buildah_build(world: &World, format: &str, arguments: &[&str], target: &s
         .args(["--format", format, "--tag", "peer"])
         .args(arguments)
         .arg("ctx")
+        .timeout(Duration::from_secs(900))
         .ok();
     // An archive that exists is one to be extended, which buildah refuses to do.
     let path = target.split(':').nth(1).expect("a transport and a path");
