@@ -273,12 +273,14 @@ for_users! {
     /// `doctor` says which identity and which file system method a build would use.
     fn doctor(world) as [root, subids, plain] {
         let text = world.sandcrab(["doctor"]).ok().all().to_lowercase();
-        let identity = if world.user == support::User::Plain { "single" } else { "subids" };
+        let identity = if world.user == support::User::Plain { "emulated" } else { "subids" };
         for word in [identity, "overlay", "user namespace", "system calls"] {
             assert!(text.contains(word), "{word}:\n{text}");
         }
         if world.user == support::User::Plain {
-            assert!(text.contains("/etc/subuid"), "{text}");
+            for words in ["/etc/subuid", "record", "millionths of a second", "nothing that has to be changed"] {
+                assert!(text.contains(words), "{words}:\n{text}");
+            }
         }
     }
 }

@@ -130,7 +130,7 @@ for_users! {
     fn two_identities(world) as [subids] {
         let base = base!(world, Busybox);
         world.dockerfile(&format!("FROM {base}\nRUN echo x >/x\nRUN cat /x\n"));
-        for isolation in ["single", "subids", "auto", "single"] {
+        for isolation in ["emulated", "subids", "auto", "emulated"] {
             world.build([format!("--isolation={isolation}").as_str()]).ok();
         }
         world.build(["--isolation=vm"]).run().exits(2).says(&["vm"]);

@@ -4,8 +4,10 @@
 //! can be tried is tried, in processes of its own, rather than concluded from a version.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ResultExt};
@@ -41,7 +43,9 @@ pub struct Features {
     /// Filters of system calls.
     pub seccomp: Support,
     /// Filters that ask a supervisor (Linux 5.0).
-    pub seccomp_notify: bool,
+    pub seccomp_notify: Support,
+    /// Quick answers of a supervisor (`SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, Linux 6.6).
+    pub seccomp_wake: Support,
     /// The version of Landlock, if the kernel has it switched on.
     pub landlock: Option<u32>,
     /// The control groups.
@@ -71,6 +75,8 @@ struct Inside {
     overlay: Support,
     overlay_options: Support,
     proc: Support,
+    seccomp_notify: Support,
+    seccomp_wake: Support,
 }
 
 /// Tries everything. `dir`, on the file system of the store, is where the overlay is tried; what
@@ -91,6 +97,8 @@ pub fn probe(dir: &Path) -> Result<Features> {
                 overlay: unknown(),
                 overlay_options: unknown(),
                 proc: unknown(),
+                seccomp_notify: unknown(),
+                seccomp_wake: unknown(),
             };
             (Err(why), nothing)
         }
@@ -114,7 +122,8 @@ pub fn probe(dir: &Path) -> Result<Features> {
         } else {
             Err("the kernel is built without CONFIG_SECCOMP_FILTER".to_owned())
         },
-        seccomp_notify: sys::seccomp_has_action(libc::SECCOMP_RET_USER_NOTIF),
+        seccomp_notify: inside.seccomp_notify,
+        seccomp_wake: inside.seccomp_wake,
         landlock: sys::landlock_abi().ok(),
         cgroup: cgroup(),
         security_modules: fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default(),
@@ -136,12 +145,47 @@ fn try_inside(request: Request) -> Vec<u8> {
     let dir: PathBuf = serde_json::from_slice(&request.body).unwrap_or_default();
     let (overlay, overlay_options) = try_overlay(&dir);
     let proc = sandbox::try_proc(request.identity, request.ids);
+    let (seccomp_notify, seccomp_wake) = std::thread::scope(|scope| {
+        // The filter is the thread's alone, and ends with it.
+        let tried = scope.spawn(try_listener).join();
+        tried.unwrap_or_else(|_| (Err("the attempt failed".to_owned()), Ok(())))
+    });
     let inside = Inside {
         overlay,
         overlay_options,
         proc: proc.map_err(|e| describe(&e)),
+        seccomp_notify,
+        seccomp_wake,
     };
     serde_json::to_vec(&inside).unwrap_or_default()
+}
+
+/// Tries to be asked about system calls, and to answer quickly.
+fn try_listener() -> (Support, Support) {
+    let untried = || Err("not tried".to_owned());
+    if !sys::seccomp_has_action(libc::SECCOMP_RET_USER_NOTIF) {
+        return (Err("the kernel is too old".to_owned()), untried());
+    }
+    // bpf: everything is allowed; what counts is the listener.
+    let allow = libc::sock_filter {
+        code: 0x06,
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ALLOW,
+    };
+    match sys::set_filter(&[allow], 0, true) {
+        Ok(Some(listener)) => {
+            let wake = sys::notify::set_synchronous(listener.as_fd(), true);
+            (Ok(()), wake.map_err(|e| e.to_string()))
+        }
+        Ok(None) => (untried(), untried()),
+        // One chain of filters has one listener (seccomp(2), `EBUSY`).
+        Err(Errno::BUSY) => {
+            let why = "another program answers the system calls of this one";
+            (Err(why.to_owned()), untried())
+        }
+        Err(errno) => (Err(errno.to_string()), untried()),
+    }
 }
 
 fn try_overlay(dir: &Path) -> (Support, Support) {

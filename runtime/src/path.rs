@@ -68,6 +68,29 @@ impl Root {
         self.open(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
     }
 
+    /// Opens a handle of what is at `path`, which leads through no symbolic link; that it is one
+    /// itself is no matter.
+    ///
+    /// # Errors
+    /// Those of openat2(2); `ELOOP` where a directory on the way is a link.
+    pub fn handle(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
+        let path = normalize(path.as_ref());
+        let relative = path.strip_prefix("/").unwrap_or(&path);
+        let relative = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        loop {
+            match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    }
+
     /// Finds the directory that holds `path`'s last component, which is not resolved.
     /// Returns `None` for the root itself.
     pub fn entry(&self, path: impl AsRef<Path>) -> Result<Option<Entry>> {
@@ -241,6 +264,23 @@ mod tests {
             let stat = root.stat(path, true).expect(path);
             assert_eq!(stat.st_size, 6, "{path}");
         }
+    }
+
+    #[test]
+    fn a_handle_is_found_by_real_directories_only() {
+        let (dir, root) = root();
+        std::fs::create_dir(dir.path().join("etc")).expect("mkdir");
+        symlink("x", dir.path().join("etc/link")).expect("symlink");
+        symlink("etc", dir.path().join("up")).expect("symlink");
+        let link = root.handle("etc/link").expect("a link itself");
+        let stat = rustix::fs::fstat(link).expect("stat");
+        assert_eq!(stat.st_size, 1);
+        assert_eq!(
+            root.handle("up/link").expect_err("through a link"),
+            Errno::LOOP
+        );
+        assert_eq!(root.handle("etc/none").expect_err("missing"), Errno::NOENT);
+        root.handle("/").expect("the root");
     }
 
     #[test]

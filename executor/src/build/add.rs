@@ -7,10 +7,10 @@
 
 use std::fs::File;
 
-use runtime::identity::{IdMap, Identity};
+use runtime::identity::Ownership;
 use runtime::path::Root;
 
-use super::copy::{Copier, CopyRequest, CopyStats};
+use super::copy::{Copier, CopyRequest, CopyStats, Origin};
 use crate::context::archive;
 use crate::context::walk::{Match, Step, Tree};
 use crate::error::{Result, ResultExt};
@@ -23,15 +23,14 @@ use crate::error::{Result, ResultExt};
 /// # Errors
 /// Those of [`super::copy::copy`]; and when an archive is hostile, malformed or truncated.
 pub fn add(
-    source: &Root,
+    source: Origin<'_>,
     dest: &Root,
     request: &CopyRequest,
-    ids: IdMap,
-    identity: Identity,
+    ownership: &Ownership,
 ) -> Result<CopyStats> {
     let ignore = request.ignore_rules()?;
-    let tree = Tree::new(source, &ignore);
-    let mut copier = Copier::new(dest, request, ids, identity)?;
+    let tree = Tree::new(source.root, &ignore);
+    let mut copier = Copier::new(source, dest, request, ownership)?;
     let mut archives = Vec::new();
     let mut others = Vec::new();
     let matches = tree.matches(&request.sources)?;
@@ -84,7 +83,7 @@ fn unpack(copier: &mut Copier<'_>, tree: &Tree<'_>, from: &Match) -> Result<()> 
 mod tests {
     use super::*;
     use crate::build::copy::Owners;
-    use crate::build::copy::tests::{Trees, can_chown, own_ids, request};
+    use crate::build::copy::tests::{Trees, can_chown, own, request};
     use crate::context::archive::tests::tar_of;
     use crate::layer::entry::{Entry, EntryKind};
     use crate::layer::tar_write::TarWriter;
@@ -92,8 +91,11 @@ mod tests {
 
     fn run(trees: &Trees, request: &CopyRequest) -> Result<CopyStats> {
         let (source, dest) = trees.roots();
-        let (ids, identity) = own_ids();
-        add(&source, &dest, request, ids, identity)
+        let source = Origin {
+            root: &source,
+            owners: None,
+        };
+        add(source, &dest, request, &own())
     }
 
     #[test]

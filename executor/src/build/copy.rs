@@ -28,7 +28,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use runtime::identity::{IdMap, Identity};
+use runtime::identity::ownership::Trouble;
+use runtime::identity::{Owner, Ownership};
 use runtime::path::{Root, normalize};
 use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -97,22 +98,30 @@ pub struct CopyStats {
     pub warnings: Vec<String>,
 }
 
-/// Copies what `request` selects from `source` to `dest`.
+/// A tree to copy from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// Its root.
+    pub root: &'a Root,
+    /// Who owns what in it; `None` for the caller's files, whose owners play no part.
+    pub owners: Option<&'a Ownership>,
+}
+
+/// Copies what `request` selects from `source` to `dest`, whose files get owners by `ownership`.
 ///
 /// # Errors
 /// When a source is missing, a destination is in the way, an owner does not exist under this
 /// identity, or a source changes while it is read; each names the path.
 pub fn copy(
-    source: &Root,
+    source: Origin<'_>,
     dest: &Root,
     request: &CopyRequest,
-    ids: IdMap,
-    identity: Identity,
+    ownership: &Ownership,
 ) -> Result<CopyStats> {
     let ignore = request.ignore_rules()?;
-    let tree = Tree::new(source, &ignore);
+    let tree = Tree::new(source.root, &ignore);
     let matches = tree.matches(&request.sources)?;
-    let mut copier = Copier::new(dest, request, ids, identity)?;
+    let mut copier = Copier::new(source, dest, request, ownership)?;
     copier.refuse_collision(&matches)?;
     for from in &matches {
         copier.copy_match(&tree, from)?;
@@ -131,14 +140,15 @@ impl CopyRequest {
 
 /// A copy under way.
 pub(super) struct Copier<'a> {
+    /// Who owns what in the source.
+    owners: Option<&'a Ownership>,
     dest: &'a Root,
     request: &'a CopyRequest,
-    ids: IdMap,
-    identity: Identity,
-    /// The owner that was named, as the container sees it.
-    named: Option<(u32, u32)>,
-    /// Owner of everything, as the executor sees it; `None` when the source's are kept.
-    owner: Option<(u32, u32)>,
+    ownership: &'a Ownership,
+    /// The owner that was named.
+    named: Option<Owner>,
+    /// Owner of everything; `None` when the source's are kept.
+    owner: Option<Owner>,
     transfer: Transfer,
     /// Where files with several links went first, in one match.
     links: HashMap<(u64, u64), PathBuf>,
@@ -155,21 +165,22 @@ struct OpenDir {
 
 impl<'a> Copier<'a> {
     pub(super) fn new(
+        source: Origin<'a>,
         dest: &'a Root,
         request: &'a CopyRequest,
-        ids: IdMap,
-        identity: Identity,
+        ownership: &'a Ownership,
     ) -> Result<Self> {
         let named = match &request.owners {
             Owners::Ids { uid, gid } => Some((*uid, *gid)),
             Owners::Named(spec) => Some(users::resolve_owner(dest, spec)?),
             Owners::Root | Owners::Source => None,
         };
+        let named = named.map(|(uid, gid)| Owner { uid, gid });
         let mut copier = Self {
+            owners: source.owners,
             dest,
             request,
-            ids,
-            identity,
+            ownership,
             named,
             owner: None,
             transfer: Transfer::new(),
@@ -185,8 +196,9 @@ impl<'a> Copier<'a> {
             },
         };
         if request.owners != Owners::Source {
-            let (uid, gid) = named.unwrap_or((0, 0));
-            copier.owner = Some(copier.to_executor(uid, gid, Path::new(&request.dest))?);
+            let owner = named.unwrap_or(Owner::ROOT);
+            copier.require(owner, Path::new(&request.dest))?;
+            copier.owner = Some(owner);
         }
         Ok(copier)
     }
@@ -202,7 +214,7 @@ impl<'a> Copier<'a> {
         self.times.made_for(node.stat);
         let options = ApplyOptions {
             owner: self.named,
-            ..ApplyOptions::archive(self.ids, self.identity, &path)
+            ..ApplyOptions::archive(self.ownership, &path)
         };
         let applied = tar_apply::apply(archive, self.dest, &options)
             .map_err(|e| e.during(format!("unpack `{}`", node.path.display())))?;
@@ -334,16 +346,13 @@ impl<'a> Copier<'a> {
     /// Makes a directory and its missing parents as BuildKit does: 0755, owned as `--chown` says.
     pub(super) fn make_dirs(&mut self, path: &Path) -> Result<PathBuf> {
         let path = target::resolve(self.dest, path)?;
-        let (uid, gid) = match self.owner {
-            Some(owner) => owner,
-            None => self.to_executor(0, 0, &path)?,
-        };
+        let owner = self.owner.unwrap_or(Owner::ROOT);
         self.times.note(self.dest, &path)?;
         let mut made = 0;
         self.dest
             .make_dirs(&path, Mode::from_raw_mode(0o755), &mut |fd| {
                 made += 1;
-                rustix::fs::fchown(fd, Some(place::user(uid)), Some(place::group(gid)))
+                self.ownership.set(fd, owner).map_err(Trouble::errno)
             })
             .op_path("make directory", &path)?;
         self.stats.directories += made;

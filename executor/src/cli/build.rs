@@ -500,7 +500,7 @@ mod tests {
                 "--jobs",
                 "3",
                 "--isolation",
-                "single",
+                "emulated",
                 "-",
             ],
             &[("B", "from environment")],

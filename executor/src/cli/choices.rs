@@ -67,8 +67,8 @@ pub(super) enum IsolationChoice {
     Auto,
     /// A range of user ids of your own
     Subids,
-    /// Your own user id only
-    Single,
+    /// Your own user id only; all others are emulated
+    Emulated,
     /// This machine's user ids; for root only
     Host,
 }

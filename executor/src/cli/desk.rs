@@ -57,7 +57,7 @@ impl Desk {
         let choice = match self.isolation {
             IsolationChoice::Auto => Choice::Auto,
             IsolationChoice::Subids => Choice::Subids,
-            IsolationChoice::Single => Choice::Single,
+            IsolationChoice::Emulated => Choice::Emulated,
             IsolationChoice::Host => Choice::Host,
         };
         let plan = identity::detect(choice).map_err(|e| {

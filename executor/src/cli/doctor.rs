@@ -38,8 +38,10 @@ pub(super) struct Diagnosis {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<Diagnosis> {
     let near = existing(&settings.root);
     let features = runtime::features::probe(&near).op("find out what works")?;
-    let can_build =
-        features.identity.is_ok() && features.user_namespace.is_ok() && features.overlay.is_ok();
+    let can_build = features.identity.is_ok()
+        && features.user_namespace.is_ok()
+        && features.overlay.is_ok()
+        && (features.seccomp_notify.is_ok() || !is_emulated(&features));
     let text = if args.json {
         let document = document(&features, &settings.root, can_build);
         format!("{document:#}\n")
@@ -107,8 +109,22 @@ fn findings(features: &Features, root: &Path) -> Vec<Finding> {
         finding(
             "seccomp_notify",
             "answering system calls for a step (Linux 5.0)",
-            &present(features.seccomp_notify, "the kernel is too old"),
-            Some("nothing is lost by that so far"),
+            &features.seccomp_notify,
+            if is_emulated(features) {
+                None
+            } else {
+                Some("nothing is lost by that with this isolation")
+            },
+        ),
+        finding(
+            "seccomp_wake",
+            "answering them quickly (Linux 6.6)",
+            &features.seccomp_wake,
+            if is_emulated(features) {
+                Some("steps that ask for owners a lot are several times slower")
+            } else {
+                Some("nothing is lost by that with this isolation")
+            },
         ),
         finding(
             "landlock",
@@ -131,6 +147,10 @@ fn report(features: &Features, root: &Path) -> String {
         Ok(plan) => {
             row(&mut text, "isolation", &isolation(plan));
             row(&mut text, "because", &plan.reason);
+            if plan.identity == Identity::Emulated {
+                row(&mut text, "means", EMULATED_MEANS);
+                row(&mut text, "costs", emulated_cost(features));
+            }
             row(
                 &mut text,
                 "files",
@@ -163,7 +183,12 @@ fn report(features: &Features, root: &Path) -> String {
     if advice.is_empty() {
         text.push_str("\nThere is nothing to change.\n");
     } else {
-        text.push_str("\nWhat to change\n");
+        // What is not needed is not asked for.
+        text.push_str(if is_emulated(features) && features.restriction.is_none() {
+            "\nThere is nothing that has to be changed. Quicker would be\n"
+        } else {
+            "\nWhat to change\n"
+        });
         for item in advice {
             text.push_str(&format!("  - {item}\n"));
         }
@@ -182,8 +207,28 @@ fn isolation(plan: &EnterPlan) -> String {
             "{name}: {} user ids of your own, none of which is you",
             plan.ids.count
         ),
-        Identity::Single => format!("{name}: one user id, yours; files of others can't be made"),
+        Identity::Emulated => format!("{name}: every user id; on disk all of them are you"),
         Identity::Host => format!("{name}: this machine's user ids"),
+    }
+}
+
+fn is_emulated(features: &Features) -> bool {
+    let plan = features.identity.as_ref();
+    plan.is_ok_and(|plan| plan.identity == Identity::Emulated)
+}
+
+const EMULATED_MEANS: &str = "who owns a file is kept in a record beside it, and sandcrab answers\n             \
+the system calls of steps that depend on it; images come out the same";
+
+/// Measured on two virtual CPUs with Linux 6.18: 1.7 µs for a call that is passed on, 3.9 µs for one
+/// that is answered, 50 to 60 µs without the quick way.
+fn emulated_cost(features: &Features) -> &'static str {
+    if features.seccomp_wake.is_ok() {
+        "2 to 4 millionths of a second for each such call (stat, chown, open …):\n             \
+         little where a step computes, up to a third where it unpacks and installs"
+    } else {
+        "about 50 millionths of a second for each such call (stat, chown, open …),\n             \
+         because this kernel is older than 6.6: steps that install a lot are several times slower"
     }
 }
 
@@ -302,7 +347,8 @@ mod tests {
             overlay_options: Ok(()),
             proc: Ok(()),
             seccomp: Ok(()),
-            seccomp_notify: true,
+            seccomp_notify: Ok(()),
+            seccomp_wake: Ok(()),
             landlock: Some(6),
             cgroup: Cgroup::V2,
             security_modules: "lockdown,landlock\n".into(),
@@ -330,6 +376,31 @@ mod tests {
         assert_eq!(document["identity"]["name"], "subids");
         assert_eq!(document["features"]["overlay"]["works"], true);
         assert_eq!(document["security_modules"][1], "landlock");
+    }
+
+    #[test]
+    fn an_account_without_ids_is_told_what_that_means() {
+        let mut features = good();
+        if let Ok(plan) = &mut features.identity {
+            plan.identity = Identity::Emulated;
+            plan.advice = vec!["a range".into()];
+        }
+        let text = report(&features, Path::new("/s"));
+        for wanted in [
+            "  isolation  emulated: every user id; on disk all of them are you\n",
+            "  means      who owns a file is kept in a record",
+            "  costs      2 to 4 millionths",
+            "  yes  answering system calls for a step",
+            "There is nothing that has to be changed. Quicker would be\n  - a range\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted:?} in {text}");
+        }
+        features.seccomp_wake = Err("invalid argument".into());
+        let text = report(&features, Path::new("/s"));
+        assert!(text.contains("older than 6.6"), "{text}");
+        features.seccomp_notify = Err("the kernel is too old".into());
+        let text = report(&features, Path::new("/s"));
+        assert!(text.contains("  NO   answering system calls"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! namespace they were written in, so that equal capabilities are equal bytes.
 //!
 //! Copied are `user.*` and, for files, `security.capability`. Left behind are `user.overlay.*`
-//! and `user.sandcrab.*` (the store's own), access control lists, security labels and whatever
+//! and `user.sandcrab.*` (the store's own), records of owners, access control lists, security labels and whatever
 //! else belongs to the machine and not to the file. BuildKit copies all of them but keeps only
 //! `security.capability` in its layers; buildah keeps `user.*` too.
 
@@ -13,6 +13,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use runtime::identity::record::ATTRIBUTE;
 use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 
@@ -79,7 +80,7 @@ fn is_copied(name: &[u8]) -> bool {
     if name == CAPABILITY.as_bytes() {
         return true;
     }
-    let private: [&[u8]; 2] = [b"user.overlay.", b"user.sandcrab."];
+    let private: [&[u8]; 3] = [b"user.overlay.", b"user.sandcrab.", ATTRIBUTE.as_bytes()];
     name.starts_with(b"user.") && !private.iter().any(|p| name.starts_with(p))
 }
 
@@ -178,6 +179,7 @@ mod tests {
             ("user.mime_type", true),
             ("user.overlay.opaque", false),
             ("user.sandcrab.owner", false),
+            ("user.rootlesscontainers", false),
             ("security.capability", true),
             ("security.selinux", false),
             ("system.posix_acl_access", false),

@@ -19,7 +19,8 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use runtime::identity::IdMap;
+use runtime::identity::ownership::Trouble;
+use runtime::identity::{Ownership, Record};
 use runtime::path::Root;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 
@@ -35,6 +36,8 @@ pub struct DiffStats {
     pub entries: u64,
     /// Bytes of the archive.
     pub bytes: u64,
+    /// Files that stand for devices.
+    pub stand_ins: u64,
     /// Sockets, which an archive cannot hold.
     pub skipped_sockets: u64,
     /// Attributes that are not carried, by name, with how often each occurred. Not counted is
@@ -69,9 +72,9 @@ const MAX_PATH: usize = 4095;
 
 /// How an upper directory is read.
 #[derive(Debug, Clone, Copy)]
-pub struct DiffOptions {
-    /// Translates the files' owners.
-    pub ids: IdMap,
+pub struct DiffOptions<'a> {
+    /// Tells the files' owners.
+    pub ownership: &'a Ownership,
     /// The latest time that a file may have, in seconds since the epoch. Files with a later one
     /// get this time, in the directory too, so that it and the archive stay the same tree.
     pub latest: Option<i64>,
@@ -84,13 +87,13 @@ pub struct DiffOptions {
 /// When a file has an owner that is none of the container's, cannot be read or changes meanwhile,
 /// when a name cannot be put into a layer, and those of `out`. [`Kind::Internal`] for an upper
 /// directory that was mounted with `metacopy` or `redirect_dir`.
-pub fn write_diff(upper: &Root, options: DiffOptions, out: impl Write) -> Result<DiffStats> {
+pub fn write_diff(upper: &Root, options: DiffOptions<'_>, out: impl Write) -> Result<DiffStats> {
     let mut differ = Differ {
         upper,
         options,
         tar: TarWriter::new(out),
         links: HashMap::new(),
-        attributes: attributes::Reader::new(options.ids),
+        attributes: attributes::Reader::new(options.ownership),
         stats: DiffStats::default(),
     };
     differ.walk()?;
@@ -102,11 +105,11 @@ pub fn write_diff(upper: &Root, options: DiffOptions, out: impl Write) -> Result
 
 struct Differ<'a, W: Write> {
     upper: &'a Root,
-    options: DiffOptions,
+    options: DiffOptions<'a>,
     tar: TarWriter<W>,
     /// Where files with several names were first met, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
-    attributes: attributes::Reader,
+    attributes: attributes::Reader<'a>,
     stats: DiffStats,
 }
 
@@ -187,7 +190,22 @@ impl<W: Write> Differ<'_, W> {
                 .map_err(|e| Error::new("set the time of").path_bytes(&path).source(e))?;
             stat.st_mtime = latest;
         }
-        let mut entry = self.describe(path.clone(), kind, &stat)?;
+        let opened = match kind {
+            EntryKind::File => Some(OFlags::NONBLOCK),
+            EntryKind::Dir => Some(OFlags::DIRECTORY),
+            _ => None,
+        };
+        let opened = opened
+            .map(|flags| {
+                let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(dir, &name.name, flags, Mode::empty())
+            })
+            .transpose()
+            .map_err(reading)?;
+        let mut entry = self.describe(&path, kind, &stat, opened.as_ref())?;
+        if entry.kind != kind {
+            self.stats.stand_ins += 1;
+        }
         if kind != EntryKind::Dir && stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&id) {
@@ -198,23 +216,18 @@ impl<W: Write> Differ<'_, W> {
             }
             self.links.insert(id, path.clone());
         }
-        match kind {
-            EntryKind::File => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(dir, &name.name, flags, Mode::empty());
-                self.file(entry, &stat, File::from(file.map_err(reading)?))?;
+        match (entry.kind, opened) {
+            (EntryKind::File, Some(file)) => {
+                self.file(entry, &stat, File::from(file))?;
                 Ok(None)
             }
-            EntryKind::Dir => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = rustix::fs::openat(dir, &name.name, flags, Mode::empty());
-                let fd = fd.map_err(reading)?;
+            (EntryKind::Dir, Some(fd)) => {
                 let mut attributes = self.attributes.read(&path, fd.as_fd())?;
                 entry.xattrs = std::mem::take(&mut attributes.carried);
                 self.append(&entry)?;
                 self.enter(path, fd, &attributes).map(Some)
             }
-            EntryKind::Symlink => {
+            (EntryKind::Symlink, _) => {
                 let link = rustix::fs::readlinkat(dir, &name.name, Vec::new());
                 entry.link = link.map_err(reading)?.into_bytes();
                 self.append(&entry).map(|()| None)
@@ -223,24 +236,34 @@ impl<W: Write> Differ<'_, W> {
         }
     }
 
-    fn describe(&self, path: Vec<u8>, kind: EntryKind, stat: &Stat) -> Result<Entry> {
-        let ids = (
-            self.options.ids.to_container(stat.st_uid),
-            self.options.ids.to_container(stat.st_gid),
-        );
-        let (Some(uid), Some(gid)) = ids else {
-            return Err(Error::new(format!(
-                "owner {}:{} is none of the container's, but owns",
-                stat.st_uid, stat.st_gid
-            ))
-            .path_bytes(&path));
+    /// Says what a file is in the container; `opened` is it, if it is a regular one or a directory.
+    fn describe(
+        &self,
+        path: &[u8],
+        kind: EntryKind,
+        stat: &Stat,
+        opened: Option<&OwnedFd>,
+    ) -> Result<Entry> {
+        let ownership = self.options.ownership;
+        let record = match opened {
+            Some(fd) => ownership.record(fd, stat),
+            None => ownership.special(path, stat).map(Record::from),
+        };
+        let record = record.map_err(|trouble| owner_trouble(path, trouble))?;
+        let kind = match record.device {
+            Some(device) if device.block => EntryKind::Block,
+            Some(_) => EntryKind::Char,
+            None => kind,
         };
         let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
-        (entry.uid, entry.gid, entry.mtime) = (uid, gid, stat.st_mtime);
+        (entry.uid, entry.gid) = (record.owner.uid, record.owner.gid);
+        entry.mtime = stat.st_mtime;
         if kind == EntryKind::File {
             entry.size = stat.st_size.cast_unsigned();
         }
-        if matches!(kind, EntryKind::Char | EntryKind::Block) {
+        if let Some(device) = record.device {
+            entry.rdev = (device.major, device.minor);
+        } else if matches!(kind, EntryKind::Char | EntryKind::Block) {
             entry.rdev = (
                 rustix::fs::major(stat.st_rdev),
                 rustix::fs::minor(stat.st_rdev),
@@ -356,6 +379,18 @@ fn list(dir: &OwnedFd) -> rustix::io::Result<Vec<Name>> {
         }
     }
     Ok(names)
+}
+
+fn owner_trouble(path: &[u8], trouble: Trouble) -> Error {
+    match trouble {
+        Trouble::Foreign(uid, gid) => Error::new(format!(
+            "owner {uid}:{gid} is none of the container's, but owns"
+        ))
+        .path_bytes(path),
+        other => Error::new("read the owner of")
+            .path_bytes(path)
+            .source(std::io::Error::from(other)),
+    }
 }
 
 fn reading(path: &[u8], e: rustix::io::Errno) -> Error {

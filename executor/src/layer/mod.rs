@@ -16,4 +16,4 @@ mod xattr;
 #[cfg(test)]
 mod overlay_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -11,7 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use runtime::identity::{IdMap, Identity};
+use runtime::identity::{IdMap, Identity, Ownership};
 use runtime::path::Root;
 use rustix::fs::{OFlags, XattrFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -112,6 +112,7 @@ fn mount(at: &Path, options: &str) {
 struct Sandbox {
     dir: tempfile::TempDir,
     ids: IdMap,
+    ownership: Ownership,
     mounts: Vec<PathBuf>,
 }
 
@@ -163,7 +164,7 @@ impl Sandbox {
         let mut out = Vec::new();
         let upper = Root::open_host(upper).expect("open");
         let options = DiffOptions {
-            ids: self.ids,
+            ownership: &self.ownership,
             latest: None,
         };
         write_diff(&upper, options, &mut out).expect("diff");
@@ -172,7 +173,7 @@ impl Sandbox {
 
     fn unpack(&self, archive: &[u8], dir: &Path) {
         let root = Root::open_host(dir).expect("open");
-        let options = ApplyOptions::layer(self.ids, Identity::Subids);
+        let options = ApplyOptions::layer(&self.ownership);
         apply(archive, &root, &options).expect("unpack");
     }
 
@@ -249,6 +250,7 @@ fn inside() {
         let mut sandbox = Sandbox {
             dir,
             ids,
+            ownership: Ownership::new(Identity::Subids, ids),
             mounts: Vec::new(),
         };
         let lower = sandbox.make("lower");

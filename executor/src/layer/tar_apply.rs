@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use runtime::identity::{IdMap, Identity};
+use runtime::identity::{Owner, Ownership};
 use runtime::path::Root;
 
 pub use super::tar_read::Limits;
@@ -33,27 +33,24 @@ use whiteout::Meaning;
 
 /// How to unpack.
 #[derive(Debug, Clone)]
-pub struct ApplyOptions {
-    /// Translates the archive's owners.
-    pub ids: IdMap,
-    /// Which identity `ids` comes from; decides on the advice when an owner is missing.
-    pub identity: Identity,
+pub struct ApplyOptions<'a> {
+    /// How files get the archive's owners.
+    pub ownership: &'a Ownership,
     /// What the archive may cost.
     pub limits: Limits,
     /// Whether `.wh.` names are deletions, as in layers, or names like any other.
     pub whiteouts: bool,
     /// Owner and group, as in the container, that every entry gets instead of its own.
-    pub owner: Option<(u32, u32)>,
+    pub owner: Option<Owner>,
     /// Directory in the root that the archive's paths start from; empty for the root itself.
     pub dest: Vec<u8>,
 }
 
-impl ApplyOptions {
+impl<'a> ApplyOptions<'a> {
     /// Unpacks an image's layer.
-    pub fn layer(ids: IdMap, identity: Identity) -> Self {
+    pub fn layer(ownership: &'a Ownership) -> Self {
         Self {
-            ids,
-            identity,
+            ownership,
             limits: Limits::default(),
             whiteouts: true,
             owner: None,
@@ -63,14 +60,14 @@ impl ApplyOptions {
 
     /// Unpacks an archive that a user names, as ADD does, into the directory `dest` of the root.
     /// Links in the archive may lead anywhere in the root.
-    pub fn archive(ids: IdMap, identity: Identity, dest: &Path) -> Self {
+    pub fn archive(ownership: &'a Ownership, dest: &Path) -> Self {
         use std::os::unix::ffi::OsStrExt;
         let dest = runtime::path::normalize(dest);
         let dest = dest.as_os_str().as_bytes();
         Self {
             whiteouts: false,
             dest: dest.strip_prefix(b"/").unwrap_or(dest).to_vec(),
-            ..Self::layer(ids, identity)
+            ..Self::layer(ownership)
         }
     }
 }
@@ -82,8 +79,10 @@ pub struct Applied {
     pub entries: u64,
     /// Bytes of the uncompressed archive.
     pub bytes: u64,
-    /// Devices that could not be made (in a user namespace nobody may make them), or that would
-    /// have been a whiteout; they stay in the archive.
+    /// Devices that files stand for now.
+    pub stand_ins: u64,
+    /// Devices that could not be made (in a user namespace nobody may make them, and files stand for
+    /// them only where ids are emulated), or that would have been a whiteout; they stay in the archive.
     pub skipped_devices: u64,
     /// Attributes that mean nothing outside of the system they come from, or that the file system
     /// does not hold, by name, with how often each occurred.
@@ -113,12 +112,12 @@ impl Applied {
 ///
 /// # Errors
 /// When the archive is hostile, malformed or truncated, when a file is owned by an id that
-/// `options.ids` has not, and when the file system refuses. What was unpacked until then stays.
-pub fn apply(reader: impl Read, root: &Root, options: &ApplyOptions) -> Result<Applied> {
+/// `options.ownership` has not, and when the file system refuses. What was unpacked until then stays.
+pub fn apply(reader: impl Read, root: &Root, options: &ApplyOptions<'_>) -> Result<Applied> {
     let mut reader = TarReader::new(reader, options.limits);
     let mut applier = Applier {
         options,
-        dirs: Dirs::new(root),
+        dirs: Dirs::new(root, options.ownership),
         applied: Applied::default(),
     };
     while let Some(entry) = reader.next_entry()? {
@@ -131,15 +130,15 @@ pub fn apply(reader: impl Read, root: &Root, options: &ApplyOptions) -> Result<A
 }
 
 struct Applier<'a> {
-    options: &'a ApplyOptions,
+    options: &'a ApplyOptions<'a>,
     dirs: Dirs<'a>,
     applied: Applied,
 }
 
 impl Applier<'_> {
     fn take<R: Read>(&mut self, mut entry: Entry, reader: &mut TarReader<R>) -> Result<()> {
-        if let Some((uid, gid)) = self.options.owner {
-            (entry.uid, entry.gid) = (uid, gid);
+        if let Some(owner) = self.options.owner {
+            (entry.uid, entry.gid) = (owner.uid, owner.gid);
         }
         if !self.options.dest.is_empty() {
             entry.path = self.below_dest(&entry.path);
@@ -170,12 +169,8 @@ impl Applier<'_> {
 }
 
 /// Names the entry that could not be unpacked.
-fn unpacking(path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Error {
-    move |e| {
-        Error::new("unpack")
-            .path_bytes(path)
-            .source(std::io::Error::from(e))
-    }
+fn unpacking<E: Into<std::io::Error>>(path: &[u8]) -> impl FnOnce(E) -> Error {
+    move |e| Error::new("unpack").path_bytes(path).source(e.into())
 }
 
 #[cfg(test)]

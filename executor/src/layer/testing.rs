@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use runtime::identity::{IdMap, Identity};
+use runtime::identity::{IdMap, Identity, Ownership};
 use runtime::path::Root;
 
 use super::pax;
@@ -106,21 +106,31 @@ impl RawTar {
 }
 
 /// An identity that works for any user without a namespace: container root is the caller.
-pub(super) fn own_ids() -> IdMap {
+pub(crate) fn own_ids() -> IdMap {
     let uid = rustix::process::geteuid().as_raw();
     // Root may give files to anyone, others to themselves only.
     let count = if uid == 0 { u32::MAX } else { 1 };
     IdMap { first: uid, count }
 }
 
+/// As [`own_ids`], with real owners.
+pub(crate) fn own() -> Ownership {
+    Ownership::new(Identity::Host, own_ids())
+}
+
+/// Every id, in records of files that are the caller's.
+pub(crate) fn emulated() -> Ownership {
+    let ids = IdMap {
+        count: u32::MAX,
+        ..own_ids()
+    };
+    Ownership::new(Identity::Emulated, ids)
+}
+
 /// Unpacks into a directory as the caller.
 pub(super) fn unpack(archive: &[u8], dir: &Path) -> Result<Applied> {
     let root = Root::open_host(dir).expect("open root");
-    apply(
-        archive,
-        &root,
-        &ApplyOptions::layer(own_ids(), Identity::Host),
-    )
+    apply(archive, &root, &ApplyOptions::layer(&own()))
 }
 
 /// Everything about a file that a layer carries.

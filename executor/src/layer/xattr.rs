@@ -3,10 +3,11 @@
 //! Responsible for the policy on names and for `security.capability` in its two forms: in a
 //! layer, revision 2 for container root; on disk under a user namespace, revision 3 with the id
 //! that container root has there (capabilities(7), "File capability extended attribute
-//! versioning"). Must not touch files. Invariant: overlayfs's own attributes never pass, in
-//! either direction.
+//! versioning"). Must not touch files. Invariant: overlayfs's own attributes and owner records never
+//! pass, in either direction.
 
 use runtime::identity::IdMap;
+use runtime::identity::record::ATTRIBUTE;
 
 /// The attribute that holds a file's capabilities.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
@@ -18,6 +19,8 @@ pub(super) enum Class {
     Capability,
     /// Free for everyone: kept.
     User,
+    /// Our own record of an owner, which is an owner in a layer.
+    Record,
     /// Book-keeping of overlayfs, which would change what a directory shows.
     Overlay,
     /// Of the host's policy or file system (`security.selinux`, `system.posix_acl_access`,
@@ -29,6 +32,8 @@ pub(super) enum Class {
 pub(super) fn classify(name: &[u8]) -> Class {
     if name == CAPABILITY {
         Class::Capability
+    } else if name == ATTRIBUTE.as_bytes() {
+        Class::Record
     } else if name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.") {
         Class::Overlay
     } else if name.starts_with(b"user.") && name.len() > 5 {
@@ -168,6 +173,7 @@ mod tests {
             (&b"security.capability"[..], Class::Capability),
             (b"user.mime", Class::User),
             (b"user.", Class::Foreign),
+            (b"user.rootlesscontainers", Class::Record),
             (b"user.overlay.opaque", Class::Overlay),
             (b"trusted.overlay.redirect", Class::Overlay),
             (b"trusted.md5", Class::Foreign),

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use runtime::identity::Ownership;
 use runtime::path::Root;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ use crate::error::{Error, Result, ResultExt};
 ///
 /// # Errors
 /// Those of the file system, and a directory where the tree has something else.
-pub fn export_local(root: &Root, dest: &Path) -> Result<Vec<String>> {
+pub fn export_local(root: &Root, ownership: &Ownership, dest: &Path) -> Result<Vec<String>> {
     let is_empty = fs::read_dir(dest).op_path("read", dest)?.next().is_none();
     let parent = dest.parent().filter(|_| is_empty);
     let aside = parent.and_then(|parent| {
@@ -32,9 +33,9 @@ pub fn export_local(root: &Root, dest: &Path) -> Result<Vec<String>> {
         builder.prefix(".sandcrab-").tempdir_in(parent).ok()
     });
     let Some(aside) = aside else {
-        return Exporter::new(root, dest)?.export();
+        return Exporter::new(root, ownership, dest)?.export();
     };
-    let notes = Exporter::new(root, aside.path())?.export()?;
+    let notes = Exporter::new(root, ownership, aside.path())?.export()?;
     let permissions = fs::metadata(dest).op_path("read", dest)?.permissions();
     fs::set_permissions(aside.path(), permissions).op_path("protect", aside.path())?;
     fs::rename(aside.path(), dest).op_path("write", dest)?;
@@ -45,6 +46,7 @@ pub fn export_local(root: &Root, dest: &Path) -> Result<Vec<String>> {
 
 struct Exporter<'a> {
     root: &'a Root,
+    ownership: &'a Ownership,
     dest: Root,
     dest_path: &'a Path,
     /// Where a file with several names was first written.
@@ -57,9 +59,10 @@ struct Exporter<'a> {
 }
 
 impl<'a> Exporter<'a> {
-    fn new(root: &'a Root, dest: &'a Path) -> Result<Self> {
+    fn new(root: &'a Root, ownership: &'a Ownership, dest: &'a Path) -> Result<Self> {
         Ok(Self {
             root,
+            ownership,
             dest: Root::open_host(dest).op_path("open", dest)?,
             dest_path: dest,
             links: HashMap::new(),
@@ -134,6 +137,10 @@ impl<'a> Exporter<'a> {
         match kind {
             FileType::RegularFile => {
                 let file = File::from(self.open_source(path, OFlags::NOFOLLOW)?);
+                if self.stands_in(&file, &stat, path)? {
+                    self.devices += 1;
+                    return Ok(false);
+                }
                 let aside = self.aside();
                 copy(file, target, &aside, &stat)
                     .and_then(|()| Ok(rustix::fs::renameat(target, &aside, target, name)?))
@@ -185,6 +192,15 @@ impl<'a> Exporter<'a> {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(self.writing(path, e)),
         }
+    }
+
+    /// Tells whether a file stands for a device.
+    fn stands_in(&self, file: &File, stat: &Stat, path: &Path) -> Result<bool> {
+        if !self.ownership.is_emulated() || stat.st_size > 0 {
+            return Ok(false);
+        }
+        let record = self.ownership.record(file, stat);
+        Ok(record.op_path("read the owner of", path)?.device.is_some())
     }
 
     fn aside(&mut self) -> String {
@@ -279,6 +295,7 @@ fn times(stat: &Stat) -> Timestamps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::testing::own;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn tree() -> (tempfile::TempDir, Root) {
@@ -346,7 +363,7 @@ mod tests {
         let dest = dir.path().join("out");
         fs::create_dir(&dest).expect("mkdir");
         for _ in 0..2 {
-            let notes = export_local(&root, &dest).expect("export");
+            let notes = export_local(&root, &own(), &dest).expect("export");
             assert_eq!(notes, ["1 sockets are not among the exported files"]);
             check(&dest);
             open_up(&dest);
@@ -366,7 +383,7 @@ mod tests {
         symlink(&victim, dest.join("a")).expect("symlink");
         symlink(victim.join("tool"), dest.join("tool")).expect("symlink");
         fs::write(dest.join("other"), "stays").expect("write");
-        export_local(&root, &dest).expect("export");
+        export_local(&root, &own(), &dest).expect("export");
         check(&dest);
         assert_eq!(fs::read_dir(&victim).expect("list").count(), 1);
         assert_eq!(
@@ -383,7 +400,7 @@ mod tests {
         let (source, root) = tree();
         let dir = tempfile::tempdir().expect("temporary directory");
         fs::create_dir_all(dir.path().join("tool/x")).expect("mkdir");
-        let error = export_local(&root, dir.path()).expect_err("directory");
+        let error = export_local(&root, &own(), dir.path()).expect_err("directory");
         assert!(error.to_string().contains("tool"), "{error}");
         open_up(source.path());
         if dir.path().join("a/b").exists() {

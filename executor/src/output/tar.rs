@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use runtime::identity::IdMap;
+use runtime::identity::Ownership;
 use runtime::path::Root;
 
 use crate::error::Result;
@@ -16,8 +16,11 @@ use crate::layer::diff::{DiffOptions, write_diff};
 ///
 /// # Errors
 /// When a file cannot be read or named; those of `out`.
-pub fn export_tar(root: &Root, ids: IdMap, out: impl Write) -> Result<Vec<String>> {
+pub fn export_tar(root: &Root, ownership: &Ownership, out: impl Write) -> Result<Vec<String>> {
     // A tree is a layer over nothing: in a merged view no deletions are left to see.
-    let options = DiffOptions { ids, latest: None };
+    let options = DiffOptions {
+        ownership,
+        latest: None,
+    };
     Ok(write_diff(root, options, out)?.notes())
 }

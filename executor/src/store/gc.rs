@@ -237,7 +237,7 @@ mod tests {
         let staging = snapshots.staging(session).expect("staging");
         let chain = ChainId::child(None, diff_id);
         snapshots
-            .commit(session, staging, Identity::Single, chain, 10)
+            .commit(session, staging, Identity::Emulated, chain, 10)
             .expect("commit");
     }
 

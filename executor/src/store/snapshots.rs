@@ -88,7 +88,7 @@ impl Snapshots {
     /// Returns the size in bytes of a chain's top layer when some identity has it unpacked.
     pub fn size(&self, chain: ChainId) -> Option<u64> {
         let boot = boot_id().ok()?;
-        [Identity::Subids, Identity::Single, Identity::Host]
+        [Identity::Subids, Identity::Emulated, Identity::Host]
             .into_iter()
             .find_map(|identity| trusted(&self.path(identity, chain), boot))
             .map(|meta| meta.size)
@@ -264,7 +264,7 @@ mod tests {
         let staging = snapshots.staging(session).expect("staging");
         fs::write(staging.fs().join("file"), text).expect("write");
         snapshots
-            .commit(session, staging, Identity::Single, chain(), 7)
+            .commit(session, staging, Identity::Emulated, chain(), 7)
             .expect("commit")
     }
 
@@ -276,14 +276,14 @@ mod tests {
     fn the_first_commit_wins() {
         let (_dir, session) = session();
         let snapshots = session.store().snapshots();
-        assert_eq!(snapshots.get(Identity::Single, chain()), None);
+        assert_eq!(snapshots.get(Identity::Emulated, chain()), None);
         let first = put(&session, "first");
         assert_eq!(put(&session, "second"), first);
         assert_eq!(
             fs::read_to_string(first.join("file")).expect("read"),
             "first"
         );
-        assert_eq!(snapshots.get(Identity::Single, chain()), Some(first));
+        assert_eq!(snapshots.get(Identity::Emulated, chain()), Some(first));
         assert_eq!(snapshots.get(Identity::Subids, chain()), None);
         assert_eq!(snapshots.size(chain()), Some(7));
     }
@@ -297,7 +297,7 @@ mod tests {
         let mut meta: Meta = record::read(&meta_path, KIND).expect("meta");
         meta.boot_id = "earlier".into();
         record::write(session.scratch().dir(), &meta_path, KIND, &meta).expect("write");
-        assert_eq!(snapshots.get(Identity::Single, chain()), None);
+        assert_eq!(snapshots.get(Identity::Emulated, chain()), None);
         assert_eq!(snapshots.list().expect("list")[0].size, None);
         put(&session, "new");
         let text = fs::read_to_string(fs_dir.join("file")).expect("read");
@@ -307,7 +307,7 @@ mod tests {
         assert!(meta.synced);
         meta.boot_id = "earlier".into();
         record::write(session.scratch().dir(), &meta_path, KIND, &meta).expect("write");
-        assert!(snapshots.get(Identity::Single, chain()).is_some());
+        assert!(snapshots.get(Identity::Emulated, chain()).is_some());
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         let fs_dir = put(&session, "x");
         fs::write(fs_dir.parent().expect("wrapper").join("meta"), "").expect("write");
         let snapshots = session.store().snapshots();
-        assert_eq!(snapshots.get(Identity::Single, chain()), None);
+        assert_eq!(snapshots.get(Identity::Emulated, chain()), None);
     }
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
             }
         });
         let snapshots = session.store().snapshots();
-        assert!(snapshots.get(Identity::Single, chain()).is_some());
+        assert!(snapshots.get(Identity::Emulated, chain()).is_some());
         assert_eq!(snapshots.list().expect("list").len(), 1);
     }
 }

@@ -52,7 +52,7 @@ pub fn detect(choice: Choice) -> Result<EnterPlan> {
 pub fn detect_with(choice: Choice, dirs: &[PathBuf]) -> Result<EnterPlan> {
     match choice {
         Choice::Host => host(),
-        Choice::Single => Ok(single("a single id was asked for".to_owned(), Vec::new())),
+        Choice::Emulated => Ok(emulated("it was asked for".to_owned(), Vec::new())),
         Choice::Subids => with_subids(dirs).map_err(|lack| {
             let mut error = Error::new("no subordinate ids to use").cause(lack.why);
             for advice in lack.advice {
@@ -61,7 +61,7 @@ pub fn detect_with(choice: Choice, dirs: &[PathBuf]) -> Result<EnterPlan> {
             error
         }),
         Choice::Auto => Ok(with_subids(dirs).unwrap_or_else(|lack| {
-            single(format!("a single id, because {}", lack.why), lack.advice)
+            emulated(format!("{}, which is not needed", lack.why), lack.advice)
         })),
     }
 }
@@ -94,15 +94,18 @@ fn host() -> Result<EnterPlan> {
     })
 }
 
-fn single(reason: String, advice: Vec<String>) -> EnterPlan {
+fn emulated(reason: String, advice: Vec<String>) -> EnterPlan {
     let extent = |outside| super::Extent {
         inside: 0,
         outside,
         count: 1,
     };
     EnterPlan {
-        identity: Identity::Single,
-        ids: IdMap { first: 0, count: 1 },
+        identity: Identity::Emulated,
+        ids: IdMap {
+            first: 0,
+            count: u32::MAX,
+        },
         uid_map: vec![extent(rustix::process::geteuid().as_raw())],
         gid_map: vec![extent(rustix::process::getegid().as_raw())],
         writer: MapWriter::Own,
@@ -363,9 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn a_single_id_is_always_possible() {
-        let plan = detect(Choice::Single).expect("detect");
-        assert_eq!(plan.ids, IdMap { first: 0, count: 1 });
+    fn emulated_ids_are_always_possible() {
+        let plan = detect(Choice::Emulated).expect("detect");
+        assert_eq!(plan.ids.to_executor(u32::MAX - 1), Some(u32::MAX - 1));
+        assert_eq!(plan.ids.to_executor(u32::MAX), None);
+        assert_eq!(plan.uid_map.len(), 1);
+        assert_eq!(plan.uid_map[0].count, 1);
         assert_eq!(plan.uid_map[0].outside, rustix::process::geteuid().as_raw());
     }
 
@@ -373,8 +379,10 @@ mod tests {
     fn auto_never_chooses_the_host() {
         let plan = detect(Choice::Auto).expect("detect");
         assert_ne!(plan.identity, Identity::Host);
-        let mapped: u32 = plan.uid_map.iter().map(|e| e.count).sum();
-        assert_eq!(mapped, plan.ids.first + plan.ids.count);
+        if plan.identity == Identity::Subids {
+            let mapped: u32 = plan.uid_map.iter().map(|e| e.count).sum();
+            assert_eq!(mapped, plan.ids.first + plan.ids.count);
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 pub(crate) mod detect;
 pub(crate) mod enter;
+pub mod owners;
+pub mod ownership;
 pub mod record;
 pub mod specials;
 mod subids;
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use detect::{detect, detect_with};
+pub use owners::Owners;
+pub use ownership::Ownership;
 pub use record::{Device, Owner, Record};
 pub use specials::{Full, Inode, Specials};
 pub use subids::Range;
@@ -25,13 +29,13 @@ pub(crate) use subids::render;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Choice {
-    /// The best that is there: subordinate ids, else a single id. Never the host's.
+    /// The best that is there: subordinate ids, else emulated ones. Never the host's.
     #[default]
     Auto,
     /// Subordinate ids, or an error.
     Subids,
-    /// One id.
-    Single,
+    /// The caller's one id, and all others emulated.
+    Emulated,
     /// The host's ids, without a user namespace; for root only.
     Host,
 }
@@ -51,7 +55,8 @@ pub struct EnterPlan {
     pub writer: MapWriter,
     /// One line: why this identity.
     pub reason: String,
-    /// What to change on the machine for a better one; often empty.
+    /// What to change on the machine for a better one; often empty. With [`Identity::Emulated`]
+    /// nothing has to be changed, and this is what would be quicker.
     pub advice: Vec<String>,
 }
 
@@ -91,8 +96,10 @@ pub enum Identity {
     /// A user namespace with a range of real ids; container root is the range's first id, never
     /// the caller.
     Subids,
-    /// A user namespace with one id: container root is the caller, and no other id exists.
-    Single,
+    /// A user namespace with one id, the caller's, which is container root. Every other id exists
+    /// in records of who owns what ([`record`]), and in what a supervisor answers to the
+    /// container's system calls.
+    Emulated,
     /// No user namespace: the caller is root and container ids are the host's.
     Host,
 }
@@ -102,7 +109,7 @@ impl Identity {
     pub fn name(self) -> &'static str {
         match self {
             Self::Subids => "subids",
-            Self::Single => "single",
+            Self::Emulated => "emulated",
             Self::Host => "host",
         }
     }
@@ -112,7 +119,8 @@ impl Identity {
 /// `n < count`.
 ///
 /// With [`Identity::Subids`] the executor's user namespace maps its own 0 to the caller and
-/// 1… to the range, so `first` is 1. With the others it is 0.
+/// 1… to the range, so `first` is 1. With the others it is 0. With [`Identity::Emulated`] these are
+/// the ids that records may have: on disk all files belong to the executor's 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
     /// What container id 0 is to the executor.
@@ -124,7 +132,7 @@ pub struct IdMap {
 impl IdMap {
     /// Translates a container's id to the executor's; `None` when the container has no such id.
     pub fn to_executor(self, id: u32) -> Option<u32> {
-        (id < self.count).then(|| self.first + id)
+        self.first.checked_add(id).filter(|_| id < self.count)
     }
 
     /// Translates the executor's id to the container's; `None` when it is not one of them.

@@ -6,6 +6,7 @@
 //! with the same number; and it never grows beyond [`LIMIT`].
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{Statx, StatxFlags};
 
@@ -52,9 +53,23 @@ impl Inode {
 pub struct Full;
 
 /// Owners by inode. What is not in it belongs to root.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// An inode of a lower layer has the number of the lower file for as long as overlayfs keeps it in
+/// memory, also after it was copied up, which gives it another birth time; later it has the number
+/// of the copy (Linux, overlayfs.rst, "Inode properties": such files can't carry the attribute that
+/// would say what they were copied from). So whoever lets one be copied up (by rename, link, chmod or
+/// setting times) keeps it in memory with [`Self::pin`].
+#[derive(Debug, Default)]
 pub struct Specials {
-    owners: HashMap<(u64, u64), ((i64, u32), Owner)>,
+    owners: HashMap<(u64, u64), Known>,
+    pins: Vec<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// `None`: whenever it was made. While it is in a lower layer nothing else gets its number.
+    born: Option<(i64, u32)>,
+    owner: Owner,
 }
 
 impl Specials {
@@ -75,8 +90,9 @@ impl Specials {
 
     /// Returns the owner of an inode. One that was made at another time is another inode.
     pub fn get(&self, inode: Inode) -> Option<Owner> {
-        let (born, owner) = self.owners.get(&(inode.dev, inode.ino))?;
-        (*born == inode.born).then_some(*owner)
+        let known = self.owners.get(&(inode.dev, inode.ino))?;
+        let same = known.born.is_none_or(|born| born == inode.born);
+        same.then_some(known.owner)
     }
 
     /// Records the owner of an inode, in place of an earlier one with its number. Root's are
@@ -86,11 +102,34 @@ impl Specials {
     /// There is no room.
     pub fn set(&mut self, inode: Inode, owner: Owner) -> Result<(), Full> {
         let key = (inode.dev, inode.ino);
-        if self.owners.len() >= LIMIT && !self.owners.contains_key(&key) {
+        // What was known as a lower layer's stays so.
+        let born = match self.owners.get(&key) {
+            Some(Known { born: None, .. }) => None,
+            Some(_) => Some(inode.born),
+            None if self.owners.len() >= LIMIT => return Err(Full),
+            None => Some(inode.born),
+        };
+        self.owners.insert(key, Known { born, owner });
+        Ok(())
+    }
+
+    /// Records the owner of an inode of a lower layer, before anything runs.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn set_lower(&mut self, inode: Inode, owner: Owner) -> Result<(), Full> {
+        if self.owners.len() >= LIMIT {
             return Err(Full);
         }
-        self.owners.insert(key, (inode.born, owner));
+        let known = Known { born: None, owner };
+        self.owners.insert((inode.dev, inode.ino), known);
         Ok(())
+    }
+
+    /// Keeps an inode in memory, and so its number, for as long as the table is; `handle` is one of
+    /// `O_PATH`, of an inode that is about to be copied up.
+    pub fn pin(&mut self, handle: OwnedFd) {
+        self.pins.push(handle);
     }
 
     /// Forgets an inode.
@@ -98,15 +137,15 @@ impl Specials {
         self.owners.remove(&(dev, ino));
     }
 
-    /// Returns all that is recorded, in no order.
+    /// Returns all that is recorded, in no order. The birth time of a lower layer's is not known.
     pub fn iter(&self) -> impl Iterator<Item = (Inode, Owner)> + '_ {
-        self.owners.iter().map(|((dev, ino), (born, owner))| {
+        self.owners.iter().map(|((dev, ino), known)| {
             let inode = Inode {
                 dev: *dev,
                 ino: *ino,
-                born: *born,
+                born: known.born.unwrap_or_default(),
             };
-            (inode, *owner)
+            (inode, known.owner)
         })
     }
 }
@@ -143,6 +182,15 @@ mod tests {
         );
         specials.remove(1, 5);
         assert!(specials.is_empty());
+    }
+
+    #[test]
+    fn an_inode_of_a_lower_layer_stays_the_same_when_it_is_copied_up() {
+        let mut specials = Specials::new();
+        specials.set_lower(inode(5, 100), WWW).expect("room");
+        assert_eq!(specials.get(inode(5, 200)), Some(WWW));
+        specials.set(inode(5, 200), Owner::ROOT).expect("room");
+        assert_eq!(specials.get(inode(5, 300)), Some(Owner::ROOT));
     }
 
     #[test]

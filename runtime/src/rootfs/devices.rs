@@ -12,6 +12,7 @@ use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, makedev, mkdirat,
     openat, openat2, symlinkat,
 };
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::mount;
@@ -97,9 +98,15 @@ fn new_devpts(ids: IdMap) -> Result<OwnedFd> {
         "ptmxmode=0666".to_owned(),
         "mode=0620".to_owned(),
     ];
+    let grouped = options.len();
     options.extend(ids.to_executor(TTY_GROUP).map(|gid| format!("gid={gid}")));
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    mount::new("devpts", &options, attributes).op("create devpts")
+    match mount::new("devpts", &options, attributes) {
+        // The container has the group, but its namespace doesn't: ids are emulated.
+        Err(Errno::INVAL) => mount::new("devpts", &options[..grouped], attributes),
+        other => other,
+    }
+    .op("create devpts")
 }
 
 fn bind_node(dev: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> Result<()> {

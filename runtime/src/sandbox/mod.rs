@@ -67,9 +67,9 @@ pub struct Plan {
     pub stdout: Option<OwnedFd>,
     /// Standard error; `None` is `/dev/null`.
     pub stderr: Option<OwnedFd>,
-    /// Owners of what can't carry a record, for [`Identity::Single`].
+    /// Owners of what can't carry a record, for [`Identity::Emulated`].
     pub specials: Specials,
-    /// Whether the root file system may hold placeholders of devices, for [`Identity::Single`].
+    /// Whether the root file system may hold placeholders of devices, for [`Identity::Emulated`].
     pub devices: bool,
     /// Whether standard input is a terminal that becomes the controlling one and `/dev/console`.
     pub terminal: bool,
@@ -96,7 +96,7 @@ impl Exit {
 }
 
 /// What a container leaves besides its root file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Outcome {
     /// How the payload ended.
     pub exit: Exit,

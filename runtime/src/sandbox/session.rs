@@ -35,7 +35,7 @@ use crate::{seccomp, sys};
 
 /// Runs a plan to its end on the calling thread.
 pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
-    let emulated = plan.identity == Identity::Single;
+    let emulated = plan.identity == Identity::Emulated;
     for id in plan.groups.iter().chain([&plan.uid, &plan.gid]) {
         if !emulated && plan.ids.to_executor(*id).is_none() {
             return Err(missing_id(*id, plan.identity));
@@ -212,9 +212,7 @@ impl Drop for Home {
 fn missing_id(id: u32, identity: Identity) -> Error {
     let error = Error::new(format!("the container has no id {id}"));
     match identity {
-        Identity::Single => error.hint(
-            "with a single id only root exists; add subordinate ids (/etc/subuid, /etc/subgid) for users",
-        ),
+        Identity::Emulated => error,
         _ => error.hint("give the caller a larger range in /etc/subuid and /etc/subgid"),
     }
 }
@@ -300,9 +298,9 @@ fn own_pipe(stream: BorrowedFd<'_>, owner: Uid) {
     }
 }
 
-/// Returns the groups to set, or `None` where setgroups(2) has been given up for a single id.
+/// Returns the groups to set, or `None` where setgroups(2) has been given up for the one id.
 fn settable_groups(plan: &Plan) -> Result<Option<Vec<Gid>>> {
-    if plan.identity == Identity::Single {
+    if plan.identity == Identity::Emulated {
         return Ok(None);
     }
     let state = std::fs::read_to_string("/proc/self/setgroups");

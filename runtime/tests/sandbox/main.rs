@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let root = rustix::process::geteuid().is_root();
     let mut choices = vec![Choice::Auto];
     if root {
-        choices.extend([Choice::Single, Choice::Host]);
+        choices.extend([Choice::Emulated, Choice::Host]);
     }
     let mut ok = true;
     for choice in choices {

@@ -5,11 +5,14 @@
 //! before its permissions, because changing an owner clears set-id bits and capabilities.
 
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use runtime::identity::Identity;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use runtime::identity::ownership::Trouble;
+use runtime::identity::{Device, Identity, Owner, Record};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::Copier;
@@ -19,16 +22,6 @@ use crate::context::ignore::bytes_path;
 use crate::context::walk::{Node, changed};
 use crate::context::xattrs::{self, Attribute};
 use crate::error::{Error, Result, ResultExt};
-
-/// Makes a user id for the `chown` calls.
-pub(super) fn user(id: u32) -> Uid {
-    Uid::from_raw(id)
-}
-
-/// Makes a group id for the `chown` calls.
-pub(super) fn group(id: u32) -> Gid {
-    Gid::from_raw(id)
-}
 
 /// Returns the type of an entry, unfollowed; `None` when there is none.
 pub(super) fn kind(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<FileType>> {
@@ -40,40 +33,37 @@ pub(super) fn kind(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Opti
 }
 
 impl Copier<'_> {
-    /// Translates container ids to the executor's.
-    pub(super) fn to_executor(&self, uid: u32, gid: u32, path: &Path) -> Result<(u32, u32)> {
-        match (self.ids.to_executor(uid), self.ids.to_executor(gid)) {
-            (Some(uid), Some(gid)) => Ok((uid, gid)),
-            _ => Err(self.no_such_owner(uid, gid, path)),
+    /// Makes sure that the container has an owner, who is to own `path`.
+    pub(super) fn require(&self, owner: Owner, path: &Path) -> Result<()> {
+        if self.ownership.exists(owner) {
+            return Ok(());
         }
-    }
-
-    fn no_such_owner(&self, uid: u32, gid: u32, path: &Path) -> Error {
+        let count = self.ownership.ids().count;
         let error = Error::new(format!(
-            "owner {uid}:{gid} does not exist here: the container has {} {}, needed for",
-            self.ids.count,
-            if self.ids.count == 1 { "id" } else { "ids" }
+            "owner {owner} does not exist here: the container has {count} {}, needed for",
+            if count == 1 { "id" } else { "ids" }
         ))
         .path(path);
-        if self.identity == Identity::Single {
-            error.hint("give the user ranges of ids in /etc/subuid and /etc/subgid")
+        Err(if self.ownership.identity() == Identity::Subids {
+            error.hint("`--isolation=emulated` has every id")
         } else {
             error
-        }
+        })
     }
 
-    /// Returns the owner that the copy of `node` gets, as the executor sees it.
-    fn owner_of(&self, node: &Node<'_>) -> Result<(u32, u32)> {
-        if let Some(owner) = self.owner {
-            return Ok(owner);
-        }
-        let (uid, gid) = (node.stat.st_uid, node.stat.st_gid);
-        let known = |id| self.ids.to_container(id).is_some();
-        if known(uid) && known(gid) {
-            Ok((uid, gid))
-        } else {
-            Err(self.no_such_owner(uid, gid, node.path))
-        }
+    /// Returns what the copy of `node` is; `opened` is the original, if it is a file or directory.
+    fn record_of(&self, node: &Node<'_>, opened: Option<BorrowedFd<'_>>) -> Result<Record> {
+        let original = match (self.owners, opened) {
+            (None, _) => Record::default(),
+            (Some(owners), Some(fd)) => owners.record(fd, node.stat).map_err(|e| of(node, e))?,
+            (Some(owners), None) => owners
+                .special(node.path.as_os_str().as_bytes(), node.stat)
+                .map_err(|e| of(node, e))?
+                .into(),
+        };
+        let owner = self.owner.unwrap_or(original.owner);
+        self.require(owner, node.path)?;
+        Ok(Record { owner, ..original })
     }
 
     fn mode_of(&self, stat: &Stat) -> Mode {
@@ -106,8 +96,9 @@ impl Copier<'_> {
             FileType::RegularFile => self.place_file(dir, name, path, node),
             // What a program can talk to is gone anyway.
             FileType::Socket => {
+                let record = self.record_of(node, None)?;
                 let to = create(dir, name, path)?;
-                self.finish_file(&to, path, node, &[])
+                self.finish_file(&to, path, node, &record, &[])
             }
             FileType::Symlink => {
                 let target = node.read_link()?;
@@ -150,7 +141,8 @@ impl Copier<'_> {
         if node.stat.st_nlink > 1 {
             self.links.insert(inode, path.to_owned());
         }
-        self.finish_file(&to, path, node, &attributes)
+        let record = self.record_of(node, Some(from.as_fd()))?;
+        self.finish_file(&to, path, node, &record, &attributes)
     }
 
     fn link(&self, first: &PathBuf, dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
@@ -180,6 +172,16 @@ impl Copier<'_> {
         } else {
             node.stat.st_rdev
         };
+        if self.ownership.is_emulated() && kind != FileType::Fifo {
+            let mut record = self.record_of(node, None)?;
+            record.device = Some(Device {
+                block: kind == FileType::BlockDevice,
+                major: rustix::fs::major(device),
+                minor: rustix::fs::minor(device),
+            });
+            let to = create(dir, name, path)?;
+            return self.finish_file(&to, path, node, &record, &[]);
+        }
         rustix::fs::mknodat(dir, name, kind, Mode::RUSR, device).map_err(|e| {
             let error = Error::new("make device").path(path).source(e);
             if e == Errno::PERM {
@@ -197,7 +199,8 @@ impl Copier<'_> {
             Some(from) => xattrs::read(from).op_path("read attributes of", node.path)?,
             None => Vec::new(),
         };
-        self.finish_file(to, path, node, &attributes)
+        let record = self.record_of(node, node.opened)?;
+        self.finish_file(to, path, node, &record, &attributes)
     }
 
     fn finish_file(
@@ -205,16 +208,17 @@ impl Copier<'_> {
         to: &OwnedFd,
         path: &Path,
         node: &Node<'_>,
+        record: &Record,
         attributes: &[Attribute],
     ) -> Result<()> {
-        let (uid, gid) = self.owner_of(node)?;
         // The permissions may forbid writing even attributes; an owner change drops capabilities.
         let (last, first): (Vec<_>, Vec<_>) = attributes
             .iter()
             .partition(|a| a.name == xattrs::CAPABILITY);
         self.write_attributes(to, node, &first);
-        rustix::fs::fchown(to, Some(user(uid)), Some(group(gid)))
-            .op_path("change the owner of", path)?;
+        self.ownership
+            .set_record(to, record)
+            .map_err(|e| changing(path, e))?;
         rustix::fs::fchmod(to, self.mode_of(node.stat))
             .op_path("change the permissions of", path)?;
         self.write_attributes(to, node, &last);
@@ -224,7 +228,8 @@ impl Copier<'_> {
     /// Writes attributes; those that the destination can't store are only warned about, as in
     /// BuildKit.
     fn write_attributes(&mut self, to: &OwnedFd, node: &Node<'_>, attributes: &[&Attribute]) {
-        let root_id = (self.identity != Identity::Host).then_some(self.ids.first);
+        let namespaced = self.ownership.identity() != Identity::Host;
+        let root_id = namespaced.then_some(self.ownership.ids().first);
         for attribute in attributes {
             if let Err(e) = xattrs::write(to, attribute, root_id) {
                 self.warn(format!(
@@ -245,9 +250,10 @@ impl Copier<'_> {
         node: &Node<'_>,
     ) -> Result<()> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        let (uid, gid) = self.owner_of(node)?;
-        rustix::fs::chownat(dir, name, Some(user(uid)), Some(group(gid)), nofollow)
-            .op_path("change the owner of", path)?;
+        let record = self.record_of(node, None)?;
+        self.ownership
+            .set_special(dir, name, record.owner)
+            .map_err(|e| changing(path, e))?;
         if node.file_type() != FileType::Symlink {
             // Not a link, and nobody else is here to put one in its place.
             rustix::fs::chmodat(dir, name, self.mode_of(node.stat), AtFlags::empty())
@@ -256,6 +262,18 @@ impl Copier<'_> {
         rustix::fs::utimensat(dir, name, &modification(node.stat), nofollow)
             .op_path("set the time of", path)
     }
+}
+
+fn of(node: &Node<'_>, trouble: Trouble) -> Error {
+    Error::new("read the owner of")
+        .path(node.path)
+        .source(io::Error::from(trouble))
+}
+
+fn changing(path: &Path, trouble: Trouble) -> Error {
+    Error::new("change the owner of")
+        .path(path)
+        .source(io::Error::from(trouble))
 }
 
 fn create(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd> {

@@ -1,4 +1,5 @@
 use super::*;
+use runtime::identity::{IdMap, Identity, Record};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
@@ -31,8 +32,13 @@ impl Trees {
 
     fn run(&self, request: &CopyRequest) -> Result<CopyStats> {
         let (source, dest) = self.roots();
-        let (ids, identity) = own_ids();
-        copy(&source, &dest, request, ids, identity)
+        // As of an image: owners are asked for only by `Owners::Source`.
+        let ownership = own();
+        let source = Origin {
+            root: &source,
+            owners: Some(&ownership),
+        };
+        copy(source, &dest, request, &ownership)
     }
 
     fn copy(&self, sources: &[&str], dest: &str) -> Result<CopyStats> {
@@ -81,14 +87,19 @@ pub(in crate::build) fn can_chown() -> bool {
 }
 
 /// Ids under which the test's user can own files.
-pub(in crate::build) fn own_ids() -> (IdMap, Identity) {
+pub(in crate::build) fn own() -> Ownership {
     let first = rustix::process::geteuid().as_raw();
     let (count, identity) = if can_chown() {
         (65_536, Identity::Host)
     } else {
-        (1, Identity::Single)
+        (u32::MAX, Identity::Emulated)
     };
-    (IdMap { first, count }, identity)
+    Ownership::new(identity, IdMap { first, count })
+}
+
+/// The caller's files, whose owners play no part.
+fn plain(root: &Root) -> Origin<'_> {
+    Origin { root, owners: None }
 }
 
 pub(in crate::build) fn request(sources: &[&str], dest: &str) -> CopyRequest {
@@ -447,7 +458,8 @@ fn capabilities_survive_the_change_of_owner() {
     for (identity, path) in [(Identity::Host, "host"), (Identity::Subids, "subids")] {
         let mut request = request(&["f"], path);
         request.owners = Owners::Ids { uid: 5, gid: 5 };
-        let stats = copy(&source, &dest, &request, own_ids().0, identity).expect("copy");
+        let ownership = Ownership::new(identity, own().ids());
+        let stats = copy(plain(&source), &dest, &request, &ownership).expect("copy");
         assert_eq!(stats.warnings, Vec::<String>::new());
         let copied = fs::File::open(trees.dest.path().join(path)).expect("open");
         let read = xattrs::read(&copied).expect("read");
@@ -505,12 +517,13 @@ fn an_owner_that_does_not_exist_is_named() {
     let trees = sample();
     let (source, dest) = trees.roots();
     let ids = IdMap {
-        first: own_ids().0.first,
+        first: own().ids().first,
         count: 1,
     };
     let mut request = request(&["f"], "/new");
     request.owners = Owners::Ids { uid: 33, gid: 33 };
-    let error = copy(&source, &dest, &request, ids, Identity::Single).expect_err("no such id");
+    let ownership = Ownership::new(Identity::Subids, ids);
+    let error = copy(plain(&source), &dest, &request, &ownership).expect_err("no such id");
     assert!(
         error
             .to_string()
@@ -518,7 +531,98 @@ fn an_owner_that_does_not_exist_is_named() {
         "{error}"
     );
     assert!(error.to_string().contains("`/new`"), "{error}");
-    assert!(error.hints()[0].contains("/etc/subuid"));
+    assert!(error.hints()[0].contains("--isolation=emulated"));
+}
+
+#[test]
+fn recorded_owners_are_kept_and_named() {
+    let trees = Trees::new();
+    make(
+        trees.source.path(),
+        &["755 d/", "4755 d/f=x", "660 d/null=", "l -> f"],
+    );
+    let emulated = crate::layer::testing::emulated();
+    let at = fs::File::open(trees.source.path()).expect("open");
+    let file = fs::File::options()
+        .write(true)
+        .open(trees.source.path().join("d/f"))
+        .expect("open");
+    let www = Owner {
+        uid: 33,
+        gid: 70_000,
+    };
+    if emulated.set(&file, www).is_err() {
+        println!("SKIP: no user attributes here");
+        return;
+    }
+    emulated
+        .set(
+            fs::File::open(trees.source.path().join("d")).expect("open"),
+            www,
+        )
+        .expect("set");
+    let null = Record {
+        owner: www,
+        device: Some(runtime::identity::Device {
+            block: false,
+            major: 1,
+            minor: 3,
+        }),
+    };
+    let file = fs::File::open(trees.source.path().join("d/null")).expect("open");
+    emulated.set_record(&file, &null).expect("set");
+    fs::rename(
+        trees.source.path().join("l"),
+        trees.source.path().join("d/l"),
+    )
+    .expect("rename");
+    fs::hard_link(
+        trees.source.path().join("d/null"),
+        trees.source.path().join("d/same"),
+    )
+    .expect("link");
+    drop(at);
+    let mut known = runtime::identity::Owners::new();
+    known.set(b"d/l".to_vec(), www);
+    let owners = crate::layer::testing::emulated().knowing(known);
+    let (source, dest) = trees.roots();
+    let source = Origin {
+        root: &source,
+        owners: Some(&owners),
+    };
+    for (to, how, owner) in [
+        ("kept", Owners::Source, www),
+        (
+            "named",
+            Owners::Ids { uid: 7, gid: 8 },
+            Owner { uid: 7, gid: 8 },
+        ),
+    ] {
+        let mut request = request(&["d"], &format!("/{to}/d"));
+        request.owners = how;
+        let given = crate::layer::testing::emulated();
+        copy(source, &dest, &request, &given).expect("copy");
+        let path = trees.dest.path().join(to).join("d");
+        let read = |name: &str| {
+            let file = fs::File::open(path.join(name)).expect(name);
+            let stat = rustix::fs::fstat(&file).expect("stat");
+            (
+                given.record(&file, &stat).expect(name),
+                stat.st_mode & 0o7777,
+            )
+        };
+        assert_eq!(read("f"), (owner.into(), 0o4755));
+        let device = Record { owner, ..null };
+        assert_eq!(read("null"), (device, 0o660));
+        assert_eq!(read("same"), (device, 0o660));
+        let inode = |name: &str| path.join(name).metadata().expect(name).ino();
+        assert_eq!(inode("null"), inode("same"));
+        let dir = fs::File::open(&path).expect("open");
+        let link = runtime::identity::ownership::look_up(&dir, "l".as_ref()).expect("stat");
+        assert_eq!(given.take_specials().get(link), Some(owner));
+        let uid = path.join("f").metadata().expect("stat").uid();
+        assert_eq!(uid, rustix::process::geteuid().as_raw());
+    }
 }
 
 #[test]

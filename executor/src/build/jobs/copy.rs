@@ -9,7 +9,7 @@ use runtime::path::Root;
 use super::tree::{self, LayerReply, Staged};
 use super::{Descriptors, Scene};
 use crate::build::add;
-use crate::build::copy::{self, CopyRequest};
+use crate::build::copy::{self, CopyRequest, Origin};
 use crate::error::Result;
 use crate::image::digest::Digest;
 
@@ -59,18 +59,19 @@ pub(super) fn copy(scene: Scene, task: &CopyTask, fds: &mut Descriptors) -> Resu
     let tree = task.tree.open(scene)?;
     let (mut stamps, mut notes) = (Vec::new(), Vec::new());
     for part in &task.parts {
-        let source = match &part.source {
-            Source::Directory => Root::new(fds.take()?),
-            Source::Snapshots(lowers) => tree::open_readonly(lowers)?,
+        let (root, owners) = match &part.source {
+            Source::Directory => (Root::new(fds.take()?), None),
+            Source::Snapshots(lowers) => {
+                let (root, owners) = tree::open_readonly(scene, lowers)?;
+                (root, Some(owners))
+            }
+        };
+        let source = Origin {
+            root: &root,
+            owners: owners.as_ref(),
         };
         let work = if part.unpack { add::add } else { copy::copy };
-        let stats = work(
-            &source,
-            &tree.merged,
-            &part.request,
-            scene.ids,
-            scene.identity,
-        )?;
+        let stats = work(source, &tree.merged, &part.request, &tree.ownership)?;
         stamps.push(stats.stamp);
         notes.extend(stats.warnings);
     }

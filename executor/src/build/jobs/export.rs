@@ -32,11 +32,11 @@ pub(super) fn tar(
     fds: &mut Descriptors,
 ) -> Result<Vec<String>> {
     let out = File::from(fds.take()?);
-    let root = tree::open_readonly(&task.lowers)?;
-    output::tar::export_tar(&root, scene.ids, out)
+    let (root, ownership) = tree::open_readonly(scene, &task.lowers)?;
+    output::tar::export_tar(&root, &ownership, out)
 }
 
-pub(super) fn local(_scene: Scene, task: &ExportLocalTask) -> Result<Vec<String>> {
-    let root = tree::open_readonly(&task.lowers)?;
-    output::local::export_local(&root, &task.dest)
+pub(super) fn local(scene: Scene, task: &ExportLocalTask) -> Result<Vec<String>> {
+    let (root, ownership) = tree::open_readonly(scene, &task.lowers)?;
+    output::local::export_local(&root, &ownership, &task.dest)
 }

@@ -9,13 +9,14 @@ mod copy;
 mod export;
 mod remove;
 mod run;
+mod specials;
 mod tree;
 mod unpack;
 mod workdir;
 
 use std::os::fd::OwnedFd;
 
-use runtime::identity::{IdMap, Identity};
+use runtime::identity::{IdMap, Identity, Ownership};
 use runtime::spawner::Request;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +90,12 @@ enum WireKind {
 struct Scene {
     ids: IdMap,
     identity: Identity,
+}
+
+impl Scene {
+    fn ownership(self) -> Ownership {
+        Ownership::new(self.identity, self.ids)
+    }
 }
 
 /// Serves one request; the handler of the spawner.

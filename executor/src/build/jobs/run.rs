@@ -10,11 +10,11 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use runtime::identity::Specials;
+use runtime::identity::Owner;
 use runtime::rootfs::files::ProvidedFile;
 use runtime::rootfs::skeleton;
 use runtime::sandbox::{self, Network, Outcome, Plan};
@@ -112,8 +112,10 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
             })?;
         }
     }
-    tree.write_layer(scene, layer)
-        .map(|layer| Reply::Layer(Some(layer)))
+    tree.ownership.put_specials(ended.specials);
+    let mut made = tree.write_layer(scene, layer)?;
+    made.notes.extend(ended.notes);
+    Ok(Reply::Layer(Some(made)))
 }
 
 pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Result<i32> {
@@ -140,7 +142,7 @@ fn execute(
     stdio: Stdio,
 ) -> Result<Outcome> {
     let who = users::resolve(&tree.merged, &command.user)?;
-    workdir::make(scene, &tree.merged, &command.cwd, "")?;
+    workdir::make(scene, tree, &command.cwd, "")?;
     // The primary group is a supplementary one too, as in docker since CVE-2022-36109: else a
     // program could shed a group that a file denies.
     let mut groups = vec![who.gid];
@@ -176,8 +178,8 @@ fn execute(
         stdin: stdio.stdin,
         stdout: Some(stdio.stdout),
         stderr: Some(stdio.stderr),
-        specials: Specials::new(),
-        devices: true,
+        specials: tree.ownership.take_specials(),
+        devices: tree.devices,
         terminal: stdio.terminal,
     })
     .op("run sandbox")
@@ -207,9 +209,7 @@ fn keep(scene: Scene, tree: &Tree, path: &str, content: &[u8]) -> std::io::Resul
     let mut file = File::from(rustix::fs::openat(&entry.dir, &entry.name, flags, mode)?);
     let stat = rustix::fs::fstat(&file)?;
     if scene.ids.to_container(stat.st_uid).is_none() {
-        let id = scene.ids.first;
-        let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-        rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+        tree.ownership.set(&file, Owner::ROOT)?;
     }
     file.write_all(content)
 }

@@ -9,14 +9,15 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use runtime::identity::Identity;
+use runtime::identity::{Owner, Owners, Ownership};
 use runtime::path::Root;
 use runtime::rootfs::overlay;
 
 use super::Scene;
+use super::specials::{self, Stack};
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
 use crate::layer::diff::{self, DiffOptions};
@@ -51,7 +52,12 @@ pub struct LayerReply {
 pub(super) struct Tree {
     /// The step's view.
     pub(super) merged: Root,
+    /// Who owns what in it.
+    pub(super) ownership: Ownership,
+    /// Whether files below stand for devices.
+    pub(super) devices: bool,
     upper: PathBuf,
+    staging: PathBuf,
     latest: Option<i64>,
 }
 
@@ -68,9 +74,20 @@ impl Staged {
             let mount = overlay::mount(&self.lowers, Some((&upper, &work))).op("mount overlay")?;
             Root::new(mount)
         };
+        let ownership = scene.ownership();
+        let (ownership, devices) = if ownership.is_emulated() {
+            let stack = Stack::read(&self.lowers)?;
+            let below = specials::by_inode(&stack.visible(&merged)?)?;
+            (ownership.over(below), stack.has_devices())
+        } else {
+            (ownership, false)
+        };
         Ok(Tree {
             merged,
+            ownership,
+            devices,
             upper,
+            staging: self.staging.clone(),
             latest: self.latest,
         })
     }
@@ -87,15 +104,21 @@ impl Tree {
 
     /// Ends the view and writes the layer's archive to `out`.
     pub(super) fn write_layer(self, scene: Scene, out: OwnedFd) -> Result<LayerReply> {
-        drop(self.merged);
         let upper = Root::open_host(&self.upper).op_path("open", &self.upper)?;
+        let mut owners = self.owners(&upper)?;
+        drop(self.merged);
+        let ownership = scene.ownership().knowing(owners.clone());
         let mut out = HashingWriter::new(Steady::new(File::from(out)));
         let options = DiffOptions {
-            ids: scene.ids,
+            ownership: &ownership,
             latest: self.latest,
         };
         let stats = diff::write_diff(&upper, options, &mut out)?;
         out.flush().op("write layer")?;
+        if stats.stand_ins > 0 {
+            owners.note_devices();
+        }
+        specials::write(&self.staging, &owners)?;
         let (_, digest, size) = out.finish();
         Ok(LayerReply {
             digest,
@@ -104,60 +127,73 @@ impl Tree {
             notes: stats.notes(),
         })
     }
+
+    /// Ends the view of a layer that is in the store already.
+    pub(super) fn finish(self, stand_ins: u64) -> Result<()> {
+        let upper = Root::open_host(&self.upper).op_path("open", &self.upper)?;
+        let mut owners = self.owners(&upper)?;
+        if stand_ins > 0 {
+            owners.note_devices();
+        }
+        specials::write(&self.staging, &owners)
+    }
+
+    /// Returns the owners of links and the like in the upper directory, while the view is there.
+    fn owners(&self, upper: &Root) -> Result<Owners> {
+        if self.ownership.has_changed_specials() {
+            specials::collect(upper, &self.merged, &self.ownership.take_specials())
+        } else {
+            Ok(Owners::new())
+        }
+    }
 }
 
 /// Prepares the root directory of a new snapshot. The upper's root is what the merged root looks
 /// like, so it takes the attributes of the one below.
 pub(super) fn prepare_root(scene: Scene, dir: &Path, below: Option<&Path>) -> Result<()> {
-    let fd = rustix::fs::open(
-        dir,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .op_path("open", dir)?;
-    let (uid, gid, mode) = match below {
-        Some(below) => {
-            let stat = rustix::fs::stat(below).op_path("read status of", below)?;
-            (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777)
-        }
-        None => (scene.ids.first, scene.ids.first, 0o755),
+    let open = |dir: &Path| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(dir, flags, Mode::empty()).op_path("open", dir)
     };
-    rustix::fs::chownat(
-        &fd,
-        "",
-        Some(Uid::from_raw(uid)),
-        Some(Gid::from_raw(gid)),
-        AtFlags::EMPTY_PATH,
-    )
-    .op_path("set owner of", dir)?;
+    let ownership = scene.ownership();
+    let fd = open(dir)?;
+    let (owner, mode) = match below {
+        Some(below) => {
+            let below_fd = open(below)?;
+            let stat = rustix::fs::fstat(&below_fd).op_path("read status of", below)?;
+            let record = ownership
+                .record(&below_fd, &stat)
+                .op_path("read the owner of", below)?;
+            (record.owner, stat.st_mode & 0o7777)
+        }
+        None => (Owner::ROOT, 0o755),
+    };
+    ownership.set(&fd, owner).op_path("set owner of", dir)?;
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).op_path("set mode of", dir)
 }
 
-/// Mounts a stack of snapshots for reading.
-pub(super) fn open_readonly(lowers: &[PathBuf]) -> Result<Root> {
+/// Mounts a stack of snapshots for reading; returns who owns what in it, too.
+pub(super) fn open_readonly(scene: Scene, lowers: &[PathBuf]) -> Result<(Root, Ownership)> {
     if lowers.is_empty() {
         return Err(Error::new("the image has no files").hint("it is made from `scratch`"));
     }
-    overlay::mount(lowers, None)
+    let root = overlay::mount(lowers, None)
         .map(Root::new)
-        .op("mount overlay")
-}
-
-/// Tells whether ids other than the caller's exist.
-pub(super) fn has_ids(identity: Identity) -> bool {
-    !matches!(identity, Identity::Single)
+        .op("mount overlay")?;
+    let mut ownership = scene.ownership();
+    if ownership.is_emulated() {
+        let visible = Stack::read(lowers)?.visible(&root)?;
+        ownership = ownership.knowing(specials::by_path(visible));
+    }
+    Ok((root, ownership))
 }
 
 /// The error for an owner that this identity cannot give a file.
-pub(super) fn no_such_id(scene: Scene, path: &str, uid: u32, gid: u32) -> Error {
-    let error = Error::new(format!(
-        "`{path}` needs owner {uid}:{gid}, but this build has only {} id{}",
-        scene.ids.count,
-        if scene.ids.count == 1 { "" } else { "s" }
-    ));
-    if has_ids(scene.identity) {
-        error
-    } else {
-        error.hint("give the user a range in /etc/subuid and /etc/subgid; see `sandcrab doctor`")
-    }
+pub(super) fn no_such_id(scene: Scene, path: &str, owner: Owner) -> Error {
+    let count = scene.ids.count;
+    Error::new(format!(
+        "`{path}` needs owner {owner}, but this build has only {count} id{}",
+        if count == 1 { "" } else { "s" }
+    ))
+    .hint("`--isolation=emulated` has every id")
 }

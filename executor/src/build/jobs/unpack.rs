@@ -42,10 +42,11 @@ pub(super) fn unpack(scene: Scene, task: &UnpackTask) -> Result<UnpackReply> {
     let file = File::open(&task.blob).op_path("open layer", &task.blob)?;
     let (_, archive) = compress::sniff(file).op_path("read layer", &task.blob)?;
     let mut reader = HashingReader::new(archive);
-    let mut options = ApplyOptions::layer(scene.ids, scene.identity);
+    let mut options = ApplyOptions::layer(&tree.ownership);
     options.limits.bytes = task.max_bytes;
     let applied = tar_apply::apply(&mut reader, &tree.merged, &options)?;
     let (_, diff_id, size) = reader.finish();
+    tree.finish(applied.stand_ins)?;
     Ok(UnpackReply {
         diff_id,
         bytes: size,

@@ -1,9 +1,11 @@
 //! WORKDIR: a directory that exists afterwards.
 
-use rustix::fs::{AtFlags, Gid, Mode, Uid};
+use runtime::identity::Owner;
+use runtime::identity::ownership::Trouble;
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::tree::{LayerReply, Staged};
+use super::tree::{LayerReply, Staged, Tree};
 use super::{Descriptors, Scene};
 use crate::build::users;
 use crate::error::{Error, Result};
@@ -27,7 +29,7 @@ pub(super) fn workdir(
 ) -> Result<Option<LayerReply>> {
     let out = fds.take()?;
     let tree = task.tree.open(scene)?;
-    let made = make(scene, &tree.merged, &task.path, &task.user)?;
+    let made = make(scene, &tree, &task.path, &task.user)?;
     if made {
         tree.write_layer(scene, out).map(Some)
     } else {
@@ -36,28 +38,21 @@ pub(super) fn workdir(
 }
 
 /// Makes `path` with its missing parents, owned by `user`; tells whether anything was missing.
-pub(super) fn make(
-    scene: Scene,
-    root: &runtime::path::Root,
-    path: &str,
-    user: &str,
-) -> Result<bool> {
+pub(super) fn make(scene: Scene, tree: &Tree, path: &str, user: &str) -> Result<bool> {
+    let root = &tree.merged;
     if root.open_dir(path).is_ok() {
         return Ok(false);
     }
     let who = users::resolve(root, user)?;
-    let owner = |id: u32| {
-        scene
-            .ids
-            .to_executor(id)
-            .ok_or_else(|| super::tree::no_such_id(scene, path, who.uid, who.gid))
+    let owner = Owner {
+        uid: who.uid,
+        gid: who.gid,
     };
-    let (uid, gid) = (
-        Uid::from_raw(owner(who.uid)?),
-        Gid::from_raw(owner(who.gid)?),
-    );
+    if !tree.ownership.exists(owner) {
+        return Err(super::tree::no_such_id(scene, path, owner));
+    }
     root.make_dirs(path, Mode::from_raw_mode(0o755), &mut |dir| {
-        rustix::fs::chownat(dir, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+        tree.ownership.set(dir, owner).map_err(Trouble::errno)
     })
     .map_err(|e| match e {
         rustix::io::Errno::NOTDIR | rustix::io::Errno::EXIST => {

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use runtime::identity::IdMap;
+use runtime::identity::Ownership;
 use rustix::io::Errno;
 
 use super::{foreign_upper, reading};
@@ -36,17 +36,17 @@ pub(super) struct Attributes {
 const MAX: usize = 64 * 1024;
 
 /// Reads attributes through buffers that it keeps.
-pub(super) struct Reader {
-    ids: IdMap,
+pub(super) struct Reader<'a> {
+    ownership: &'a Ownership,
     names: Vec<u8>,
     value: Vec<u8>,
     skipped: BTreeMap<String, u64>,
 }
 
-impl Reader {
-    pub(super) fn new(ids: IdMap) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn new(ownership: &'a Ownership) -> Self {
         Self {
-            ids,
+            ownership,
             names: vec![0; MAX],
             value: vec![0; MAX],
             skipped: BTreeMap::new(),
@@ -71,7 +71,10 @@ impl Reader {
             .filter(|n| !n.is_empty())
         {
             let class = xattr::classify(name);
-            if class == Class::Foreign {
+            if class == Class::Record && self.ownership.is_emulated() {
+                continue;
+            }
+            if matches!(class, Class::Foreign | Class::Record) {
                 if name != b"security.selinux" {
                     let name = String::from_utf8_lossy(name).into_owned();
                     *self.skipped.entry(name).or_default() += 1;
@@ -81,7 +84,7 @@ impl Reader {
             let value = rustix::fs::fgetxattr(fd, OsStr::from_bytes(name), &mut self.value[..]);
             let value = &self.value[..value.map_err(|e| reading(path, e))?];
             match class {
-                Class::Foreign => {}
+                Class::Foreign | Class::Record => {}
                 Class::Overlay => match (name, value) {
                     (b"user.overlay.opaque", b"y") => found.opaque = Some(Opaque::Whole),
                     (b"user.overlay.opaque", b"x") => found.opaque = Some(Opaque::HasMarks),
@@ -91,7 +94,8 @@ impl Reader {
                     _ => {}
                 },
                 Class::Capability => {
-                    let value = xattr::capability_to_layer(value, self.ids).ok_or_else(|| {
+                    let ids = self.ownership.kernel_ids();
+                    let value = xattr::capability_to_layer(value, ids).ok_or_else(|| {
                         Error::new(
                             "file capabilities are for an id that is none of the container's",
                         )

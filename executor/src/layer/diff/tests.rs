@@ -6,22 +6,26 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use proptest::prelude::*;
+use runtime::identity::{Device, IdMap, Identity, Owner, Owners};
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 
 use super::*;
 use crate::layer::tar_read::{Limits, TarReader};
-use crate::layer::testing::{own_ids, tree, unpack};
+use crate::layer::testing::{emulated, own, tree, unpack};
 
 fn diff(dir: &Path) -> Result<(Vec<u8>, DiffStats)> {
     let upper = Root::open_host(dir).expect("open");
     let mut out = Vec::new();
-    let stats = write_diff(&upper, with(own_ids()), &mut out)?;
+    let stats = write_diff(&upper, with(&own()), &mut out)?;
     assert_eq!(stats.bytes, out.len() as u64);
     Ok((out, stats))
 }
 
-fn with(ids: IdMap) -> DiffOptions {
-    DiffOptions { ids, latest: None }
+fn with(ownership: &Ownership) -> DiffOptions<'_> {
+    DiffOptions {
+        ownership,
+        latest: None,
+    }
 }
 
 fn entries(archive: &[u8]) -> Vec<Entry> {
@@ -74,9 +78,10 @@ fn later_times_are_taken_back_in_the_tree_too() {
             .expect("set time");
     }
     let upper = Root::open_host(dir.path()).expect("open");
+    let ownership = own();
     let options = DiffOptions {
         latest: Some(100),
-        ..with(own_ids())
+        ..with(&ownership)
     };
     let mut first = Vec::new();
     write_diff(&upper, options, &mut first).expect("diff");
@@ -185,8 +190,96 @@ fn what_a_layer_cannot_say_is_an_error() {
         first: 4_000_000_000,
         count: 1,
     };
-    let error = write_diff(&upper, with(others), &mut Vec::new()).expect_err("a foreign owner");
+    let others = Ownership::new(Identity::Host, others);
+    let error = write_diff(&upper, with(&others), &mut Vec::new()).expect_err("a foreign owner");
     assert!(error.to_string().contains("`mine`"), "{error}");
+}
+
+#[test]
+fn records_become_owners_and_devices() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let at = |p: &str| dir.path().join(p);
+    let ownership = emulated();
+    let www = Owner {
+        uid: 33,
+        gid: 70_000,
+    };
+    fs::write(at("f"), "x").expect("write");
+    let file = fs::File::options().write(true).open(at("f")).expect("open");
+    if ownership.set(&file, www).is_err() {
+        eprintln!("SKIP: the temporary directory has no user attributes");
+        return;
+    }
+    fs::set_permissions(at("f"), fs::Permissions::from_mode(0o6755)).expect("chmod");
+    set_xattr(&at("f"), "user.mine", b"1").expect("set");
+    fs::create_dir(at("d")).expect("mkdir");
+    ownership
+        .set(fs::File::open(at("d")).expect("open"), www)
+        .expect("set");
+    fs::write(at("d/zero"), "").expect("write");
+    let record = Record {
+        owner: www,
+        device: Some(Device {
+            block: true,
+            major: 7,
+            minor: 300,
+        }),
+    };
+    ownership
+        .set_record(fs::File::open(at("d/zero")).expect("open"), &record)
+        .expect("set");
+    fs::hard_link(at("d/zero"), at("zz")).expect("link");
+    symlink("f", at("link")).expect("symlink");
+    fs::write(at("plain"), "").expect("write");
+    let mut known = Owners::new();
+    known.set(b"link".to_vec(), www);
+    let ownership = emulated().knowing(known);
+    let upper = Root::open_host(dir.path()).expect("open");
+    let mut archive = Vec::new();
+    let stats = write_diff(&upper, with(&ownership), &mut archive).expect("diff");
+    assert_eq!(stats.stand_ins, 2);
+    assert_eq!(stats.skipped_xattrs, BTreeMap::new());
+    let all = entries(&archive);
+    let of = |path: &str| {
+        all.iter()
+            .find(|e| e.path == path.as_bytes())
+            .expect("entry")
+    };
+    for path in ["f", "d", "d/zero", "link", "zz"] {
+        assert_eq!((of(path).uid, of(path).gid), (33, 70_000), "{path}");
+    }
+    assert_eq!((of("plain").uid, of("plain").gid), (0, 0));
+    assert_eq!(
+        (of("d/zero").kind, of("d/zero").rdev),
+        (EntryKind::Block, (7, 300))
+    );
+    assert_eq!(
+        (of("zz").kind, &of("zz").link[..]),
+        (EntryKind::Hardlink, &b"d/zero"[..])
+    );
+    assert_eq!(of("f").mode, 0o6755);
+    assert_eq!(of("f").xattrs, [(b"user.mine".to_vec(), b"1".to_vec())]);
+    // Unpacked again, the same tree.
+    let again = tempfile::tempdir().expect("temporary directory");
+    let root = Root::open_host(again.path()).expect("open");
+    let given = emulated();
+    let options = crate::layer::tar_apply::ApplyOptions::layer(&given);
+    let applied = crate::layer::tar_apply::apply(&archive[..], &root, &options).expect("unpack");
+    assert_eq!((applied.stand_ins, applied.skipped_devices), (1, 0));
+    let mut second = Vec::new();
+    write_diff(&root, with(&ownership), &mut second).expect("diff");
+    assert_eq!(second, archive);
+    let inode = runtime::identity::ownership::look_up(
+        fs::File::open(again.path()).expect("open"),
+        "link".as_ref(),
+    );
+    assert_eq!(given.take_specials().get(inode.expect("stat")), Some(www));
+    // What can't be read is nobody's.
+    set_xattr(&at("f"), runtime::identity::record::ATTRIBUTE, b"?").expect("set");
+    let error =
+        write_diff(&upper, with(&ownership), &mut Vec::new()).expect_err("a damaged record");
+    assert!(error.to_string().contains("`f`"), "{error}");
+    assert!(error.chain().contains("damaged"), "{}", error.chain());
 }
 
 #[test]

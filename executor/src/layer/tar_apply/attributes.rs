@@ -8,33 +8,31 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use runtime::identity::Identity;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
+use runtime::identity::{Device, Identity, Owner, Record};
+use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::dirs::{seconds, timestamps};
 use super::{Applier, unpacking};
 use crate::error::{Error, Result};
-use crate::layer::entry::Entry;
+use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::xattr::{self, Class};
 
 impl Applier<'_> {
-    /// Translates an entry's owner.
+    /// Returns an entry's owner.
     ///
     /// # Errors
     /// When the container has no such id.
-    pub(super) fn owner(&self, entry: &Entry) -> Result<(Uid, Gid)> {
-        let ids = self.options.ids;
-        match (ids.to_executor(entry.uid), ids.to_executor(entry.gid)) {
-            (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
-            _ => Err(self.missing_owner(entry)),
+    pub(super) fn owner(&self, entry: &Entry) -> Result<Owner> {
+        let owner = Owner {
+            uid: entry.uid,
+            gid: entry.gid,
+        };
+        if self.options.ownership.exists(owner) {
+            Ok(owner)
+        } else {
+            Err(self.missing_owner(entry))
         }
-    }
-
-    /// Returns container root, who owns what the archive does not speak of.
-    pub(super) fn root_owner(&self) -> (Uid, Gid) {
-        let root = self.options.ids.first;
-        (Uid::from_raw(root), Gid::from_raw(root))
     }
 
     fn missing_owner(&self, entry: &Entry) -> Error {
@@ -44,44 +42,48 @@ impl Applier<'_> {
             entry.uid, entry.gid
         ))
         .path_bytes(&entry.path);
-        match self.options.identity {
-            Identity::Single => error.hint(format!(
-                "a single id can hold files of 0:0 only: this needs at least {} ids in \
-                 /etc/subuid and /etc/subgid, and newuidmap; `sandcrab doctor` tells more",
-                needed.max(65_536)
-            )),
+        match self.options.ownership.identity() {
             Identity::Subids => error.hint(format!(
                 "needs {needed} ids, and your range has {}: enlarge it in /etc/subuid and \
-                 /etc/subgid",
-                self.options.ids.count
+                 /etc/subgid, or build with `--isolation=emulated`, which has every id",
+                self.options.ownership.ids().count
             )),
-            Identity::Host => error,
+            Identity::Emulated | Identity::Host => error,
         }
     }
 
     /// Sets owner, mode and attributes of an open file or directory.
     pub(super) fn set_attributes(&mut self, entry: &Entry, fd: BorrowedFd<'_>) -> Result<()> {
-        let (uid, gid) = self.owner(entry)?;
-        rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(unpacking(&entry.path))?;
+        let record = Record {
+            owner: self.owner(entry)?,
+            device: device_of(entry),
+        };
+        self.options
+            .ownership
+            .set_record(fd, &record)
+            .map_err(unpacking(&entry.path))?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(unpacking(&entry.path))?;
         for (name, value) in &entry.xattrs {
             match xattr::classify(name) {
                 Class::Capability => {
-                    let value = xattr::capability_to_disk(value, self.options.ids)
-                        .ok_or_else(|| bad_capability(entry))?;
+                    let value =
+                        xattr::capability_to_disk(value, self.options.ownership.kernel_ids())
+                            .ok_or_else(|| bad_capability(entry))?;
                     set_xattr(fd, name, &value).map_err(|e| {
                         Error::new("set file capabilities of")
                             .path_bytes(&entry.path)
                             .source(std::io::Error::from(e))
                     })?;
                 }
+                // Attributes of a device mean nothing on what stands for it.
+                Class::User if record.device.is_some() => self.skip_xattr(name),
                 Class::User => match set_xattr(fd, name, value) {
                     Ok(()) => {}
                     Err(Errno::OPNOTSUPP | Errno::PERM) => self.skip_xattr(name),
                     Err(e) => return Err(unpacking(&entry.path)(e)),
                 },
                 Class::Overlay => return Err(overlay_attribute(entry)),
-                Class::Foreign => self.skip_xattr(name),
+                Class::Foreign | Class::Record => self.skip_xattr(name),
             }
         }
         Ok(())
@@ -95,10 +97,13 @@ impl Applier<'_> {
         name: &OsStr,
         mode: Option<Mode>,
     ) -> Result<()> {
-        let (uid, gid) = self.owner(entry)?;
+        let owner = self.owner(entry)?;
+        self.options
+            .ownership
+            .set_special(dir, name, owner)
+            .map_err(unpacking(&entry.path))?;
         let set = || -> rustix::io::Result<()> {
             let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(dir, name, Some(uid), Some(gid), nofollow)?;
             if let Some(mode) = mode {
                 // fchmod(2) takes no O_PATH descriptors, and fchmodat2(2) is too new.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -114,7 +119,9 @@ impl Applier<'_> {
                 Class::Overlay => return Err(overlay_attribute(entry)),
                 // Only files and directories can carry attributes of users, and capabilities
                 // mean something on files only.
-                Class::Capability | Class::User | Class::Foreign => self.skip_xattr(name),
+                Class::Capability | Class::User | Class::Foreign | Class::Record => {
+                    self.skip_xattr(name);
+                }
             }
         }
         Ok(())
@@ -128,6 +135,21 @@ impl Applier<'_> {
             *self.applied.skipped_xattrs.entry(name).or_default() += 1;
         }
     }
+}
+
+/// The device that an entry is, for the file that stands for it.
+fn device_of(entry: &Entry) -> Option<Device> {
+    let block = match entry.kind {
+        EntryKind::Char => false,
+        EntryKind::Block => true,
+        _ => return None,
+    };
+    let (major, minor) = entry.rdev;
+    Some(Device {
+        block,
+        major,
+        minor,
+    })
 }
 
 fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {

@@ -14,8 +14,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use runtime::identity::ownership::Trouble;
+use runtime::identity::{Owner, Ownership};
 use runtime::path::Root;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::unpacking;
@@ -24,6 +26,7 @@ use crate::layer::entry::split;
 
 pub(super) struct Dirs<'a> {
     root: &'a Root,
+    ownership: &'a Ownership,
     /// The directory used last, and its path.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Directories whose time is still to be set, in the order in which it was learnt.
@@ -45,9 +48,10 @@ struct DirTime {
 }
 
 impl<'a> Dirs<'a> {
-    pub(super) fn new(root: &'a Root) -> Self {
+    pub(super) fn new(root: &'a Root, ownership: &'a Ownership) -> Self {
         Self {
             root,
+            ownership,
             parent: None,
             times: Vec::new(),
             timed: HashSet::new(),
@@ -60,8 +64,8 @@ impl<'a> Dirs<'a> {
         self.root
     }
 
-    /// Returns the directory `path`, made if missing and owned by `owner` then.
-    pub(super) fn open(&mut self, path: &[u8], owner: (Uid, Gid)) -> Result<Rc<OwnedFd>> {
+    /// Returns the directory `path`, made if missing and root's then.
+    pub(super) fn open(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
         if let Some((known, fd)) = &self.parent
             && known == path
         {
@@ -69,7 +73,7 @@ impl<'a> Dirs<'a> {
         }
         let fd = match self.root.open_dir(host_path(path)) {
             Ok(fd) => fd,
-            Err(Errno::NOENT) => self.make(path, owner)?,
+            Err(Errno::NOENT) => self.make(path)?,
             Err(Errno::NOTDIR) => return Err(through_file(path)),
             Err(e) => return Err(unpacking(path)(e)),
         };
@@ -89,7 +93,7 @@ impl<'a> Dirs<'a> {
         self.parent = None;
     }
 
-    fn make(&mut self, path: &[u8], owner: (Uid, Gid)) -> Result<OwnedFd> {
+    fn make(&mut self, path: &[u8]) -> Result<OwnedFd> {
         let mut existing = path;
         let mut dir = loop {
             (existing, _) = split(existing);
@@ -115,21 +119,16 @@ impl<'a> Dirs<'a> {
                 }
                 Err(e) => return Err(unpacking(made)(e)),
             }
-            dir = self.adopt(&dir, name, owner).map_err(unpacking(made))?;
+            dir = self.adopt(&dir, name).map_err(unpacking(made))?;
             self.set_time(made, dir.as_fd(), 0)?;
         }
         Ok(dir)
     }
 
-    fn adopt(
-        &self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        (uid, gid): (Uid, Gid),
-    ) -> rustix::io::Result<OwnedFd> {
+    fn adopt(&self, dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Trouble> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-        rustix::fs::fchown(&fd, Some(uid), Some(gid))?;
+        self.ownership.set(&fd, Owner::ROOT)?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
         Ok(fd)
     }

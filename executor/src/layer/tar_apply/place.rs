@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
+use runtime::identity::ownership;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -124,6 +125,7 @@ impl Applier<'_> {
         let target = self.dirs.root().entry(host_path(&entry.link));
         let target = target.map_err(lost)?.ok_or_else(|| lost(Errno::ISDIR))?;
         let source = target.stat().map_err(lost)?;
+        let inode = ownership::look_up(&target.dir, &target.name).map_err(lost)?;
         if FileType::from_raw_mode(source.st_mode) == FileType::Directory {
             return Err(lost(Errno::ISDIR));
         }
@@ -137,7 +139,18 @@ impl Applier<'_> {
                 }
                 other => other,
             }
-        })
+        })?;
+        let kind = FileType::from_raw_mode(source.st_mode);
+        if kind == FileType::RegularFile {
+            return Ok(());
+        }
+        let (dir, name) = split(&entry.path);
+        let parent = self.dirs.open(dir)?;
+        let linked = self
+            .options
+            .ownership
+            .linked(inode, &*parent, OsStr::from_bytes(name));
+        linked.map_err(unpacking(&entry.path))
     }
 
     fn place_device(&mut self, entry: &Entry, kind: FileType) -> Result<()> {
@@ -145,6 +158,9 @@ impl Applier<'_> {
         let device = rustix::fs::makedev(major, minor);
         // A character device 0:0 is overlayfs's whiteout, and no device that exists.
         let is_whiteout = entry.kind == EntryKind::Char && device == 0;
+        if self.options.ownership.is_emulated() && !is_whiteout {
+            return self.place_stand_in(entry);
+        }
         let made = self.make(entry, |dir, name| {
             if is_whiteout {
                 // What is in the way goes, as it would for the device.
@@ -168,6 +184,17 @@ impl Applier<'_> {
         }
     }
 
+    /// Makes the file that stands for a device.
+    fn place_stand_in(&mut self, entry: &Entry) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = self.make(entry, |dir, name| {
+            rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
+        })?;
+        self.set_attributes(entry, fd.as_fd())?;
+        self.applied.stand_ins += 1;
+        rustix::fs::futimens(&fd, &timestamps(seconds(entry.mtime))).map_err(unpacking(&entry.path))
+    }
+
     /// Runs `make` with the directory and the name that the entry is to have; if something is
     /// there already (`EEXIST`), clears it away and runs it again.
     fn make<T>(
@@ -177,13 +204,13 @@ impl Applier<'_> {
     ) -> Result<T> {
         let (dir, name) = split(&entry.path);
         let name = OsStr::from_bytes(name);
-        let parent = self.dirs.open(dir, self.root_owner())?;
+        let parent = self.dirs.open(dir)?;
         match make(parent.as_fd(), name) {
             Err(Errno::EXIST) => {}
             other => return other.map_err(unpacking(&entry.path)),
         }
         self.clear(entry, &parent, name)?;
-        let parent = self.dirs.open(dir, self.root_owner())?;
+        let parent = self.dirs.open(dir)?;
         make(parent.as_fd(), name).map_err(unpacking(&entry.path))
     }
 
@@ -206,7 +233,7 @@ impl Applier<'_> {
 
     fn finish_unopened(&mut self, entry: &Entry, mode: Option<Mode>) -> Result<()> {
         let (dir, name) = split(&entry.path);
-        let parent = self.dirs.open(dir, self.root_owner())?;
+        let parent = self.dirs.open(dir)?;
         self.set_attributes_at(entry, parent.as_fd(), OsStr::from_bytes(name), mode)
     }
 }

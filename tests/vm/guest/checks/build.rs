@@ -56,7 +56,7 @@ pub(crate) fn doctor(place: &Place) -> Result<()> {
     if place.setting == Setting::Subids {
         ran.says("subids")?;
     } else {
-        ran.says("single")?;
+        ran.says("emulated")?;
     }
     Ok(())
 }

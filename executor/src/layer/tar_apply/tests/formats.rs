@@ -83,7 +83,8 @@ fn limits_hold() {
     let jail = Jail::new();
     let root = Root::open_host(&jail.root()).expect("root");
     let with = |limits: Limits, tar: &[u8]| {
-        let mut options = ApplyOptions::layer(own_ids(), Identity::Host);
+        let ownership = own();
+        let mut options = ApplyOptions::layer(&ownership);
         options.limits = limits;
         apply(tar, &root, &options).map_err(|e| e.chain())
     };
@@ -199,7 +200,8 @@ fn the_stream_is_read_to_its_end() {
     let root = Root::open_host(dir.path()).expect("root");
     let tar = [&RawTar::default().file("f", b"x").end()[..], &[0; 9000]].concat();
     let mut rest = &tar[..];
-    let options = ApplyOptions::layer(own_ids(), Identity::Host);
+    let ownership = own();
+    let options = ApplyOptions::layer(&ownership);
     let applied = apply(&mut rest, &root, &options).expect("unpack");
     assert!(rest.is_empty());
     assert_eq!(applied.bytes, tar.len() as u64);

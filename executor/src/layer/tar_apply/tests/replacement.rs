@@ -146,9 +146,10 @@ fn archives_of_users_have_no_deletions() {
     fs::create_dir(jail.root().join("dest")).expect("mkdir");
     fs::write(jail.root().join("dest/x"), "").expect("write");
     let root = Root::open_host(&jail.root()).expect("root");
-    let options = ApplyOptions::archive(own_ids(), Identity::Host, Path::new("/dest/"));
+    let ownership = own();
+    let options = ApplyOptions::archive(&ownership, Path::new("/dest/"));
     let options = ApplyOptions {
-        owner: Some((0, 0)),
+        owner: Some(Owner::ROOT),
         ..options
     };
     let tar = RawTar::default()
