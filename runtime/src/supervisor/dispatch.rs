@@ -17,13 +17,7 @@ pub(super) const FORWARDED: Forwarded = Forwarded {
     calls: &NAMES,
     // Of Linux 6.13. The C library does not use them yet.
     absent: &["setxattrat", "getxattrat", "listxattrat", "removexattrat"],
-    by_argument: &[
-        ("prctl", 0, capabilities::OPTIONS),
-        ("getsockopt", 2, peers::OPTIONS),
-        ("prlimit64", 1, ids::LIMITS),
-        ("getrlimit", 0, ids::LIMITS),
-        ("setrlimit", 0, ids::LIMITS),
-    ],
+    by_argument: &BY_ARGUMENT,
 };
 
 macro_rules! calls {
@@ -143,6 +137,57 @@ calls! {
     readlink SYS_readlink => attributes::reach;
 }
 
+/// Calls that are forwarded when an argument has one of some values: the argument's place, and the
+/// values.
+const SOMETIMES: &[(&str, libc::c_long, Handler, u8, &[u64])] = &[
+    (
+        "prctl",
+        libc::SYS_prctl,
+        capabilities::prctl,
+        0,
+        capabilities::OPTIONS,
+    ),
+    (
+        "getsockopt",
+        libc::SYS_getsockopt,
+        peers::getsockopt_peer,
+        2,
+        peers::OPTIONS,
+    ),
+    (
+        "prlimit64",
+        libc::SYS_prlimit64,
+        ids::prlimit64,
+        1,
+        ids::LIMITS,
+    ),
+    (
+        "getrlimit",
+        libc::SYS_getrlimit,
+        ids::getrlimit,
+        0,
+        ids::LIMITS,
+    ),
+    (
+        "setrlimit",
+        libc::SYS_setrlimit,
+        ids::setrlimit,
+        0,
+        ids::LIMITS,
+    ),
+];
+
+/// `SOMETIMES` without the handlers.
+const BY_ARGUMENT: [(&str, u8, &[u64]); SOMETIMES.len()] = {
+    let mut calls: [(&str, u8, &[u64]); SOMETIMES.len()] = [("", 0, &[]); SOMETIMES.len()];
+    let mut at = 0;
+    while at < calls.len() {
+        calls[at] = (SOMETIMES[at].0, SOMETIMES[at].3, SOMETIMES[at].4);
+        at += 1;
+    }
+    calls
+};
+
 /// The names of `CALLS`.
 const NAMES: [&str; CALLS.len()] = {
     let mut names = [""; CALLS.len()];
@@ -165,6 +210,11 @@ static HANDLERS: [Option<Handler>; NUMBERS] = {
         handlers[CALLS[at].1 as usize] = Some(CALLS[at].2);
         at += 1;
     }
+    at = 0;
+    while at < SOMETIMES.len() {
+        handlers[SOMETIMES[at].1 as usize] = Some(SOMETIMES[at].2);
+        at += 1;
+    }
     handlers
 };
 
@@ -180,13 +230,14 @@ mod tests {
 
     #[test]
     fn every_forwarded_call_has_a_handler() {
-        for (name, number, _) in CALLS {
+        let always = CALLS.iter().map(|(name, number, _)| (name, number));
+        let sometimes = SOMETIMES.iter().map(|(name, number, ..)| (name, number));
+        for (name, number) in always.chain(sometimes) {
             let number = i32::try_from(*number).expect("a small number");
             assert!(handler(number).is_some(), "{name}");
         }
-        let conditional = FORWARDED.by_argument.iter().map(|(name, _, _)| *name);
-        for name in conditional {
-            assert!(!NAMES.contains(&name), "{name} is forwarded always");
+        for (name, ..) in SOMETIMES {
+            assert!(!NAMES.contains(name), "{name} is forwarded always");
         }
     }
 }
