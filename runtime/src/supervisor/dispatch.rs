@@ -69,7 +69,9 @@ calls! {
     llistxattr SYS_llistxattr => xattrs::llistxattr;
     flistxattr SYS_flistxattr => xattrs::flistxattr;
     bind SYS_bind => sockets::bind;
-    connect SYS_connect => sockets::connect;
+    connect SYS_connect => peers::connect;
+    listen SYS_listen => peers::listen;
+    socketpair SYS_socketpair => peers::socketpair;
     getuid SYS_getuid => ids::getuid;
     geteuid SYS_geteuid => ids::geteuid;
     getgid SYS_getgid => ids::getgid;

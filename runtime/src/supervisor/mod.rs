@@ -121,6 +121,8 @@ struct State {
     bound: Vec<sockets::Bound>,
     /// Executions whose success is not known yet.
     executions: Vec<exec::Execution>,
+    /// Who is at the other ends of sockets.
+    peers: peers::Peers,
     /// `fs.protected_hardlinks`, proc_sys_fs(5).
     protected_links: bool,
     /// This thread's umask.
@@ -160,6 +162,7 @@ impl Supervisor {
                 chrooted: false,
                 bound: Vec::new(),
                 executions: Vec::new(),
+                peers: peers::Peers::new(),
                 protected_links: matches!(protected, Ok(Ok(text)) if text.trim() == "1"),
                 umask: None,
                 notes: Vec::new(),

@@ -3,21 +3,95 @@
 //! Responsible for the options `SO_PEERCRED` and `SO_PEERGROUPS`. Must not touch the sockets
 //! otherwise. Invariant: the caller's own socket is asked, whatever its number means by then.
 //!
-//! The kernel remembers the peer's credentials of the time when it connected; emulated ones are
-//! those that it has when it is asked about.
+//! The kernel remembers for each socket who connected or listened; here it is remembered for each
+//! process what it was when it last did so, also when it is gone by the time of the question.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::State;
 use super::call::{Answer, Call, DONE, Outcome, Stop};
-use super::ids;
+use super::credentials::Credentials;
+use super::{State, ids, sockets};
 
 /// The options that are answered; the filter forwards these only.
 pub(super) const OPTIONS: &[u64] = &[libc::SO_PEERCRED as u64, libc::SO_PEERGROUPS as u64];
+
+/// How many processes are remembered.
+const MAX_PEERS: usize = 8192;
+
+/// One end of a socket.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// The process' number in the container.
+    number: u32,
+    credentials: Arc<Credentials>,
+}
+
+/// Who was what when it connected, listened or made a pair, by its number outside of the container.
+pub(super) type Peers = HashMap<Pid, Peer>;
+
+/// connect(2): descriptor, address, length.
+pub(super) fn connect(state: &mut State, call: &Call<'_>) -> Outcome {
+    let mut family = [0; 2];
+    if call.unsigned(2) >= 2 && call.read(call.word(1), &mut family).is_ok() {
+        let family = i32::from(u16::from_ne_bytes(family));
+        if family == libc::AF_UNIX {
+            state.remember(call)?;
+        }
+    }
+    sockets::connect(state, call)
+}
+
+/// listen(2): descriptor, backlog.
+pub(super) fn listen(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.remember(call)?;
+    Ok(Answer::Continue)
+}
+
+/// socketpair(2): family, type, protocol, descriptors.
+pub(super) fn socketpair(state: &mut State, call: &Call<'_>) -> Outcome {
+    if call.int(0) == libc::AF_UNIX {
+        state.remember(call)?;
+    }
+    Ok(Answer::Continue)
+}
+
+impl State {
+    fn remember(&mut self, call: &Call<'_>) -> Result<(), Stop> {
+        let (process, number) = numbers(call.tid).ok_or(Stop::Kernel)?;
+        if self.peers.len() >= MAX_PEERS {
+            let is_there =
+                |process: &Pid| rustix::fs::stat(process.as_raw_pid().to_string()).is_ok();
+            self.peers.retain(|process, _| is_there(process));
+        }
+        if self.peers.len() < MAX_PEERS || self.peers.contains_key(&process) {
+            let credentials = self.caller(call)?.credentials;
+            let peer = Peer {
+                number,
+                credentials,
+            };
+            self.peers.insert(process, peer);
+        }
+        Ok(())
+    }
+
+    fn peer(&self, process: Pid) -> Option<Peer> {
+        let remembered = self.peers.get(&process).cloned();
+        remembered.or_else(|| {
+            let (_, number) = numbers(process)?;
+            let credentials = self.credentials_outside(process)?;
+            Some(Peer {
+                number,
+                credentials,
+            })
+        })
+    }
+}
 
 /// getsockopt(2): socket, level, option, value, length.
 pub(super) fn getsockopt_peer(state: &mut State, call: &Call<'_>) -> Outcome {
@@ -30,7 +104,8 @@ pub(super) fn getsockopt_peer(state: &mut State, call: &Call<'_>) -> Outcome {
     let peer = getsockopt(&socket, PeerCredentials).map_err(|_| Stop::Kernel)?;
     // No peer, or none that this supervisor answers.
     let peer = Pid::from_raw(peer.pid()).ok_or(Stop::Kernel)?;
-    let credentials = state.credentials_outside(peer).ok_or(Stop::Kernel)?;
+    let peer = state.peer(peer).ok_or(Stop::Kernel)?;
+    let credentials = &peer.credentials;
 
     let mut length = [0; 4];
     call.read(call.word(4), &mut length)?;
@@ -43,8 +118,7 @@ pub(super) fn getsockopt_peer(state: &mut State, call: &Call<'_>) -> Outcome {
         }
         groups
     } else {
-        let number = number_inside(peer).ok_or(Stop::Kernel)?;
-        ids::bytes(&[number, credentials.euid, credentials.egid])
+        ids::bytes(&[peer.number, credentials.euid, credentials.egid])
     };
     let value = &value[..value.len().min(length)];
     call.write(call.word(3), value)?;
@@ -64,21 +138,19 @@ fn own_socket(call: &Call<'_>) -> Result<OwnedFd, Stop> {
         return Err(Stop::Kernel);
     }
     // A handle of a thread needs Linux 6.9; that of its process has the same descriptors.
-    let process = status_number(call.tid, "Tgid:").and_then(Pid::from_raw);
-    let process = process.ok_or(Stop::Kernel)?;
+    let (process, _) = numbers(call.tid).ok_or(Stop::Kernel)?;
     let process = pidfd_open(process, PidfdFlags::empty()).map_err(|_| Stop::Kernel)?;
     call.still_waits()?;
     pidfd_getfd(process, number, PidfdGetfdFlags::empty()).map_err(|_| Stop::Kernel)
 }
 
-/// Returns the number that a process has in the container.
-fn number_inside(process: Pid) -> Option<u32> {
-    status_number(process, "NStgid:")?.try_into().ok()
-}
-
-/// Reads the last number of a line of a process' status.
-fn status_number(process: Pid, line: &str) -> Option<i32> {
-    let text = std::fs::read_to_string(format!("{}/status", process.as_raw_pid())).ok()?;
-    let line = text.lines().find_map(|text| text.strip_prefix(line))?;
-    line.split_whitespace().next_back()?.parse().ok()
+/// Returns the number of a thread's process outside of the container, and inside.
+fn numbers(thread: Pid) -> Option<(Pid, u32)> {
+    let text = std::fs::read_to_string(format!("{}/status", thread.as_raw_pid())).ok()?;
+    let last = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next_back()
+    };
+    let outside = Pid::from_raw(last("Tgid:")?.parse().ok()?)?;
+    Some((outside, last("NStgid:")?.parse().ok()?))
 }
