@@ -174,14 +174,6 @@ for_users! {
         assert_store_clean(world);
     }
 
-    /// Files of other owners with a single id: which file, whose, and what would help.
-    fn owners_without_ids(world) as [plain] {
-        let base = base!(world, Owners);
-        world.dockerfile(&format!("FROM {base}\nRUN true\n"));
-        world.build([]).run().exits(1).says(&["etc/shadow", "0:42", "/etc/subuid"]);
-        assert_store_clean(world);
-    }
-
     /// No user namespaces: said as such, with where to look.
     fn no_user_namespaces(world) as [subids, plain] {
         let base = base!(world, Busybox);

@@ -1,6 +1,6 @@
 //! Our images in the hands of other tools, and theirs in ours.
 
-use support::image::{Options, assert_same};
+use support::image::{Options, assert_same, flatten, node};
 use support::peers::{buildah, podman, podman_run, skopeo, skopeo_copy};
 use support::{Registry, World, base, for_users, need};
 
@@ -75,6 +75,56 @@ for_users! {
         assert_eq!(text, "from the context\nmade by a step\n");
         let spec = std::fs::read_to_string(world.path("bundle/config.json")).unwrap();
         assert!(spec.contains("WHO=crab"));
+    }
+
+    /// Where ids are emulated, umoci reads our records of owners as its own, and we read its.
+    fn umoci_records(world) as [plain] {
+        need!(world, "umoci", "skopeo", "setfattr", "getfattr");
+        let base = base!(world, Owners);
+        world.dockerfile(&format!("FROM {base}\nRUN true\n"));
+        world.build(["--output=type=oci,dest=out.oci", "--tag=example:1"]).ok();
+        skopeo_copy(world, "oci-archive:out.oci", "oci:layout:example");
+        let umoci = |verb: &str| world.command("umoci").arg(verb);
+        let image = ["--image", "layout:example"];
+        umoci("unpack").arg("--rootless").args(image).arg("bundle").ok();
+        let record = |path: &std::path::Path| {
+            let value = world
+                .command("getfattr")
+                .args(["--only-values", "--absolute-names", "--name=user.rootlesscontainers"])
+                .arg(path)
+                .ok();
+            value.stdout
+        };
+        let theirs = record(&world.path("bundle/rootfs/etc/shadow"));
+        let layers = std::fs::read_dir(world.store().join("snapshots/emulated")).unwrap();
+        let ours = layers
+            .map(|layer| layer.unwrap().path().join("fs/etc/shadow"))
+            .find(|path| path.exists())
+            .expect("a layer has it");
+        // Group 42; zeros may be left out.
+        assert!(theirs.ends_with(b"\x10\x2a"), "{theirs:?}");
+        assert_eq!(record(&ours), b"\x10\x2a");
+        // A record as we write it, with more than 65536 ids, and a device that umoci knows nothing of.
+        world.write("bundle/rootfs/new", "x");
+        world.write("bundle/rootfs/null", "");
+        for (path, value) in [("new", "0x082110f0a204"), ("null", "0x10067a03630103")] {
+            world
+                .command("setfattr")
+                .args(["--name=user.rootlesscontainers", &format!("--value={value}")])
+                .arg(world.path(format!("bundle/rootfs/{path}")))
+                .ok();
+        }
+        umoci("repack").args(image).arg("bundle").ok();
+        let tree = flatten(&world.image("layout#example")).unwrap();
+        for (path, owner) in [("new", (33, 70_000)), ("null", (0, 6)), ("etc/shadow", (0, 42))] {
+            let node = node(&tree, path);
+            assert_eq!((node.uid, node.gid), owner, "{path}");
+        }
+        // What umoci made of it is a base for us.
+        skopeo_copy(world, "oci:layout:example", "oci-archive:again.oci:example.org/again:1");
+        world.sandcrab(["load", "--input", "again.oci"]).ok();
+        let shown = world.sandcrab(["run", "example.org/again:1", "stat", "-c", "%u:%g", "/new"]).ok();
+        assert_eq!(shown.text(), "33:70000\n");
     }
 
     /// buildah builds on it from a registry.

@@ -73,7 +73,7 @@ for_users! {
         assert!(names.iter().any(|name| name.ends_with("d/.wh..wh..opq")), "{names:?}");
     }
 
-    /// Every kind of file that a single id may make.
+    /// Every kind of file that an ordinary user may make.
     fn kinds(world) as [root, subids, plain] {
         let base = base!(world, Busybox);
         let long = format!("{}/{}/{}", "d".repeat(200), "e".repeat(200), "f".repeat(200));

@@ -136,6 +136,76 @@ for_users! {
         world.build(["--isolation=vm"]).run().exits(2).says(&["vm"]);
     }
 
+    /// The same Dockerfile makes the same image with real and with emulated ids, byte for byte; links,
+    /// fifos and devices have owners, too, and keep them from step to step and stage to stage.
+    fn equal_identities(world) as [root, subids] {
+        let base = base!(world, Owners);
+        world.write("ctx/f", "f");
+        world.write("ctx/d/x", "x");
+        world.set_mode("ctx/d/x", 0o4755);
+        world.link("ctx/d/l", "x");
+        world.dockerfile(&format!(
+            "FROM {base} AS a\n\
+             COPY --chown=33:8 f d /c/\n\
+             ADD --chown=5 d /d/\n\
+             RUN mkdir /s && cd /s && for n in a b c e g; do ln -s $n $n; done && mkfifo p && \
+             chown -h 33:8 * && chown 8:33 .\n\
+             RUN cd /s && mv a moved && ln b two && touch -h c && chmod 600 p && rm e && ln -s new e\n\
+             USER 33:8\n\
+             WORKDIR /w/x\n\
+             USER 0\n\
+             RUN ln /s/moved /s/moved2; mv /s/g /w/g; chown 8:8 /w\n\
+             FROM {base}\n\
+             COPY --from=a /s /c /d /t/\n\
+             COPY --from=a --chown=3:4 /s /t2/\n\
+             COPY --from=a /w /w\n\
+             RUN chown -R 33:33 /t/p && rm -r /t2/p\n"
+        ));
+        let mut trees = Vec::new();
+        for isolation in ["emulated", "subids"] {
+            let isolation = format!("--isolation={isolation}");
+            let mut ids = Vec::new();
+            for output in ["type=oci,dest=o.oci", "type=tar,dest=o.tar"] {
+                world
+                    .build([isolation.as_str(), "--iidfile=id", &format!("--output={output}")])
+                    .env("SOURCE_DATE_EPOCH", "1700000000")
+                    .ok();
+                ids.push(std::fs::read_to_string(world.path("id")).unwrap());
+            }
+            assert_eq!(ids[0], ids[1]);
+            world.sandcrab(["rmi", ids[0].trim()]).run();
+            world.sandcrab(["prune", "--all"]).ok();
+            let tar = std::fs::read(world.path("o.tar")).unwrap();
+            let image = world.image("o.oci");
+            let tree = support::image::flatten(&image).unwrap();
+            trees.push((tree, image.config["rootfs"].clone(), tar));
+        }
+        let (subids, emulated) = (trees.pop().unwrap(), trees.pop().unwrap());
+        for (path, owner) in
+            [("t/b", (33, 8)), ("t/two", (33, 8)), ("t/moved", (33, 8)), ("t/e", (0, 0)), ("t/p", (33, 33)),
+             ("t/x", (5, 5)), ("t2/c", (3, 4)), ("w/g", (33, 8)), ("w/x", (33, 8))]
+        {
+            for tree in [&subids.0, &emulated.0] {
+                let node = support::image::node(tree, path);
+                assert_eq!((node.uid, node.gid), owner, "{path}");
+            }
+        }
+        assert_eq!(emulated.1, subids.1);
+        assert!(emulated.2 == subids.2, "the exported archives differ");
+    }
+
+    /// What was unpacked under the old name of an identity is garbage.
+    fn old_identity(world) as [plain] {
+        let base = base!(world, Busybox);
+        build(world, &base, "x", "x");
+        let snapshots = world.store().join("snapshots");
+        let old = snapshots.join("single");
+        std::fs::rename(snapshots.join("emulated"), &old).unwrap();
+        world.sandcrab(["prune"]).ok();
+        assert_eq!(std::fs::read_dir(&old).map_or(0, |dir| dir.count()), 0);
+        world.sandcrab(["run", "x", "cat", "/text"]).ok();
+    }
+
     /// A store of another version is not touched.
     fn other_version(world) as [plain] {
         let base = base!(world, Busybox);

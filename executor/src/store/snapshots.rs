@@ -20,6 +20,9 @@ use crate::store::{lock_error, make_dir, record};
 
 const KIND: &str = "sandcrab-snapshot-1";
 
+/// Whose snapshots there may be; a directory of any other name is of an older version.
+const IDENTITIES: [Identity; 3] = [Identity::Subids, Identity::Emulated, Identity::Host];
+
 /// The store's snapshots.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
@@ -88,7 +91,7 @@ impl Snapshots {
     /// Returns the size in bytes of a chain's top layer when some identity has it unpacked.
     pub fn size(&self, chain: ChainId) -> Option<u64> {
         let boot = boot_id().ok()?;
-        [Identity::Subids, Identity::Emulated, Identity::Host]
+        IDENTITIES
             .into_iter()
             .find_map(|identity| trusted(&self.path(identity, chain), boot))
             .map(|meta| meta.size)
@@ -185,6 +188,7 @@ impl Snapshots {
                 continue;
             }
             let name = file_name(&identity);
+            let known = IDENTITIES.iter().any(|identity| identity.name() == name);
             for dir in read_dir(&identity)? {
                 all.push(Found {
                     chain: format!("sha256:{}", file_name(&dir))
@@ -192,7 +196,7 @@ impl Snapshots {
                         .ok()
                         .map(ChainId),
                     identity: name.clone(),
-                    size: trusted(&dir, boot).map(|meta| meta.size),
+                    size: trusted(&dir, boot).filter(|_| known).map(|meta| meta.size),
                     dir,
                 });
             }

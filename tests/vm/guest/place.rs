@@ -64,9 +64,9 @@ pub(crate) enum Setting {
     Root,
     /// A user with subordinate ids, in a group of its own.
     Subids,
-    /// A user with a single id, in a group of its own.
+    /// A user without subordinate ids, in a group of its own.
     Plain,
-    /// The user with a single id in a session's scope, which root owns.
+    /// The user without subordinate ids in a session's scope, which root owns.
     Session,
 }
 

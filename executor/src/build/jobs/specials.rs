@@ -4,6 +4,7 @@
 //! stack, and for finding the paths again after a step. Must not know what a step does. Invariant:
 //! a file that can't be read fails the step, and none means that all belong to root.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -115,10 +116,18 @@ pub(super) fn by_inode(specials: &[Special]) -> Result<Specials> {
     Ok(table)
 }
 
+/// The names of one inode.
+#[derive(Debug, Default)]
+struct Names {
+    owner: Option<Owner>,
+    paths: Vec<Vec<u8>>,
+}
+
 /// Finds what an upper directory holds of a table, by looking it up through the mount that it is the
 /// upper directory of: inode numbers are the mount's.
 pub(super) fn collect(upper: &Root, merged: &Root, table: &Specials) -> Result<Owners> {
     let mut owners = Owners::new();
+    let mut links: HashMap<(u64, u64), Names> = HashMap::new();
     let mut rest = vec![Vec::new()];
     while let Some(dir) = rest.pop() {
         let shown = if dir.is_empty() { b"/" } else { &dir[..] };
@@ -134,35 +143,54 @@ pub(super) fn collect(upper: &Root, merged: &Root, table: &Specials) -> Result<O
                 continue;
             }
             let name = OsStr::from_bytes(name);
-            let kind = match entry.file_type() {
-                FileType::Unknown => {
-                    let stat = rustix::fs::statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW);
-                    FileType::from_raw_mode(stat.map_err(reading)?.st_mode)
-                }
-                known => known,
-            };
             let path = join(&dir, name.as_bytes());
-            match kind {
-                FileType::RegularFile => {}
-                FileType::Directory => rest.push(path),
-                _ => {
-                    let view = match &view {
-                        Some(view) => view,
-                        None => {
-                            view.insert(merged.open_dir(OsStr::from_bytes(shown)).map_err(reading)?)
-                        }
-                    };
-                    match ownership::look_up(view, name) {
-                        Ok(inode) => {
-                            if let Some(owner) = table.get(inode) {
-                                owners.set(path, owner);
-                            }
-                        }
-                        // A deletion.
-                        Err(Errno::NOENT) => {}
-                        Err(e) => return Err(Error::new("read").path_bytes(&path).source(e)),
-                    }
+            match entry.file_type() {
+                FileType::RegularFile => continue,
+                FileType::Directory => {
+                    rest.push(path);
+                    continue;
                 }
+                _ => {}
+            }
+            let stat = rustix::fs::statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW);
+            let stat = stat.map_err(reading)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => continue,
+                // Reached where the file system does not tell types with names.
+                FileType::Directory => {
+                    rest.push(path);
+                    continue;
+                }
+                _ => {}
+            }
+            let view = match &view {
+                Some(view) => view,
+                None => {
+                    let opened = merged.open_dir(OsStr::from_bytes(shown));
+                    view.insert(opened.map_err(reading)?)
+                }
+            };
+            let owner = match ownership::look_up(view, name) {
+                Ok(inode) => table.get(inode),
+                // A deletion.
+                Err(Errno::NOENT) => continue,
+                Err(e) => return Err(Error::new("read").path_bytes(&path).source(e)),
+            };
+            if stat.st_nlink > 1 {
+                let names = links.entry((stat.st_dev, stat.st_ino)).or_default();
+                names.owner = names.owner.or(owner);
+                names.paths.push(path);
+            } else if let Some(owner) = owner {
+                owners.set(path, owner);
+            }
+        }
+    }
+    // What was linked after it was copied up has the number of the copy under its new name, and that
+    // of the original under the old one: the names have one owner all the same.
+    for names in links.into_values() {
+        if let Some(owner) = names.owner {
+            for path in names.paths {
+                owners.set(path, owner);
             }
         }
     }
@@ -202,4 +230,77 @@ fn owner_at(layers: &[(Root, &Owners)], path: &[u8]) -> Result<Option<Owner>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const WWW: Owner = Owner { uid: 33, gid: 33 };
+
+    /// A snapshot with links, of which some belong to somebody.
+    fn snapshot(dir: &Path, name: &str, links: &[&str], owned: &[&str]) -> PathBuf {
+        let (home, tree) = (dir.join(name), dir.join(name).join("fs"));
+        fs::create_dir_all(tree.join("d")).expect("mkdir");
+        for link in links {
+            symlink(name, tree.join(link)).expect("symlink");
+        }
+        let mut owners = Owners::new();
+        for path in owned {
+            owners.set(path.as_bytes().to_vec(), WWW);
+        }
+        write(&home, &owners).expect("write");
+        assert_eq!(home.join(NAME).exists(), !owned.is_empty());
+        tree
+    }
+
+    #[test]
+    fn the_topmost_layer_that_has_a_path_says_whose_it_is() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let low = snapshot(
+            dir.path(),
+            "low",
+            &["a", "b", "d/c"],
+            &["a", "b", "d/c", "gone"],
+        );
+        let high = snapshot(dir.path(), "high", &["b", "new"], &["new"]);
+        let stack = Stack::read(&[high.clone(), low.clone()]).expect("read");
+        assert!(!stack.has_devices());
+        // As the overlay would show it.
+        let view = snapshot(dir.path(), "view", &["a", "b", "d/c", "new"], &[]);
+        let merged = Root::open_host(&view).expect("open");
+        let visible = stack.visible(&merged).expect("look up");
+        let table = by_inode(&visible).expect("room");
+        let owners = by_path(visible);
+        let paths: Vec<_> = owners.iter().map(|(path, _)| path.to_vec()).collect();
+        assert_eq!(paths, [&b"a"[..], b"d/c", b"new"]);
+        assert_eq!(table.len(), 3);
+        // Through a link nothing is found.
+        fs::rename(view.join("d"), view.join("e")).expect("rename");
+        symlink("e", view.join("d")).expect("symlink");
+        let owners = by_path(stack.visible(&merged).expect("look up"));
+        assert_eq!(owners.get(b"d/c"), Owner::ROOT);
+        fs::write(low.with_file_name(NAME), "x").expect("write");
+        let error = Stack::read(&[high, low]).expect_err("damaged");
+        assert!(error.to_string().contains("owners"), "{error}");
+    }
+
+    #[test]
+    fn paths_are_found_again_by_inode() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let tree = snapshot(dir.path(), "up", &["a", "b", "d/c"], &[]);
+        fs::hard_link(tree.join("b"), tree.join("d/same")).expect("link");
+        fs::write(tree.join("file"), "").expect("write");
+        let root = Root::open_host(&tree).expect("open");
+        let mut table = Specials::new();
+        for path in ["b", "d/c"] {
+            let inode = special_at(&root, path.as_bytes()).expect("look up");
+            table.set(inode.expect("a link"), WWW).expect("room");
+        }
+        let owners = collect(&root, &root, &table).expect("collect");
+        let paths: Vec<_> = owners.iter().map(|(path, _)| path.to_vec()).collect();
+        assert_eq!(paths, [&b"b"[..], b"d/c", b"d/same"]);
+        assert!(special_at(&root, b"file").expect("look up").is_none());
+    }
 }
