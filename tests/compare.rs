@@ -130,8 +130,8 @@ ONBUILD COPY . /src
 "#;
 
 for_users! {
-    /// Every instruction, on a base with one owner: what a single id can build, too. Buildah can't
-    /// without subordinate ids; there, `instructions` has the expectations.
+    /// Every instruction, on a base with one owner. Buildah can't build it without subordinate ids;
+    /// there, `instructions` has the expectations.
     fn every_instruction(world) as [root, subids] {
         need!(world, "buildah");
         let base = base!(world, Busybox);

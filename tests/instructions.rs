@@ -17,7 +17,7 @@ for_users! {
         assert_eq!((file.mode, file.uid, file.gid), (0o644, 0, 0));
     }
 
-    /// Multi-stage with everything that a single id allows, as every kind of user.
+    /// Multi-stage with files of one owner, as every kind of user.
     fn stages(world) as [root, subids, plain] {
         let base = base!(world, Busybox);
         world.write("ctx/main.txt", "source\n");

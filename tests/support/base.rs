@@ -15,7 +15,7 @@ use crate::scratch;
 /// A base image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Base {
-    /// Busybox; every file belongs to 0:0, so that a single id suffices to unpack it.
+    /// Busybox; every file belongs to 0:0.
     Busybox,
     /// Busybox with files of several owners, set-id bits and a file capability.
     Owners,
