@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::protocol::{self, Kind, Message};
 use super::{Handler, Request};
 use crate::error::{Error, Result, ResultExt};
-use crate::identity::{EnterPlan, enter};
+use crate::identity::{EnterPlan, Identity, enter};
 use crate::{signals, sys};
 
 /// How a job process ended without a reply.
@@ -261,7 +261,13 @@ fn ensure_inside(state: &mut State) -> Result<EnterPlan> {
             // A change of credentials may have cleared it.
             .and_then(|plan| die_with_parent(rustix::process::getppid()).map(|()| plan));
         // Compiled once here, inherited by every job.
-        let entered = entered.and_then(|plan| crate::seccomp::default_filter().map(|_| plan));
+        let entered = entered.and_then(|plan| {
+            if plan.identity == Identity::Emulated {
+                crate::supervisor::filter().map(|_| plan)
+            } else {
+                crate::seccomp::default_filter().map(|_| plan)
+            }
+        });
         *state = match entered {
             Ok(plan) => State::Inside(plan),
             Err(error) => State::Refused(error),
