@@ -36,6 +36,7 @@ mod xattrs;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -62,6 +63,12 @@ const MAX_NOTES: usize = 16;
 /// Returns the filter that forwards.
 pub(crate) fn filter() -> Result<&'static Filter> {
     seccomp::forwarding_filter(dispatch::FORWARDED)
+}
+
+/// Returns what the filter forwards.
+#[cfg(test)]
+pub(crate) fn forwarded() -> seccomp::Forwarded {
+    dispatch::FORWARDED
 }
 
 /// What a supervisor starts with.
@@ -208,6 +215,17 @@ impl Supervisor {
     }
 }
 
+/// Describes a process whose limit holds no credentials.
+fn lost(call: &Call<'_>, limit: u64) -> String {
+    let name = std::fs::read_to_string(format!("{}/comm", call.tid.as_raw_pid()));
+    let name = name.unwrap_or_default();
+    format!(
+        "the process `{}` has lost its credentials (call {}, limit {limit})",
+        name.trim().escape_debug(),
+        call.number
+    )
+}
+
 impl State {
     fn answer(&mut self, listener: BorrowedFd<'_>, got: &Notification) {
         let call = Call {
@@ -257,12 +275,19 @@ impl State {
     fn caller(&self, call: &Call<'_>) -> std::result::Result<Caller, Stop> {
         let limit = notify::realtime_limit(call.tid, None)?;
         let number = limit.wrapping_sub(LIMIT_BASE);
-        let credentials = u32::try_from(number)
+        let found = u32::try_from(number)
             .ok()
-            .and_then(|number| self.table.get(number))
-            .cloned()
-            .ok_or_else(|| Stop::Broken("a process has lost its credentials".to_owned()))?;
-        Ok(Caller { credentials })
+            .and_then(|number| self.table.get(number));
+        match found {
+            Some(credentials) => Ok(Caller {
+                credentials: Arc::clone(credentials),
+            }),
+            None => {
+                // A caller that was killed leaves its number to others.
+                call.still_waits()?;
+                Err(Stop::Broken(lost(call, limit)))
+            }
+        }
     }
 
     /// Gives the calling process other credentials; `EAGAIN` when too many are in use.

@@ -228,3 +228,43 @@ fn run_steps_program_is_short_to_walk() {
         assert!(longest < Some(30), "{longest:?} steps");
     }
 }
+
+#[test]
+fn forwarded_calls_are_notified() {
+    let forwarded = crate::supervisor::forwarded();
+    let profile = default::forwarding(&X86_FAMILY, forwarded);
+    let filter = compiled(&profile, &X86_FAMILY);
+    let native = Architecture::X86_64;
+    let of = |name: &str, args| {
+        let number = number(&X86_FAMILY, native, name);
+        verdict(&filter, native.audit(), number, args)
+    };
+    let notify = libc::SECCOMP_RET_USER_NOTIF;
+    for name in forwarded.calls {
+        assert_eq!(of(name, NONE), notify, "{name}");
+    }
+    for name in forwarded.absent {
+        assert_eq!(of(name, NONE), errno(libc::ENOSYS), "{name}");
+    }
+    for (name, argument, values) in forwarded.by_argument {
+        for value in *values {
+            let mut args = [7; 6];
+            args[usize::from(*argument)] = *value;
+            assert_eq!(of(name, args), notify, "{name} {value}");
+            // The upper half is not part of an `int`.
+            args[usize::from(*argument)] |= 1 << 40;
+            assert_eq!(of(name, args), notify, "{name} {value}");
+        }
+        let mut args = NONE;
+        args[usize::from(*argument)] = 0x7fff_0000;
+        assert_eq!(of(name, args), ALLOW, "{name}");
+    }
+    // Around the supervisor leads no other entry point.
+    for foreign in [Architecture::X86, Architecture::X32] {
+        let number = number(&X86_FAMILY, foreign, "chown");
+        let found = verdict(&filter, foreign.audit(), number, NONE);
+        assert_eq!(found, errno(libc::ENOSYS), "{foreign:?}");
+    }
+    assert_eq!(of("io_uring_setup", NONE), errno(libc::EPERM));
+    assert_eq!(of("getpid", NONE), ALLOW);
+}
