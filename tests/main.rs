@@ -15,6 +15,7 @@ mod instructions;
 mod interop;
 mod layers;
 mod output;
+mod random;
 mod registry;
 mod sandbox;
 mod store;
