@@ -8,6 +8,7 @@ mod add;
 mod compare;
 mod context;
 mod crash;
+mod digests;
 mod dockerignore;
 mod errors;
 mod identity;
