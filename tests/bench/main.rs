@@ -6,13 +6,14 @@
 //!
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
 //! thrice). Words after the program's path select pieces of work by their names; `start` is the
-//! start of OCI containers.
+//! start of OCI containers, `identity` what emulated ids cost.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a command-line program"
 )]
 
+mod identity;
 mod measure;
 mod start;
 mod tools;
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(5);
+    if words == ["identity"] {
+        identity::run(program.as_ref(), rounds);
+        return ExitCode::SUCCESS;
+    }
     let tools = tools::all(&world, program.as_ref());
     let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
     println!(
@@ -69,6 +74,9 @@ fn main() -> ExitCode {
             &Path::new(&program).with_file_name("sandcrab-oci"),
             rounds * 8,
         );
+    }
+    if wanted("identity") {
+        identity::run(program.as_ref(), rounds);
     }
     ExitCode::SUCCESS
 }
