@@ -21,7 +21,7 @@ for_users! {
             jail = 33:34:644 0:43:600 33:34:644 ok 0:0:777 ok ok 50:51:644 ok ok ok 8:9:644 ENOENT ENOENT 8:9:644
             jail-user = ok ok ok EACCES EACCES ok EACCES ok 33:34:644 ok 33:34:600 ok 33:34:644
             root-user = ok ok ok EACCES EACCES ENOENT
-            kernel = ok ok ok ok ok ok ok EACCES ok errno-30 ENOENT EACCES ok 33:33:644 ok EACCES ok
+            kernel = ok ok ok ok ok ok ok EACCES ok EACCES ok 33:33:644 ok EACCES ok
             shm = ok 33:34:644 33:34:644 0:0:1777
             hosts = ok 33:34:644
             here = a document, from a pipe or a file without a name

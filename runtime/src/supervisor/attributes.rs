@@ -314,7 +314,7 @@ impl State {
             }
             self.judge(&caller, &inode, Access::WRITE)?;
         }
-        if inode.facts.recorded && !free {
+        if inode.facts.recorded && !inode.facts.carries_record() && !free {
             // What carries no record may be copied up by this: it is to be known by its new number.
             self.touch_owner(call, &inode, true, true)?;
             self.record_copied(&inode, owner)?;

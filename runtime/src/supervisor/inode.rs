@@ -45,6 +45,11 @@ impl Facts {
         self.kind() == FileType::Directory
     }
 
+    /// Whether its owner is recorded on the inode itself, and copied up with it.
+    pub(super) fn carries_record(&self) -> bool {
+        can_carry(self.kind())
+    }
+
     /// What the inode's mode looks like in the container.
     pub(super) fn shown_mode(&self) -> u32 {
         match self.device {

@@ -19,6 +19,7 @@ mod dispatch;
 mod exec;
 mod ids;
 mod inode;
+mod magic;
 mod open;
 mod owner;
 mod paths;

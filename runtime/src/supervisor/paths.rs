@@ -2,8 +2,8 @@
 //!
 //! Responsible for resolving as the kernel would for the caller: from its directories, within its
 //! root, with the search permissions of its emulated credentials. Must not change anything.
-//! Invariant: no magic link of proc is followed, so that a handle never leads to where the caller
-//! itself could not go; what can't be resolved is left to the kernel.
+//! Invariant: no magic link of proc is followed but the caller's own, so that a handle never leads
+//! to where the caller itself could not go; what can't be resolved is left to the kernel.
 //!
 //! Root may search everything, so its paths are resolved in one call. Others' are walked step by
 //! step.
@@ -19,6 +19,7 @@ use super::State;
 use super::call::{Call, Caller, Stop};
 use super::credentials::Access;
 use super::inode::{Facts, Inode};
+use super::magic::{self, Own};
 
 /// How many symbolic links one path may lead through, path_resolution(7).
 const MAX_LINKS: usize = 40;
@@ -106,6 +107,25 @@ impl State {
         if path.is_empty() {
             return Err(Stop::Kernel);
         }
+        match magic::own(path).filter(|_| self.has_own_root(call)) {
+            // The link itself is meant.
+            Some(Own::Start(_, b"") | Own::Root(b"")) if !follow => {}
+            Some(Own::Root(b"")) => return self.handle(call, caller, base, b"/", follow),
+            Some(Own::Root(rest)) => return self.handle(call, caller, base, rest, follow),
+            Some(Own::Start(number, rest)) => {
+                let start = self.start(call, number)?;
+                let slashes = rest.iter().take_while(|byte| **byte == b'/').count();
+                if rest.len() > slashes {
+                    let start = Base::Handle(&start);
+                    return self.handle(call, caller, start, &rest[slashes..], follow);
+                }
+                if slashes > 0 && !self.facts(&start)?.is_dir() {
+                    return Err(Stop::Kernel);
+                }
+                return Ok(start);
+            }
+            None => {}
+        }
         let path = self.own_proc(call, path);
         if !self.walks(caller) {
             let flags = if follow {
@@ -188,6 +208,14 @@ impl State {
     /// Whether the caller is root as the kernel sees it, in the supervisor's own root.
     pub(super) fn is_free(&self, caller: &Caller) -> bool {
         !self.chrooted && caller.credentials.is_plain_root()
+    }
+
+    /// Whether the caller's root is the container's, where proc is.
+    fn has_own_root(&self, call: &Call<'_>) -> bool {
+        !self.chrooted
+            || call.open_own("root").is_ok_and(|root| {
+                rustix::fs::fstat(root).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.root_id)
+            })
     }
 
     /// Puts the caller's number where a path says "myself", which would mean the supervisor.

@@ -15,7 +15,7 @@ jail='chroot /j'
 say jail $($jail /p do stat:/file stat:/etc/shadow stat:/../file read:/absolute stat:/absolute read:/dir/up chown:50:51:/absolute stat:/file chown:33:34:/file create:/new chown:8:9:/new stat:/new stat:/j/file stat:/probe/p) $(own new)
 say jail-user $($jail /p do setgroups:34 setgid:34 setuid:33 read:/etc/shadow read:/dir/shadow write:/file create:/new2 create:/tmp/f stat:/tmp/f chmod:600:/file stat:/file chown:33:34:/tmp/f) $(own tmp/f)
 say root-user $($p do setgroups:34 setgid:34 setuid:33 read:/j/dir/shadow read:dir/shadow write:dir/up)
-say kernel $($p do chown:33:33:/proc/self/status setgid:33 setuid:33 write:/dev/null read:/dev/zero write:/dev/full read:/proc/self/status read:/proc/1/environ read:/sys/kernel/uevent_seqnum create:/sys/x create:/proc/x create:/dev/x create:/dev/shm/f stat:/dev/shm/f read:/etc/resolv.conf write:/etc/resolv.conf list:/proc/self/fd)
+say kernel $($p do chown:33:33:/proc/self/status setgid:33 setuid:33 write:/dev/null read:/dev/zero write:/dev/full read:/proc/self/status read:/proc/1/environ read:/sys/kernel/uevent_seqnum create:/dev/x create:/dev/shm/f stat:/dev/shm/f read:/etc/resolv.conf write:/etc/resolv.conf list:/proc/self/fd)
 : >/dev/shm/g; say shm $($p do chown:33:34:/dev/shm/g stat:/dev/shm/g) $(own /dev/shm/g) $(own /dev/shm)
 say hosts $($p do chown:33:34:/etc/hosts) $(own /etc/hosts)
 say here $(cat <<HERE
