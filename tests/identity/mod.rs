@@ -20,7 +20,7 @@ mod steps;
 mod storm;
 mod table;
 
-use support::{World, scratch};
+use support::World;
 
 /// The scripts that the context has in `probe/`, beside the static program `probe/p`.
 const SCRIPTS: [(&str, &str); 13] = [
@@ -51,6 +51,5 @@ fn context(world: &World, base: &str, instructions: &str) {
 
 /// The static program `identity-probe`, which cargo builds beside the tests.
 fn program() -> Vec<u8> {
-    let program = scratch::install(std::path::Path::new(env!("CARGO_BIN_EXE_identity-probe")));
-    std::fs::read(program).expect("it was there a moment ago")
+    std::fs::read(env!("CARGO_BIN_EXE_identity-probe")).expect("cargo has built it")
 }
