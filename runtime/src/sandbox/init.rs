@@ -185,14 +185,14 @@ fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
     // SAFETY: this process uses `go` no more; its own copy must not keep the pipe open.
     #[expect(unsafe_code, reason = "part of the clone site")]
     unsafe { sys::close_fd(go) }?;
+    // Before the parent goes on: who may look into it, such as a supervisor on a path through proc, finds nothing there.
+    rustix::process::chdir(c"/proc/self/fdinfo")?;
+    rustix::process::chroot(c".")?;
     // A parent that died before the line above has closed its end.
     if rustix::io::retry_on_intr(|| rustix::io::read(wait, &mut [0]))? != 1 {
         return Err(Errno::PIPE);
     }
     rustix::thread::set_name(c"init")?;
-    // Who may look into it, such as a supervisor on a path through proc, finds nothing there.
-    rustix::process::chdir(c"/proc/self/fdinfo")?;
-    rustix::process::chroot(c".")?;
     rustix::thread::set_no_new_privs(true)?;
     caps::set(CapabilitySet::empty())?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

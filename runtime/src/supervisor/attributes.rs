@@ -4,7 +4,7 @@
 //! would judge a set-group-id bit by rights that the caller does not have. Must not change owners.
 //! Invariant: root with its usual capabilities is not asked at all.
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -61,6 +61,9 @@ pub(super) fn access(state: &mut State, call: &Call<'_>) -> Outcome {
 /// utimensat(2): directory, path, two times, flags.
 pub(super) fn utimensat(state: &mut State, call: &Call<'_>) -> Outcome {
     let flags = AtFlags::from_bits_retain(call.unsigned(3));
+    if !(AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW).contains(flags) {
+        return Ok(Answer::Continue);
+    }
     let times = Times::of_timespecs(call, 2)?;
     let path = (call.word(1) != 0).then_some(1);
     state.set_times(call, call.int(0), path, flags, times)
@@ -86,13 +89,29 @@ pub(super) fn futimesat(state: &mut State, call: &Call<'_>) -> Outcome {
 /// truncate(2): path, length.
 pub(super) fn truncate(state: &mut State, call: &Call<'_>) -> Outcome {
     let caller = state.caller(call)?;
-    state.needs(call, &caller, (libc::AT_FDCWD, 0), true, Access::WRITE)
+    if caller.credentials.is_plain_root() || call.word(1).cast_signed() < 0 {
+        return Ok(Answer::Continue);
+    }
+    let path = call.path(0)?;
+    let inode = state.inode(call, &caller, libc::AT_FDCWD, &path, true)?;
+    if inode.facts.kind() != FileType::RegularFile {
+        return Ok(Answer::Continue);
+    }
+    if inode.facts.device.is_some() {
+        return Err(Errno::INVAL.into());
+    }
+    state.judge(&caller, &inode, Access::WRITE)
 }
 
 /// chdir(2): path.
 pub(super) fn chdir(state: &mut State, call: &Call<'_>) -> Outcome {
     let caller = state.caller(call)?;
-    state.needs(call, &caller, (libc::AT_FDCWD, 0), true, Access::EXECUTE)
+    if caller.credentials.is_plain_root() {
+        return Ok(Answer::Continue);
+    }
+    let path = call.path(0)?;
+    let inode = state.inode(call, &caller, libc::AT_FDCWD, &path, true)?;
+    state.judge_entering(&caller, &inode)
 }
 
 /// fchdir(2): descriptor.
@@ -102,7 +121,7 @@ pub(super) fn fchdir(state: &mut State, call: &Call<'_>) -> Outcome {
         return Ok(Answer::Continue);
     }
     let inode = state.inode_of(call.open_fd(call.int(0))?)?;
-    state.judge(&caller, &inode, Access::EXECUTE)
+    state.judge_entering(&caller, &inode)
 }
 
 /// chroot(2): path.
@@ -110,7 +129,10 @@ pub(super) fn chroot(state: &mut State, call: &Call<'_>) -> Outcome {
     let caller = state.caller(call)?;
     let path = call.path(0)?;
     let inode = state.inode(call, &caller, libc::AT_FDCWD, &path, true)?;
-    state.judge(&caller, &inode, Access::EXECUTE)?;
+    if !inode.facts.is_dir() {
+        return Ok(Answer::Continue);
+    }
+    state.judge_entering(&caller, &inode)?;
     if !caller.credentials.may(CapabilitySet::SYS_CHROOT) {
         return Err(Errno::PERM.into());
     }
@@ -168,6 +190,14 @@ impl Times {
             i64::from_ne_bytes(bytes)
         };
         let both = |value| nanoseconds(8) == value && nanoseconds(24) == value;
+        let is_valid = |value| {
+            (0..1_000_000_000).contains(&value)
+                || value == libc::UTIME_NOW
+                || value == libc::UTIME_OMIT
+        };
+        if !is_valid(nanoseconds(8)) || !is_valid(nanoseconds(24)) {
+            return Err(Stop::Kernel);
+        }
         Ok(if both(libc::UTIME_NOW) {
             Self::Now
         } else if both(libc::UTIME_OMIT) {
@@ -218,6 +248,15 @@ impl State {
             Ok(Answer::Continue)
         } else {
             Err(Errno::ACCESS.into())
+        }
+    }
+
+    /// Judges becoming a directory's inhabitant; that it is one comes first.
+    fn judge_entering(&self, caller: &Caller, inode: &Inode) -> Outcome {
+        if inode.facts.is_dir() {
+            self.judge(caller, inode, Access::EXECUTE)
+        } else {
+            Ok(Answer::Continue)
         }
     }
 

@@ -85,6 +85,14 @@ impl State {
         let caller = self.caller(call)?;
         let path = call.path(path)?;
         let kind = FileType::from_raw_mode(mode);
+        let is_made = match kind {
+            FileType::Directory | FileType::Symlink => false,
+            FileType::Unknown => mode & libc::S_IFMT == 0,
+            _ => true,
+        };
+        if !is_made {
+            return Ok(Answer::Continue);
+        }
         let device = match kind {
             FileType::CharacterDevice | FileType::BlockDevice => Some(device(kind, number)),
             _ => None,
@@ -102,6 +110,9 @@ impl State {
         let Some(place) = self.new_place(call, &caller, dir, &path)? else {
             return Ok(Answer::Continue);
         };
+        if place.has_slash() {
+            return Ok(Answer::Continue);
+        }
         let node = self.node(&caller, &place, mode & 0o7777, false);
         self.prepare(call, &caller)?;
         let kind = match kind {
@@ -154,6 +165,9 @@ impl State {
             return Ok(Answer::Continue);
         };
         let target = call.path(target)?;
+        if target.is_empty() || place.has_slash() {
+            return Ok(Answer::Continue);
+        }
         let node = self.node(&caller, &place, 0o777, false);
         call.still_waits()?;
         rustix::fs::symlinkat(OsStr::from_bytes(&target), &place.dir, place.name())?;
@@ -169,8 +183,11 @@ impl State {
         (dir, path): (i32, usize),
         flags: AtFlags,
     ) -> Outcome {
+        let known = AtFlags::SYMLINK_FOLLOW | AtFlags::EMPTY_PATH;
         let caller = self.caller(call)?;
-        if caller.credentials.is_plain_root() && self.specials.is_empty() {
+        let handles = flags.contains(AtFlags::EMPTY_PATH);
+        let plain = caller.credentials.is_plain_root() && !handles;
+        if !known.contains(flags) || plain && self.specials.is_empty() {
             return Ok(Answer::Continue);
         }
         let from = call.path(from)?;
@@ -182,21 +199,27 @@ impl State {
             self.inode(call, &caller, from_dir, &from, follow)?
         };
         let place = self.place(call, &caller, dir, &path)?;
-        if place.open()?.is_some() {
-            return Err(Errno::EXIST.into());
+        let is_elsewhere = source.facts.id.dev != place.facts.id.dev;
+        if place.open()?.is_some() || is_elsewhere || place.has_slash() {
+            return Ok(Answer::Continue);
         }
-        if self.protected_links && !may_link(&caller, &source.facts) {
+        if self.protected.links && !may_link(&caller, &source.facts) {
             return Err(Errno::PERM.into());
         }
         self.may_make(&caller, &place)?;
-        if source.facts.recorded && !self.specials.is_empty() {
-            // The link may be a copy of a lower layer's, with an owner to be recorded anew.
+        let is_special = source.facts.recorded && !self.specials.is_empty();
+        if is_special || means_handle(&from, flags) {
+            // The link may be a copy of a lower layer's, with an owner to be recorded anew. And what
+            // was opened here may be linked by its handle here only: the kernel wants whoever does
+            // that to have opened it.
             call.still_waits()?;
             let here = rustix::fs::CWD;
             let name = place.name();
             let flags = AtFlags::SYMLINK_FOLLOW;
             rustix::fs::linkat(here, handle_path(&source.fd), &place.dir, name, flags)?;
-            self.record_copied(&source, source.facts.owner)?;
+            if is_special {
+                self.record_copied(&source, source.facts.owner)?;
+            }
             return DONE;
         }
         Ok(Answer::Continue)

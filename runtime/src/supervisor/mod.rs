@@ -35,7 +35,6 @@ mod status;
 mod wake;
 mod xattrs;
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -131,8 +130,7 @@ struct State {
     executions: Vec<exec::Execution>,
     /// Who is at the other ends of sockets.
     peers: peers::Peers,
-    /// `fs.protected_hardlinks`, proc_sys_fs(5).
-    protected_links: bool,
+    protected: Protected,
     /// This thread's umask.
     umask: Option<u32>,
     notes: Vec<String>,
@@ -147,12 +145,6 @@ impl Supervisor {
         let root =
             rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).op("open root")?;
         let stat = rustix::fs::fstat(&root).op("read status of root")?;
-        let protected = rustix::fs::open(
-            "sys/fs/protected_hardlinks",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        let protected = protected.map(|fd| std::io::read_to_string(File::from(fd)));
         notify::realtime_limit(start.first, Some(LIMIT_BASE + u64::from(INITIAL)))
             .op("mark first process")?;
         Ok(Self {
@@ -171,7 +163,7 @@ impl Supervisor {
                 bound: Vec::new(),
                 executions: Vec::new(),
                 peers: peers::Peers::new(),
-                protected_links: matches!(protected, Ok(Ok(text)) if text.trim() == "1"),
+                protected: Protected::read(),
                 umask: None,
                 notes: Vec::new(),
                 broken: None,
@@ -212,6 +204,32 @@ impl Supervisor {
                 specials: self.state.specials,
                 notes: self.state.notes,
             }),
+        }
+    }
+}
+
+/// What the machine protects in directories that everybody may write to, proc_sys_fs(5): the
+/// kernel, to which all files are one user's, has no reason to.
+#[derive(Debug, Clone, Copy)]
+struct Protected {
+    links: bool,
+    symlinks: bool,
+    /// 2 for directories that a group may write to, too.
+    regular: u8,
+    fifos: u8,
+}
+
+impl Protected {
+    fn read() -> Self {
+        let level = |name: &str| {
+            let text = std::fs::read_to_string(format!("sys/fs/protected_{name}"));
+            text.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
+        };
+        Self {
+            links: level("hardlinks") > 0,
+            symlinks: level("symlinks") > 0,
+            regular: level("regular"),
+            fifos: level("fifos"),
         }
     }
 }

@@ -87,6 +87,9 @@ const ATTEMPTS: usize = 40;
 
 impl State {
     fn open(&mut self, call: &Call<'_>, dir: i32, path: usize, how: How) -> Outcome {
+        if how.is_malformed() {
+            return Ok(Answer::Continue);
+        }
         let caller = self.caller(call)?;
         let plain = self.is_free(&caller);
         let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
@@ -113,6 +116,24 @@ impl State {
         self.open_there(&caller, &inode, how)
     }
 
+    /// Judges the opening, with `O_CREAT`, of what is there already: others' files in directories
+    /// that everybody may write to are protected, proc_sys_fs(5).
+    fn open_found(&mut self, caller: &Caller, place: &Place, there: &Inode, how: How) -> Outcome {
+        let (dir, facts) = (&place.facts, &there.facts);
+        let level = match facts.kind() {
+            FileType::RegularFile => self.protected.regular,
+            FileType::Fifo => self.protected.fifos,
+            _ => 0,
+        };
+        let is_others =
+            facts.owner.uid != dir.owner.uid && facts.owner.uid != caller.credentials.fsuid;
+        let is_open = dir.mode & 0o002 != 0 || level >= 2 && dir.mode & 0o020 != 0;
+        if level > 0 && is_others && dir.mode & libc::S_ISVTX != 0 && is_open {
+            return Err(Errno::ACCESS.into());
+        }
+        self.open_there(caller, there, how)
+    }
+
     /// Judges the opening of what is there.
     fn open_there(&mut self, caller: &Caller, inode: &Inode, how: How) -> Outcome {
         let facts = &inode.facts;
@@ -122,10 +143,19 @@ impl State {
         if facts.kind() == FileType::Symlink {
             return Ok(Answer::Continue);
         }
-        let want = wanted(how.flags);
+        // What something is comes before who may open it.
+        let makes = how.flags.contains(OFlags::CREATE);
+        let want = how.wanted(facts.kind());
+        let for_files = makes || want.has(Access::WRITE);
+        if how.flags.contains(OFlags::DIRECTORY) && !facts.is_dir() || facts.is_dir() && for_files {
+            return Ok(Answer::Continue);
+        }
         let credentials = &caller.credentials;
         if !credentials.access(facts.owner, facts.mode, facts.is_dir(), want) {
             return Err(Errno::ACCESS.into());
+        }
+        if how.flags.contains(OFlags::NOATIME) && !credentials.owns(facts.owner) {
+            return Err(Errno::PERM.into());
         }
         if Some(facts.id.dev) == self.proc_device
             && want == Access::READ
@@ -178,7 +208,7 @@ impl State {
             }
             let there = self.inode_of(there)?;
             if there.facts.kind() != FileType::Symlink || how.flags.contains(OFlags::NOFOLLOW) {
-                return self.open_there(caller, &there, how);
+                return self.open_found(caller, &place, &there, how);
             }
             if Some(there.facts.id.dev) == self.proc_device {
                 return Ok(Answer::Continue);
@@ -217,17 +247,39 @@ impl State {
     }
 }
 
-/// What an opening needs to be allowed.
-fn wanted(flags: OFlags) -> Access {
-    let access = match flags.bits() & libc::O_ACCMODE.cast_unsigned() {
-        0 => Access::READ,
-        1 => Access::WRITE,
-        _ => Access::READ.and(Access::WRITE),
-    };
-    if flags.contains(OFlags::TRUNC) {
-        access.and(Access::WRITE)
-    } else {
-        access
+impl How {
+    /// What an opening needs to be allowed.
+    fn wanted(&self, kind: FileType) -> Access {
+        let access = match self.access() {
+            0 => Access::READ,
+            1 => Access::WRITE,
+            _ => Access::READ.and(Access::WRITE),
+        };
+        let has_size = matches!(kind, FileType::RegularFile | FileType::Directory);
+        if self.flags.contains(OFlags::TRUNC) && has_size {
+            access.and(Access::WRITE)
+        } else {
+            access
+        }
+    }
+
+    fn access(&self) -> u32 {
+        self.flags.bits() & libc::O_ACCMODE.cast_unsigned()
+    }
+
+    /// Whether the flags contradict each other, which comes before everything else.
+    fn is_malformed(&self) -> bool {
+        let flags = self.flags;
+        if flags.contains(OFlags::PATH) {
+            return false;
+        }
+        let unnamed = OFlags::TMPFILE & !OFlags::DIRECTORY;
+        if flags.contains(unnamed) {
+            return !flags.contains(OFlags::DIRECTORY)
+                || flags.contains(OFlags::CREATE)
+                || self.access() == 0;
+        }
+        flags.contains(OFlags::CREATE | OFlags::DIRECTORY)
     }
 }
 

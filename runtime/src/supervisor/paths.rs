@@ -2,8 +2,10 @@
 //!
 //! Responsible for resolving as the kernel would for the caller: from its directories, within its
 //! root, with the search permissions of its emulated credentials. Must not change anything.
-//! Invariant: no magic link of proc is followed but the caller's own, so that a handle never leads
-//! to where the caller itself could not go; what can't be resolved is left to the kernel.
+//! Invariant: a handle never leads to where the caller itself could not go. Of proc's magic links
+//! only those are followed that lead from a process of the container to its files and directories;
+//! the container's first process, which is not of its making, stands in a directory of nothing
+//! (`sandbox::init`). What can't be resolved is left to the kernel.
 //!
 //! Root may search everything, so its paths are resolved in one call. Others' are walked step by
 //! step.
@@ -51,6 +53,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Whether the path asks for a directory.
+    pub(super) fn has_slash(&self) -> bool {
+        self.name.ends_with(b"/")
+    }
+
     pub(super) fn name(&self) -> &OsStr {
         OsStr::from_bytes(&self.name)
     }
@@ -133,17 +140,21 @@ impl State {
             } else {
                 OFlags::NOFOLLOW
             };
-            return if path.starts_with(b"/") {
+            let opened = if path.starts_with(b"/") {
                 open(rustix::fs::CWD, &path, flags)
             } else {
                 open(self.from(call, base)?.as_fd(), &path, flags)
+            };
+            match opened {
+                // A link of proc's: magic, or to whoever asks.
+                Err(Errno::LOOP | Errno::NOENT) => {}
+                other => return other.map_err(|_| Stop::Kernel),
             }
-            .map_err(|_| Stop::Kernel);
         }
         let mut walk = Walk::new(self, call, caller, base, &path)?;
         while let Some((name, last)) = walk.next() {
             let is_last = last && !walk.slash;
-            walk.step(&name, follow || !is_last)?;
+            walk.step(&name, follow || !is_last, last)?;
         }
         if walk.slash && !self.facts(&walk.here)?.is_dir() {
             return Err(Stop::Kernel);
@@ -164,7 +175,12 @@ impl State {
         let end = trim(&path).len();
         let start = path[..end].iter().rposition(|b| *b == b'/');
         let (parent, name) = path.split_at(start.map_or(0, |at| at + 1));
-        if trim(name).is_empty() {
+        // Nothing can be made, removed or renamed by these names; how the kernel says so depends
+        // on the call.
+        if matches!(trim(name), b"" | b"." | b"..") {
+            if !matches!(trim(name), b"") {
+                self.handle(call, caller, base, trim(&path), true)?;
+            }
             return Err(Stop::Kernel);
         }
         let dir = if parent.is_empty() {
@@ -311,7 +327,7 @@ impl<'a> Walk<'a> {
         Some((name, last))
     }
 
-    fn step(&mut self, name: &[u8], follow: bool) -> Result<(), Stop> {
+    fn step(&mut self, name: &[u8], follow: bool, last: bool) -> Result<(), Stop> {
         let facts = self.state.facts(&self.here)?;
         if !facts.is_dir() {
             return Err(Stop::Kernel);
@@ -326,10 +342,23 @@ impl<'a> Walk<'a> {
             if Some(stat.st_dev) == self.state.proc_device {
                 return self.follow_proc(name, next);
             }
+            if last && self.state.protected.symlinks {
+                self.may_follow(&facts, &self.state.facts(&next)?)?;
+            }
             let target = rustix::fs::readlinkat(&next, "", Vec::new())?.into_bytes();
             return self.follow(&target);
         }
         self.here = next;
+        Ok(())
+    }
+
+    /// Checks that a path may end in a link of somebody else's in a directory like /tmp.
+    fn may_follow(&self, dir: &Facts, link: &Facts) -> Result<(), Stop> {
+        let is_public = dir.mode & 0o1002 == 0o1002;
+        let is_own = self.caller.credentials.fsuid == link.owner.uid;
+        if is_public && !is_own && dir.owner.uid != link.owner.uid {
+            return Err(Errno::ACCESS.into());
+        }
         Ok(())
     }
 
@@ -361,8 +390,22 @@ impl<'a> Walk<'a> {
                 let target = rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes();
                 self.follow(&target)
             }
-            _ => Err(Stop::Kernel),
+            _ => self.follow_magic(name),
         }
+    }
+
+    /// Follows a link that is no path, to a directory or file of the container.
+    fn follow_magic(&mut self, name: &[u8]) -> Result<(), Stop> {
+        let path = OsStr::from_bytes(name);
+        let next = rustix::fs::openat(&self.here, path, HANDLE, Mode::empty());
+        let next = next.map_err(|_| Stop::Kernel)?;
+        let stat = rustix::fs::fstat(&next)?;
+        // Standard streams are the builder's, and any user's to open again.
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile | FileType::Directory => self.here = next,
+            _ => return Err(Stop::Kernel),
+        }
+        Ok(())
     }
 }
 

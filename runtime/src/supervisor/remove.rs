@@ -60,6 +60,11 @@ impl State {
         let Some(there) = self.there(&place)? else {
             return Ok(Answer::Continue);
         };
+        let known = AtFlags::REMOVEDIR.contains(flags);
+        let is_dir_wanted = flags.contains(AtFlags::REMOVEDIR);
+        if !known || place.has_slash() && !is_dir_wanted {
+            return Ok(Answer::Continue);
+        }
         self.may_remove(&caller, &place, &there)?;
         if !self.is_special(&there) {
             return Ok(Answer::Continue);
@@ -89,6 +94,18 @@ impl State {
             return Ok(Answer::Continue);
         };
         let replaced = self.there(&target)?;
+        // What is wrong with the names themselves comes before who may change them.
+        let is_elsewhere = source.facts.id.dev != target.facts.id.dev;
+        let slashes = (source.has_slash() || target.has_slash()) && !moved.facts.is_dir();
+        let same = |inode: &Inode, place: &Place| inode.facts.id == place.facts.id;
+        let is_nested = same(&moved, &target) || replaced.as_ref().is_some_and(|r| same(r, &source));
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        let is_itself = replaced
+            .as_ref()
+            .is_some_and(|there| there.facts.id == moved.facts.id);
+        if is_elsewhere || slashes || is_nested || is_itself || exchange && replaced.is_none() {
+            return Ok(Answer::Continue);
+        }
         if replaced.is_some() && flags.contains(RenameFlags::NOREPLACE) {
             return Ok(Answer::Continue);
         }
@@ -98,7 +115,6 @@ impl State {
             None => self.may_make(&caller, &target)?,
         }
         let other = source.facts.id != target.facts.id;
-        let exchange = flags.contains(RenameFlags::EXCHANGE);
         if other {
             self.may_move(&caller, &moved)?;
             if let Some(there) = replaced.as_ref().filter(|_| exchange) {

@@ -13,9 +13,21 @@ use super::peek::Seen;
 use crate::identity::Device;
 use crate::sys::notify;
 
+/// The flags that the kernel knows here; it refuses others before anything else.
+const ALLOWED: AtFlags = AtFlags::SYMLINK_NOFOLLOW
+    .union(AtFlags::NO_AUTOMOUNT)
+    .union(AtFlags::EMPTY_PATH)
+    .union(AtFlags::from_bits_retain(SYNC_TYPE));
+const SYNC_TYPE: u32 = libc::AT_STATX_SYNC_TYPE.cast_unsigned();
+/// `STATX__RESERVED`.
+const RESERVED: u32 = 0x8000_0000;
+
 /// newfstatat(2): directory, path, buffer, flags.
 pub(super) fn newfstatat(state: &mut State, call: &Call<'_>) -> Outcome {
     let flags = AtFlags::from_bits_retain(call.unsigned(3));
+    if !ALLOWED.contains(flags) {
+        return Ok(Answer::Continue);
+    }
     let follow = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
     state.stat_at(
         call,
@@ -30,6 +42,10 @@ pub(super) fn newfstatat(state: &mut State, call: &Call<'_>) -> Outcome {
 /// statx(2): directory, path, flags, mask, buffer.
 pub(super) fn statx(state: &mut State, call: &Call<'_>) -> Outcome {
     let flags = AtFlags::from_bits_retain(call.unsigned(2));
+    let both = call.unsigned(2) & SYNC_TYPE == SYNC_TYPE;
+    if !ALLOWED.contains(flags) || both || call.unsigned(3) & RESERVED != 0 {
+        return Ok(Answer::Continue);
+    }
     let follow = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
     let buffer = Buffer::Statx {
         address: call.word(4),
