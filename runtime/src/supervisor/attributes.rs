@@ -145,7 +145,15 @@ pub(super) fn reach(state: &mut State, call: &Call<'_>) -> Outcome {
     state.reach(call, libc::AT_FDCWD, 0)
 }
 
-/// readlinkat(2), name_to_handle_at(2): directory, path.
+/// readlinkat(2): directory, path, buffer, size.
+pub(super) fn readlinkat(state: &mut State, call: &Call<'_>) -> Outcome {
+    if call.int(3) <= 0 {
+        return Ok(Answer::Continue);
+    }
+    state.reach(call, call.int(0), 1)
+}
+
+/// name_to_handle_at(2): directory, path.
 pub(super) fn reach_at(state: &mut State, call: &Call<'_>) -> Outcome {
     state.reach(call, call.int(0), 1)
 }
@@ -293,7 +301,8 @@ impl State {
             return Ok(Answer::Continue);
         }
         let inode = self.target(call, &caller, dir, path, flags)?;
-        if Some(inode.facts.id.dev) == self.proc_device {
+        let is_link = inode.facts.kind() == FileType::Symlink;
+        if is_link || Some(inode.facts.id.dev) == self.proc_device {
             return Ok(Answer::Continue);
         }
         let owner = inode.facts.owner;

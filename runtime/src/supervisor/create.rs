@@ -238,7 +238,9 @@ impl State {
             return Ok(None);
         }
         let place = self.place(call, caller, dir, path)?;
-        if self.is_roots(caller, &place) {
+        // A directory that was removed, or one of proc, takes nothing.
+        let is_closed = place.facts.links == 0 || Some(place.facts.id.dev) == self.proc_device;
+        if is_closed || self.is_roots(caller, &place) {
             return Ok(None);
         }
         if place.open()?.is_some() {

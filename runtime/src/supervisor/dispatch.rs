@@ -52,7 +52,7 @@ calls! {
     chdir SYS_chdir => attributes::chdir;
     fchdir SYS_fchdir => attributes::fchdir;
     chroot SYS_chroot => attributes::chroot;
-    readlinkat SYS_readlinkat => attributes::reach_at;
+    readlinkat SYS_readlinkat => attributes::readlinkat;
     name_to_handle_at SYS_name_to_handle_at => attributes::reach_at;
     statfs SYS_statfs => attributes::reach;
     inotify_add_watch SYS_inotify_add_watch => attributes::watch;

@@ -68,6 +68,10 @@ pub(super) fn device_type(device: Device) -> u32 {
     }
 }
 
+/// How many links, fifos and devices of lower layers that were copied up are kept in memory. The
+/// kernel does so, too, as long as it has room.
+const MAX_PINNED: usize = 256;
+
 /// What is asked of every inode.
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
@@ -137,6 +141,12 @@ impl State {
             return self.record(&inode.fd, inode.facts, owner);
         }
         let facts = self.facts(&inode.fd)?;
+        if facts.id != inode.facts.id && self.pinned < MAX_PINNED {
+            // Its number is its old one for as long as it is in memory.
+            self.pinned += 1;
+            let handle = rustix::io::fcntl_dupfd_cloexec(&inode.fd, 0)?;
+            self.specials.pin(handle);
+        }
         self.specials.remove(inode.facts.id.dev, inode.facts.id.ino);
         self.record(&inode.fd, facts, owner)
     }

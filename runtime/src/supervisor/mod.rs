@@ -117,6 +117,8 @@ struct State {
     proc_device: Option<u64>,
     table: Table,
     specials: Specials,
+    /// How many of their inodes are kept in memory.
+    pinned: usize,
     /// Whether there may be placeholders of devices.
     devices: bool,
     /// Until the first execve(2), which ends this, the process is the runtime's own: its changes of
@@ -157,6 +159,7 @@ impl Supervisor {
                 proc_device: rustix::fs::stat("/proc").ok().map(|s| s.st_dev),
                 table: Table::new(start.credentials),
                 specials: start.specials,
+                pinned: 0,
                 devices: start.devices,
                 preparing: true,
                 chrooted: false,

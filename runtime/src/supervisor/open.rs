@@ -93,7 +93,7 @@ impl State {
         let caller = self.caller(call)?;
         let plain = self.is_free(&caller);
         let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
-        let unnamed = how.flags.contains(OFlags::TMPFILE);
+        let unnamed = how.flags.contains(OFlags::TMPFILE) && !how.flags.contains(OFlags::PATH);
         let path = call.path(path)?;
         if plain && !makes && !unnamed && !self.devices && !proc::may_show(&path) {
             return Ok(Answer::Continue);
@@ -183,19 +183,24 @@ impl State {
         let exclusive = how.flags.contains(OFlags::EXCL);
         let mut base: Option<OwnedFd> = None;
         for _ in 0..ATTEMPTS {
-            if path.ends_with(b"/") {
-                return Ok(Answer::Continue);
-            }
             let from = base.as_ref().map_or(Base::Number(dir), Base::Handle);
             let place = self.place(call, caller, from, &path)?;
+            if place.has_slash() {
+                return Ok(Answer::Continue);
+            }
             let Some(there) = place.open()? else {
                 if self.is_roots(caller, &place) {
                     return Ok(Answer::Continue);
                 }
-                if !how.resolve.is_empty() {
-                    return Ok(Answer::Continue);
-                }
-                return match self.make_file(call, caller, &place, how.flags, how.mode) {
+                let made = if how.resolve.is_empty() {
+                    self.make_file(call, caller, &place, how.flags, how.mode)
+                } else {
+                    // The path once more, by the rules that were asked for.
+                    self.may_make(caller, &place)?;
+                    let start = self.from(call, from)?;
+                    self.make_by(call, caller, &place, (&start, &path), how)
+                };
+                return match made {
                     Err(Stop::Errno(Errno::EXIST)) if !exclusive => continue,
                     made => Ok(Answer::Descriptor {
                         fd: made?,
@@ -218,6 +223,26 @@ impl State {
             base = Some(place.dir);
         }
         Ok(Answer::Continue)
+    }
+
+    /// Makes a file where a path leads by openat2(2)'s rules.
+    fn make_by(
+        &mut self,
+        call: &Call<'_>,
+        caller: &Caller,
+        place: &Place,
+        (start, path): (&OwnedFd, &[u8]),
+        how: How,
+    ) -> Result<OwnedFd, Stop> {
+        use std::os::unix::ffi::OsStrExt;
+        let node = self.node(caller, place, how.mode, false);
+        self.prepare(call, caller)?;
+        let flags = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(node.mode);
+        let path = std::ffi::OsStr::from_bytes(path);
+        let made = rustix::fs::openat2(start, path, flags, mode, how.resolve)?;
+        self.record_new(&made, node.owner)?;
+        Ok(made)
     }
 
     fn open_unnamed(

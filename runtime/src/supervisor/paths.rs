@@ -200,7 +200,7 @@ impl State {
         })
     }
 
-    fn from(&self, call: &Call<'_>, base: Base<'_>) -> Result<OwnedFd, Stop> {
+    pub(super) fn from(&self, call: &Call<'_>, base: Base<'_>) -> Result<OwnedFd, Stop> {
         match base {
             Base::Number(dir) => self.start(call, dir),
             Base::Handle(fd) => duplicate(fd),

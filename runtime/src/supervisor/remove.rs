@@ -49,6 +49,13 @@ pub(super) fn rename(state: &mut State, call: &Call<'_>) -> Outcome {
     state.rename(call, (here, 0), (here, 1), RenameFlags::empty())
 }
 
+/// Whether flags of renameat2(2) go together.
+fn is_valid(flags: RenameFlags) -> bool {
+    let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE | RenameFlags::WHITEOUT;
+    let alone = RenameFlags::NOREPLACE | RenameFlags::WHITEOUT;
+    known.contains(flags) && !(flags.contains(RenameFlags::EXCHANGE) && flags.intersects(alone))
+}
+
 impl State {
     fn unlink(&mut self, call: &Call<'_>, dir: i32, path: usize, flags: AtFlags) -> Outcome {
         let caller = self.caller(call)?;
@@ -83,7 +90,7 @@ impl State {
         flags: RenameFlags,
     ) -> Outcome {
         let caller = self.caller(call)?;
-        if caller.credentials.is_plain_root() && self.specials.is_empty() {
+        if caller.credentials.is_plain_root() && self.specials.is_empty() || !is_valid(flags) {
             return Ok(Answer::Continue);
         }
         let from = call.path(from)?;
@@ -98,7 +105,8 @@ impl State {
         let is_elsewhere = source.facts.id.dev != target.facts.id.dev;
         let slashes = (source.has_slash() || target.has_slash()) && !moved.facts.is_dir();
         let same = |inode: &Inode, place: &Place| inode.facts.id == place.facts.id;
-        let is_nested = same(&moved, &target) || replaced.as_ref().is_some_and(|r| same(r, &source));
+        let is_nested =
+            same(&moved, &target) || replaced.as_ref().is_some_and(|r| same(r, &source));
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         let is_itself = replaced
             .as_ref()

@@ -132,7 +132,10 @@ impl State {
         if name.starts_with(b"system.") && !credentials.owns(facts.owner) {
             return Err(Errno::PERM.into());
         }
-        Ok(Answer::Continue)
+        if is_privileged(&name) {
+            return Ok(Answer::Continue);
+        }
+        self.judge(&caller, &inode, Access::WRITE)
     }
 
     fn read_attribute(&mut self, call: &Call<'_>, of: Of) -> Outcome {
@@ -151,10 +154,10 @@ impl State {
             inode.facts.kind(),
             FileType::RegularFile | FileType::Directory
         );
-        if name.starts_with(b"user.") && carries {
-            return self.judge(&caller, &inode, Access::READ);
+        if is_privileged(&name) || name.starts_with(b"user.") && !carries {
+            return Ok(Answer::Continue);
         }
-        Ok(Answer::Continue)
+        self.judge(&caller, &inode, Access::READ)
     }
 
     fn list_attributes(&mut self, call: &Call<'_>, of: Of) -> Outcome {
@@ -186,9 +189,16 @@ impl State {
     }
 }
 
+/// Whether who may use an attribute is not a matter of permission bits.
+fn is_privileged(name: &[u8]) -> bool {
+    [&b"security."[..], b"system.", b"trusted."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
 fn attribute(call: &Call<'_>) -> Result<Vec<u8>, Stop> {
     match call.string(call.word(1), NAME_MAX)? {
-        Some(name) => Ok(name),
-        None => Err(Stop::Kernel),
+        Some(name) if !name.is_empty() => Ok(name),
+        _ => Err(Stop::Kernel),
     }
 }
