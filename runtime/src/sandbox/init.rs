@@ -185,9 +185,10 @@ fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
     // SAFETY: this process uses `go` no more; its own copy must not keep the pipe open.
     #[expect(unsafe_code, reason = "part of the clone site")]
     unsafe { sys::close_fd(go) }?;
-    // Before the parent goes on: who may look into it, such as a supervisor on a path through proc, finds nothing there.
-    rustix::process::chdir(c"/proc/self/fdinfo")?;
-    rustix::process::chroot(c".")?;
+    // It shares the mount namespace whose root will be changed, and with that its own root is, too, and
+    // a working directory that is the root: who may look into it, such as a supervisor on a path
+    // through proc, finds the container there.
+    rustix::process::chdir(c"/")?;
     // A parent that died before the line above has closed its end.
     if rustix::io::retry_on_intr(|| rustix::io::read(wait, &mut [0]))? != 1 {
         return Err(Errno::PIPE);

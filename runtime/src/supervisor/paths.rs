@@ -4,8 +4,8 @@
 //! root, with the search permissions of its emulated credentials. Must not change anything.
 //! Invariant: a handle never leads to where the caller itself could not go. Of proc's magic links
 //! only those are followed that lead from a process of the container to its files and directories;
-//! the container's first process, which is not of its making, stands in a directory of nothing
-//! (`sandbox::init`). What can't be resolved is left to the kernel.
+//! the container's first process, which is not of its making, has its root, too (`sandbox::init`).
+//! What can't be resolved is left to the kernel.
 //!
 //! Root may search everything, so its paths are resolved in one call. Others' are walked step by
 //! step.
