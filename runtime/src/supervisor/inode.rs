@@ -84,11 +84,16 @@ pub(super) fn handle_path(fd: &OwnedFd) -> PathBuf {
 impl State {
     /// Reads what matters of an inode.
     pub(super) fn facts(&self, fd: &OwnedFd) -> Result<Facts, Stop> {
-        let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, WANTED)?;
-        self.facts_of(fd, &stat)
+        self.facts_of(fd, &Self::status(fd)?)
     }
 
-    fn facts_of(&self, fd: &OwnedFd, stat: &Statx) -> Result<Facts, Stop> {
+    /// Reads an inode's status.
+    pub(super) fn status(fd: &OwnedFd) -> Result<Statx, Stop> {
+        Ok(rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, WANTED)?)
+    }
+
+    /// As [`State::facts`], where the status is known.
+    pub(super) fn facts_of(&self, fd: &OwnedFd, stat: &Statx) -> Result<Facts, Stop> {
         let id = specials::Inode::of(stat);
         let mut facts = Facts {
             id,

@@ -295,6 +295,11 @@ impl State {
 
     /// Finds out who calls.
     fn caller(&self, call: &Call<'_>) -> std::result::Result<Caller, Stop> {
+        if let Some(credentials) = self.table.only() {
+            return Ok(Caller {
+                credentials: Arc::clone(credentials),
+            });
+        }
         let limit = notify::realtime_limit(call.tid, None)?;
         let number = limit.wrapping_sub(LIMIT_BASE);
         let found = u32::try_from(number)

@@ -94,8 +94,12 @@ impl State {
         let plain = self.is_free(&caller);
         let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
         let unnamed = how.flags.contains(OFlags::TMPFILE) && !how.flags.contains(OFlags::PATH);
+        let uses = plain && !makes && !unnamed && !self.devices;
+        if uses && self.table.is_roots() {
+            return Ok(Answer::Continue);
+        }
         let path = call.path(path)?;
-        if plain && !makes && !unnamed && !self.devices && !proc::may_show(&path) {
+        if uses && !proc::may_show(&path) {
             return Ok(Answer::Continue);
         }
         // Paths that must not leave a directory, or follow no links, are resolved by other rules.

@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx};
 use rustix::io::Errno;
 
 use super::State;
@@ -22,6 +22,7 @@ use super::call::{Call, Caller, Stop};
 use super::credentials::Access;
 use super::inode::{Facts, Inode};
 use super::magic::{self, Own};
+use crate::identity::specials;
 
 /// How many symbolic links one path may lead through, path_resolution(7).
 const MAX_LINKS: usize = 40;
@@ -275,6 +276,8 @@ struct Walk<'a> {
     root: OwnedFd,
     root_id: (u64, u64),
     here: OwnedFd,
+    /// The status of `here`, where it is known.
+    stat: Option<Statx>,
     /// What is left to do, without slashes at either end.
     rest: Vec<u8>,
     /// Whether what the path leads to must be a directory.
@@ -309,6 +312,7 @@ impl<'a> Walk<'a> {
             root,
             root_id,
             here,
+            stat: None,
             rest: path.to_vec(),
             slash: path.ends_with(b"/"),
             links: 0,
@@ -328,27 +332,39 @@ impl<'a> Walk<'a> {
     }
 
     fn step(&mut self, name: &[u8], follow: bool, last: bool) -> Result<(), Stop> {
-        let facts = self.state.facts(&self.here)?;
-        if !facts.is_dir() {
+        let stat = match self.stat.take() {
+            Some(stat) => stat,
+            None => State::status(&self.here)?,
+        };
+        let mode = u32::from(stat.stx_mode);
+        if FileType::from_raw_mode(mode) != FileType::Directory {
             return Err(Stop::Kernel);
         }
-        search(self.caller, &facts)?;
-        if name == b"." || name == b".." && (facts.id.dev, facts.id.ino) == self.root_id {
+        // Whose it is does not matter where all may search.
+        if mode & 0o111 != 0o111 {
+            search(self.caller, &self.state.facts_of(&self.here, &stat)?)?;
+        }
+        let id = specials::Inode::of(&stat);
+        if name == b"." || name == b".." && (id.dev, id.ino) == self.root_id {
+            self.stat = Some(stat);
             return Ok(());
         }
         let next = open(self.here.as_fd(), name, OFlags::NOFOLLOW).map_err(|_| Stop::Kernel)?;
-        let stat = rustix::fs::fstat(&next)?;
-        if follow && FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            if Some(stat.st_dev) == self.state.proc_device {
+        let next_stat = State::status(&next)?;
+        let kind = FileType::from_raw_mode(next_stat.stx_mode.into());
+        if follow && kind == FileType::Symlink {
+            if Some(specials::Inode::of(&next_stat).dev) == self.state.proc_device {
                 return self.follow_proc(name, next);
             }
             if last && self.state.protected.symlinks {
-                self.may_follow(&facts, &self.state.facts(&next)?)?;
+                let dir = self.state.facts_of(&self.here, &stat)?;
+                self.may_follow(&dir, &self.state.facts_of(&next, &next_stat)?)?;
             }
             let target = rustix::fs::readlinkat(&next, "", Vec::new())?.into_bytes();
+            self.stat = Some(stat);
             return self.follow(&target);
         }
-        self.here = next;
+        (self.here, self.stat) = (next, Some(next_stat));
         Ok(())
     }
 
@@ -368,7 +384,7 @@ impl<'a> Walk<'a> {
             return Err(Stop::Kernel);
         }
         if target.starts_with(b"/") {
-            self.here = duplicate(&self.root)?;
+            (self.here, self.stat) = (duplicate(&self.root)?, None);
         }
         // A slash behind the link's target asks for a directory, too, when the link was the last.
         self.slash |= trim(&self.rest).is_empty() && target.ends_with(b"/");
@@ -402,7 +418,9 @@ impl<'a> Walk<'a> {
         let stat = rustix::fs::fstat(&next)?;
         // Standard streams are the builder's, and any user's to open again.
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile | FileType::Directory => self.here = next,
+            FileType::RegularFile | FileType::Directory => {
+                (self.here, self.stat) = (next, None);
+            }
             _ => return Err(Stop::Kernel),
         }
         Ok(())

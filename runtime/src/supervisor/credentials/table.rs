@@ -41,6 +41,14 @@ impl Table {
         self.is_roots
     }
 
+    /// Returns the credentials that all processes have, while there are no others.
+    pub(crate) fn only(&self) -> Option<&Arc<Credentials>> {
+        match self.by_number.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Returns the credentials of a number that the table gave out.
     pub(crate) fn get(&self, number: u32) -> Option<&Arc<Credentials>> {
         self.by_number.get(usize::try_from(number).ok()?)
