@@ -224,7 +224,7 @@ the system calls of steps that depend on it; images come out the same";
 /// that is answered, 50 to 60 µs without the quick way.
 fn emulated_cost(features: &Features) -> &'static str {
     if features.seccomp_wake.is_ok() {
-        "2 to 4 millionths of a second for each such call (stat, chown, open …):\n             \
+        "some millionths of a second for each such call (stat, chown, open …):\n             \
          little where a step computes, up to a third where it unpacks and installs"
     } else {
         "about 50 millionths of a second for each such call (stat, chown, open …),\n             \
@@ -389,7 +389,7 @@ mod tests {
         for wanted in [
             "  isolation  emulated: every user id; on disk all of them are you\n",
             "  means      who owns a file is kept in a record",
-            "  costs      2 to 4 millionths",
+            "  costs      some millionths",
             "  yes  answering system calls for a step",
             "There is nothing that has to be changed. Quicker would be\n  - a range\n",
         ] {

@@ -66,13 +66,51 @@ impl Wake {
         if self.calls < WINDOW {
             return;
         }
-        let busy = self.callers.iter().filter(|(_, n)| *n >= SHARE).count();
-        let wanted = busy < 2 || self.since.elapsed() < APART * WINDOW;
+        let counts = self.callers.map(|(_, count)| count);
+        let wanted = wants_synchronous(counts, self.since.elapsed());
         if wanted != self.synchronous && notify::set_synchronous(listener, wanted).is_ok() {
             self.synchronous = wanted;
         }
         self.calls = 0;
         self.since = Instant::now();
         self.callers = [(0, 0); CALLERS];
+    }
+}
+
+/// Whether callers are better woken on the supervisor's processor, after a window in which they made
+/// so many calls and that took so long.
+fn wants_synchronous(counts: [u32; CALLERS], window: Duration) -> bool {
+    let busy = counts.iter().filter(|count| **count >= SHARE).count();
+    busy < 2 || window < APART * WINDOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_several_that_compute_are_woken_elsewhere() {
+        let counts = |busy: &[u32]| {
+            let mut counts = [0; CALLERS];
+            counts[..busy.len()].copy_from_slice(busy);
+            counts
+        };
+        let (dense, sparse) = (APART * WINDOW / 2, APART * WINDOW * 5);
+        for (busy, window, wanted) in [
+            (&[128][..], dense, true),
+            (&[128], sparse, true),
+            (&[64, 64], dense, true),
+            (&[64, 64], sparse, false),
+            (&[112, 16], sparse, false),
+            // One that calls now and then leaves the other what it has.
+            (&[113, 15], sparse, true),
+            (&[16; 8], sparse, false),
+        ] {
+            assert_eq!(
+                wants_synchronous(counts(busy), window),
+                wanted,
+                "{busy:?} {window:?}"
+            );
+        }
     }
 }

@@ -15,12 +15,9 @@ pub(crate) fn build(place: &Place) -> Result<()> {
     place.give(&context)?;
     fs::copy("/bin/busybox", context.join("busybox"))?;
     place.give(&context.join("busybox"))?;
-    // Several ids are what a user with subordinate ids has, and root in its own namespace.
-    let owner = if place.setting.account().subids {
-        33
-    } else {
-        0
-    };
+    // Real where there are subordinate ids, and root in its own namespace; else emulated, here on
+    // a kernel without synchronous wake-ups.
+    let owner = 33;
     place.write(
         &context.join("Dockerfile"),
         &format!(
@@ -28,8 +25,12 @@ pub(crate) fn build(place: &Place) -> Result<()> {
 COPY busybox /bin/
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 RUN echo written >/file && chown {owner}:{owner} /file && mkdir /old /old/inner
+RUN ln -s file /link && chown -h {owner}:7 /link
+USER 99
+RUN ! chown 0 /file && ! echo more >>/file && test $(id -u) = 99
+USER 0
 RUN rm -r /old && mkdir /old && touch /old/new && id -u
-CMD ["/bin/sh", "-c", "cat /file; stat -c %u:%g /file; ls /old"]
+CMD ["/bin/sh", "-c", "cat /file; stat -c %u:%g /file /link; ls /old"]
 "#
         ),
     )?;
@@ -46,7 +47,7 @@ CMD ["/bin/sh", "-c", "cat /file; stat -c %u:%g /file; ls /old"]
     place
         .run(&["sandcrab", "run", "stock"])?
         .ok()?
-        .prints(&format!("written\n{owner}:{owner}\nnew"))?;
+        .prints(&format!("written\n{owner}:{owner}\n{owner}:7\nnew"))?;
     Ok(())
 }
 
