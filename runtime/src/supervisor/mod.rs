@@ -35,15 +35,19 @@ mod status;
 mod wake;
 mod xattrs;
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::event::EventfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
 use crate::error::{Error, Result, ResultExt};
-use crate::identity::Specials;
+use crate::identity::{Owner, Specials};
 use crate::seccomp::{self, Filter};
 use crate::sys::notify::{self, Notification, Reply};
 
@@ -115,6 +119,10 @@ struct State {
     root_id: (u64, u64),
     /// Device number of the container's proc.
     proc_device: Option<u64>,
+    /// Device numbers of what is in no directory: pipes, sockets, memory files and the like.
+    nameless: Vec<u64>,
+    /// The file system ids of whoever asks at the moment.
+    asking: Cell<Owner>,
     table: Table,
     specials: Specials,
     /// How many of their inodes are kept in memory.
@@ -157,6 +165,8 @@ impl Supervisor {
                 root,
                 root_id: (stat.st_dev, stat.st_ino),
                 proc_device: rustix::fs::stat("/proc").ok().map(|s| s.st_dev),
+                nameless: nameless().op("make a pipe")?,
+                asking: Cell::new(Owner::ROOT),
                 table: Table::new(start.credentials),
                 specials: start.specials,
                 pinned: 0,
@@ -209,6 +219,21 @@ impl Supervisor {
             }),
         }
     }
+}
+
+/// Finds out where the kernel keeps what is in no directory, by making one of each kind.
+fn nameless() -> rustix::io::Result<Vec<u64>> {
+    let (pipe, _) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let memory = rustix::fs::memfd_create("device", MemfdFlags::CLOEXEC)?;
+    let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+    let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
+    [pipe, socket, memory, event].iter().map(device).collect()
 }
 
 /// What the machine protects in directories that everybody may write to, proc_sys_fs(5): the
@@ -296,9 +321,7 @@ impl State {
     /// Finds out who calls.
     fn caller(&self, call: &Call<'_>) -> std::result::Result<Caller, Stop> {
         if let Some(credentials) = self.table.only() {
-            return Ok(Caller {
-                credentials: Arc::clone(credentials),
-            });
+            return Ok(self.heard(credentials));
         }
         let limit = notify::realtime_limit(call.tid, None)?;
         let number = limit.wrapping_sub(LIMIT_BASE);
@@ -306,14 +329,22 @@ impl State {
             .ok()
             .and_then(|number| self.table.get(number));
         match found {
-            Some(credentials) => Ok(Caller {
-                credentials: Arc::clone(credentials),
-            }),
+            Some(credentials) => Ok(self.heard(credentials)),
             None => {
                 // A caller that was killed leaves its number to others.
                 call.still_waits()?;
                 Err(Stop::Broken(lost(call, limit)))
             }
+        }
+    }
+
+    fn heard(&self, credentials: &Arc<Credentials>) -> Caller {
+        self.asking.set(Owner {
+            uid: credentials.fsuid,
+            gid: credentials.fsgid,
+        });
+        Caller {
+            credentials: Arc::clone(credentials),
         }
     }
 
