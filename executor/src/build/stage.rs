@@ -383,7 +383,12 @@ impl Stage<'_> {
                     .map(Some)
             }
             Reply::Layer(Some(made)) => self.keep(state, made, staging, out, vertex).map(Some),
-            Reply::Exited(code) => Err(step_failed(step, code)),
+            Reply::Exited(ended) => {
+                for note in ended.notes {
+                    vertex.warn(note);
+                }
+                Err(step_failed(step, ended.code))
+            }
             _ => Err(Error::new("unexpected reply to a step").kind(Kind::Internal)),
         }
     }

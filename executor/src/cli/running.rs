@@ -12,7 +12,7 @@ use super::environment::Environment;
 use super::exit::Failure;
 use super::run::{Args, Request};
 use super::terminal::Terminal;
-use super::{Global, registries};
+use super::{Global, registries, streams};
 use crate::build::base::{Images, Loaded, PullPolicy};
 use crate::build::jobs::{Command, Reply, ShellTask, Staged, Task};
 use crate::build::trees::Trees;
@@ -114,7 +114,12 @@ fn start(
         worker.submit(&task, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?
     };
     match reply {
-        Reply::Exited(code) => Ok(code),
+        Reply::Exited(ended) => {
+            for note in &ended.notes {
+                streams::complain(&format!("warning: {note}\n"));
+            }
+            Ok(ended.code)
+        }
         _ => Err(Error::new("unexpected reply to a command").kind(Kind::Internal)),
     }
 }

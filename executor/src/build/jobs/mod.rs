@@ -66,8 +66,17 @@ pub enum Reply {
     Copied(CopyReply),
     /// A tree was written; what could not be kept, for people.
     Exported(Vec<String>),
-    /// The command ended with this code, 128 + signal when a signal ended it; no layer.
-    Exited(i32),
+    /// The command ended; no layer.
+    Exited(Exited),
+}
+
+/// A command's end that made no layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exited {
+    /// Its code, 128 + signal when a signal ended it.
+    pub code: i32,
+    /// What may explain it, for people.
+    pub notes: Vec<String>,
 }
 
 /// An error on its way from a job to the main process.

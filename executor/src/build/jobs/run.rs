@@ -20,7 +20,7 @@ use runtime::rootfs::skeleton;
 use runtime::sandbox::{self, Network, Outcome, Plan};
 
 use super::tree::{Staged, Tree};
-use super::{Descriptors, Reply, Scene, workdir};
+use super::{Descriptors, Exited, Reply, Scene, workdir};
 use crate::build::users;
 use crate::error::{Error, Result, ResultExt};
 
@@ -101,7 +101,8 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
     let ended = execute(scene, &tree, task.command, &task.files, stdio)?;
     let code = ended.exit.code();
     if code != 0 {
-        return Ok(Reply::Exited(code));
+        let notes = ended.notes;
+        return Ok(Reply::Exited(Exited { code, notes }));
     }
     for (given, now) in task.files.iter().zip(&ended.files) {
         if given.content != *now {
@@ -118,7 +119,7 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
     Ok(Reply::Layer(Some(made)))
 }
 
-pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Result<i32> {
+pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Result<Exited> {
     let stdio = Stdio {
         stdin: Some(fds.take()?),
         stdout: fds.take()?,
@@ -127,7 +128,10 @@ pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Res
     };
     let tree = task.tree.open(scene)?;
     let ended = execute(scene, &tree, task.command, &task.files, stdio)?;
-    Ok(ended.exit.code())
+    Ok(Exited {
+        code: ended.exit.code(),
+        notes: ended.notes,
+    })
 }
 
 pub(super) fn skeleton(scene: Scene, task: &SkeletonTask) -> Result<()> {
