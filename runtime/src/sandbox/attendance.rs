@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::Exit;
 use crate::error::{Error, Result, ResultExt};
@@ -41,6 +42,10 @@ impl Attendance {
         match attendance.read_report()? {
             Some(Report::Listener(number)) => {
                 let listener = sys::notify::take_fd(payload, number).op("take listener")?;
+                // The payload has a copy of this thread's mount namespace. Handles of the one are of
+                // other mounts than those of the other, between which nothing can be linked.
+                move_into_thread_name_spaces(payload, ThreadNameSpaceType::MOUNT)
+                    .op("enter payload's mount namespace")?;
                 attendance.supervisor = Some(Supervisor::new(start(listener))?);
                 Ok(attendance)
             }

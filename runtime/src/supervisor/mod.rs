@@ -121,6 +121,8 @@ struct State {
     proc_device: Option<u64>,
     /// Device numbers of what is in no directory: pipes, sockets, memory files and the like.
     nameless: Vec<u64>,
+    /// Device number of the container's terminals.
+    terminals: Option<u64>,
     /// The file system ids of whoever asks at the moment.
     asking: Cell<Owner>,
     table: Table,
@@ -166,6 +168,7 @@ impl Supervisor {
                 root_id: (stat.st_dev, stat.st_ino),
                 proc_device: rustix::fs::stat("/proc").ok().map(|s| s.st_dev),
                 nameless: nameless().op("make a pipe")?,
+                terminals: rustix::fs::stat("/dev/pts").ok().map(|s| s.st_dev),
                 asking: Cell::new(Owner::ROOT),
                 table: Table::new(start.credentials),
                 specials: start.specials,

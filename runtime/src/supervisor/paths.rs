@@ -134,7 +134,11 @@ impl State {
             }
             None => {}
         }
-        let path = self.own_proc(call, path);
+        let is_link = !follow && matches!(path, b"/proc/self" | b"/proc/thread-self");
+        let path = match is_link {
+            true => path.into(),
+            false => self.own_proc(call, path),
+        };
         if !self.walks(caller) {
             let flags = if follow {
                 OFlags::empty()

@@ -179,8 +179,5 @@ fn shown_statx(inode: &Inode, flags: i32, mask: u32) -> rustix::io::Result<libc:
         statx.stx_mode = kind | statx.stx_mode & 0o7777;
         (statx.stx_rdev_major, statx.stx_rdev_minor) = (device.major, device.minor);
     }
-    // The supervisor's mounts have other numbers than the caller's.
-    statx.stx_mask &= !(libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE);
-    statx.stx_mnt_id = 0;
     Ok(statx)
 }
