@@ -95,9 +95,6 @@ impl State {
         let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
         let unnamed = how.flags.contains(OFlags::TMPFILE) && !how.flags.contains(OFlags::PATH);
         let uses = plain && !makes && !unnamed && !self.devices;
-        if uses && self.table.is_roots() {
-            return Ok(Answer::Continue);
-        }
         let path = call.path(path)?;
         if uses && !proc::may_show(&path) {
             return Ok(Answer::Continue);
