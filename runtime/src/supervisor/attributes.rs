@@ -17,6 +17,9 @@ use super::paths::means_handle;
 /// fchmodat2(2): directory, path, mode, flags.
 pub(super) fn fchmodat2(state: &mut State, call: &Call<'_>) -> Outcome {
     let flags = AtFlags::from_bits_retain(call.unsigned(3));
+    if !(AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW).contains(flags) {
+        return Ok(Answer::Continue);
+    }
     state.chmod(call, call.int(0), Some(1), flags, call.unsigned(2))
 }
 
@@ -42,6 +45,9 @@ pub(super) fn chmod(state: &mut State, call: &Call<'_>) -> Outcome {
 /// faccessat2(2): directory, path, mode, flags.
 pub(super) fn faccessat2(state: &mut State, call: &Call<'_>) -> Outcome {
     let flags = AtFlags::from_bits_retain(call.unsigned(3));
+    if !(AtFlags::EACCESS | AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW).contains(flags) {
+        return Ok(Answer::Continue);
+    }
     state.access(call, call.int(0), 1, call.unsigned(2), flags)
 }
 
@@ -66,6 +72,9 @@ pub(super) fn utimensat(state: &mut State, call: &Call<'_>) -> Outcome {
     }
     let times = Times::of_timespecs(call, 2)?;
     let path = (call.word(1) != 0).then_some(1);
+    if path.is_none() && !flags.is_empty() {
+        return Ok(Answer::Continue);
+    }
     state.set_times(call, call.int(0), path, flags, times)
 }
 
@@ -89,7 +98,8 @@ pub(super) fn futimesat(state: &mut State, call: &Call<'_>) -> Outcome {
 /// truncate(2): path, length.
 pub(super) fn truncate(state: &mut State, call: &Call<'_>) -> Outcome {
     let caller = state.caller(call)?;
-    if caller.credentials.is_plain_root() || call.word(1).cast_signed() < 0 {
+    let plain = caller.credentials.is_plain_root() && !state.devices;
+    if plain || call.word(1).cast_signed() < 0 {
         return Ok(Answer::Continue);
     }
     let path = call.path(0)?;
@@ -100,7 +110,9 @@ pub(super) fn truncate(state: &mut State, call: &Call<'_>) -> Outcome {
     if inode.facts.device.is_some() {
         return Err(Errno::INVAL.into());
     }
-    state.judge(&caller, &inode, Access::WRITE)
+    let judged = state.judge(&caller, &inode, Access::WRITE)?;
+    state.clear_set_gid(call, &caller, &inode)?;
+    Ok(judged)
 }
 
 /// chdir(2): path.
@@ -140,9 +152,18 @@ pub(super) fn chroot(state: &mut State, call: &Call<'_>) -> Outcome {
     Ok(Answer::Continue)
 }
 
-/// readlink(2), statfs(2): path.
-pub(super) fn reach(state: &mut State, call: &Call<'_>) -> Outcome {
-    state.reach(call, libc::AT_FDCWD, 0)
+/// readlink(2): path, buffer, size.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn readlink(state: &mut State, call: &Call<'_>) -> Outcome {
+    if call.int(2) <= 0 {
+        return Ok(Answer::Continue);
+    }
+    state.reach(call, libc::AT_FDCWD, 0, false)
+}
+
+/// statfs(2): path.
+pub(super) fn statfs(state: &mut State, call: &Call<'_>) -> Outcome {
+    state.reach(call, libc::AT_FDCWD, 0, true)
 }
 
 /// readlinkat(2): directory, path, buffer, size.
@@ -150,12 +171,12 @@ pub(super) fn readlinkat(state: &mut State, call: &Call<'_>) -> Outcome {
     if call.int(3) <= 0 {
         return Ok(Answer::Continue);
     }
-    state.reach(call, call.int(0), 1)
+    state.reach(call, call.int(0), 1, false)
 }
 
 /// name_to_handle_at(2): directory, path.
 pub(super) fn reach_at(state: &mut State, call: &Call<'_>) -> Outcome {
-    state.reach(call, call.int(0), 1)
+    state.reach(call, call.int(0), 1, false)
 }
 
 /// inotify_add_watch(2): descriptor, path.
@@ -173,6 +194,8 @@ enum Times {
     Kept,
     /// To something that only an owner may choose.
     Chosen,
+    /// To something that is no time, which the kernel says once it knows of what.
+    Invalid,
 }
 
 impl Times {
@@ -204,7 +227,7 @@ impl Times {
                 || value == libc::UTIME_OMIT
         };
         if !is_valid(nanoseconds(8)) || !is_valid(nanoseconds(24)) {
-            return Err(Stop::Kernel);
+            return Ok(Self::Invalid);
         }
         Ok(if both(libc::UTIME_NOW) {
             Self::Now
@@ -218,11 +241,11 @@ impl Times {
 
 impl State {
     /// Checks the way to a path only.
-    fn reach(&mut self, call: &Call<'_>, dir: i32, path: usize) -> Outcome {
+    fn reach(&mut self, call: &Call<'_>, dir: i32, path: usize, follow: bool) -> Outcome {
         let caller = self.caller(call)?;
         if !caller.credentials.is_plain_root() {
             let path = call.path(path)?;
-            self.handle(call, &caller, dir, &path, false)?;
+            self.handle(call, &caller, dir, &path, follow)?;
         }
         Ok(Answer::Continue)
     }
@@ -248,7 +271,8 @@ impl State {
     pub(super) fn judge(&self, caller: &Caller, inode: &Inode, want: Access) -> Outcome {
         let facts = &inode.facts;
         let is_dir = facts.is_dir();
-        let granted = Some(facts.id.dev) == self.proc_device
+        let is_link = facts.kind() == FileType::Symlink;
+        let granted = Some(facts.id.dev) == self.proc_device && !is_link
             || caller
                 .credentials
                 .access(facts.owner, facts.mode, is_dir, want);
@@ -279,7 +303,7 @@ impl State {
     ) -> Result<Inode, Stop> {
         let follow = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
         let Some(path) = path else {
-            return self.inode_of(call.open_fd(dir)?);
+            return self.inode_of(call.open_file(dir)?);
         };
         let path = call.path(path)?;
         if means_handle(&path, flags) {
@@ -355,6 +379,9 @@ impl State {
             return Ok(Answer::Continue);
         }
         let inode = self.target(call, &caller, dir, path, flags)?;
+        if times == Times::Invalid {
+            return Ok(Answer::Continue);
+        }
         let owner = inode.facts.owner;
         if !caller.credentials.owns(owner) {
             if times == Times::Chosen {
@@ -364,7 +391,7 @@ impl State {
         }
         if inode.facts.recorded && !inode.facts.carries_record() && !free {
             // What carries no record may be copied up by this: it is to be known by its new number.
-            self.touch_owner(call, &inode, true, true)?;
+            self.touch(call, &inode)?;
             self.record_copied(&inode, owner)?;
         }
         Ok(Answer::Continue)

@@ -8,7 +8,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -34,6 +34,8 @@ pub(super) struct Call<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) credentials: Arc<Credentials>,
+    /// The rules by which its paths are resolved, openat2(2).
+    pub(super) resolve: ResolveFlags,
 }
 
 /// Why a call is not carried out here.
@@ -170,5 +172,24 @@ impl Call<'_> {
             return Err(Stop::Kernel);
         }
         self.open_own(&format!("fd/{number}"))
+    }
+
+    /// As [`Self::open_fd`], for calls that are refused for descriptors of `O_PATH`.
+    pub(super) fn open_file(&self, number: i32) -> Result<OwnedFd, Stop> {
+        let fd = self.open_fd(number)?;
+        if self.is_handle(number) {
+            return Err(Stop::Kernel);
+        }
+        Ok(fd)
+    }
+
+    /// Whether a descriptor was opened with `O_PATH`, proc_pid_fdinfo(5).
+    pub(super) fn is_handle(&self, number: i32) -> bool {
+        let path = format!("{}/fdinfo/{number}", self.tid.as_raw_pid());
+        let flags = std::fs::read_to_string(path).ok().and_then(|text| {
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            u32::from_str_radix(flags.trim(), 8).ok()
+        });
+        flags.is_some_and(|flags| OFlags::from_bits_retain(flags).contains(OFlags::PATH))
     }
 }

@@ -8,6 +8,7 @@ use rustix::thread::CapabilitySet;
 
 use super::State;
 use super::call::{Answer, Call, DONE, Outcome, Stop};
+use super::credentials::DUMPABLE;
 
 /// `_LINUX_CAPABILITY_VERSION_1`: 32 bits in each set.
 const VERSION_1: u32 = 0x1998_0330;
@@ -27,6 +28,8 @@ pub(super) const OPTIONS: &[u64] = &[
     libc::PR_GET_SECUREBITS as u64,
     libc::PR_SET_SECUREBITS as u64,
     libc::PR_CAP_AMBIENT as u64,
+    libc::PR_GET_DUMPABLE as u64,
+    libc::PR_SET_DUMPABLE as u64,
 ];
 
 /// `struct __user_cap_header_struct`, and how many halves its version has.
@@ -129,6 +132,21 @@ pub(super) fn prctl(state: &mut State, call: &Call<'_>) -> Outcome {
         }
         libc::PR_SET_SECUREBITS => state.change(call, |c| c.set_securebits(argument)),
         libc::PR_CAP_AMBIENT => ambient(state, call),
+        libc::PR_GET_DUMPABLE => {
+            let dumpable = state.caller(call)?.credentials.dumpable;
+            Ok(Answer::Value(dumpable.into()))
+        }
+        libc::PR_SET_DUMPABLE => {
+            let dumpable = u8::try_from(argument).map_err(|_| Stop::Kernel)?;
+            if dumpable > DUMPABLE {
+                return Ok(Answer::Continue);
+            }
+            state.change(call, |c| {
+                c.dumpable = dumpable;
+                Ok(())
+            })?;
+            Ok(Answer::Continue)
+        }
         _ => Ok(Answer::Continue),
     }
 }

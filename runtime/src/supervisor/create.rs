@@ -15,7 +15,7 @@ use rustix::thread::CapabilitySet;
 use super::State;
 use super::call::{Answer, Call, Caller, DONE, Outcome, Stop};
 use super::credentials::{Access, NewNode};
-use super::inode::handle_path;
+use super::inode::{Facts, Inode, handle_path};
 use super::paths::{Place, means_handle};
 use super::peek::Seen;
 use crate::identity::{Device, Owner, Record, record};
@@ -70,7 +70,7 @@ impl State {
     fn mkdir(&mut self, call: &Call<'_>, dir: i32, path: usize, mode: u32) -> Outcome {
         let caller = self.caller(call)?;
         let path = call.path(path)?;
-        let Some(place) = self.new_place(call, &caller, dir, &path)? else {
+        let Some(place) = self.new_place(call, &caller, dir, &path, true)? else {
             return Ok(Answer::Continue);
         };
         let node = self.node(&caller, &place, mode, true);
@@ -98,21 +98,21 @@ impl State {
             _ => None,
         };
         if let Some(device) = device {
+            let place = self.place(call, &caller, dir, &path)?;
+            if place.has_slash() || self.is_closed(&place) || place.open()?.is_some() {
+                return Ok(Answer::Continue);
+            }
+            self.may_make(&caller, &place)?;
             // What looks like overlayfs's own deletions is refused there, too (ovl_mknod).
             let is_whiteout = !device.block && device.major == 0 && device.minor == 0;
             if is_whiteout || !caller.credentials.may(CapabilitySet::MKNOD) {
                 return Err(Errno::PERM.into());
             }
-            let place = self.place(call, &caller, dir, &path)?;
-            self.may_make(&caller, &place)?;
             return self.make_device(call, &caller, &place, mode, device);
         }
-        let Some(place) = self.new_place(call, &caller, dir, &path)? else {
+        let Some(place) = self.new_place(call, &caller, dir, &path, false)? else {
             return Ok(Answer::Continue);
         };
-        if place.has_slash() {
-            return Ok(Answer::Continue);
-        }
         let node = self.node(&caller, &place, mode & 0o7777, false);
         self.prepare(call, &caller)?;
         let kind = match kind {
@@ -141,9 +141,6 @@ impl State {
         mode: u32,
         device: Device,
     ) -> Outcome {
-        if place.open()?.is_some() {
-            return Err(Errno::EXIST.into());
-        }
         let node = self.node(caller, place, mode & 0o7777, false);
         self.prepare(call, caller)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -160,14 +157,14 @@ impl State {
 
     fn symlink(&mut self, call: &Call<'_>, target: usize, dir: i32, path: usize) -> Outcome {
         let caller = self.caller(call)?;
-        let path = call.path(path)?;
-        let Some(place) = self.new_place(call, &caller, dir, &path)? else {
-            return Ok(Answer::Continue);
-        };
         let target = call.path(target)?;
-        if target.is_empty() || place.has_slash() {
+        let path = call.path(path)?;
+        if target.is_empty() {
             return Ok(Answer::Continue);
         }
+        let Some(place) = self.new_place(call, &caller, dir, &path, false)? else {
+            return Ok(Answer::Continue);
+        };
         let node = self.node(&caller, &place, 0o777, false);
         call.still_waits()?;
         rustix::fs::symlinkat(OsStr::from_bytes(&target), &place.dir, place.name())?;
@@ -191,24 +188,53 @@ impl State {
             return Ok(Answer::Continue);
         }
         let from = call.path(from)?;
-        let path = call.path(path)?;
-        let source = if means_handle(&from, flags) {
-            self.inode_of(self.start(call, from_dir)?)?
-        } else {
-            let follow = flags.contains(AtFlags::SYMLINK_FOLLOW);
-            self.inode(call, &caller, from_dir, &from, follow)?
+        let path = match call.path(path) {
+            Ok(path) => path,
+            // What is wrong with the first path comes before that.
+            Err(stop) => {
+                self.link_source(call, &caller, (from_dir, &from), flags)?;
+                return Err(stop);
+            }
         };
-        let place = self.place(call, &caller, dir, &path)?;
+        let names = ((from_dir, &from[..]), (dir, &path[..]));
+        self.link_as(call, &caller, names, flags)
+    }
+
+    /// Finds what is to get another name.
+    fn link_source(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        (dir, path): (i32, &[u8]),
+        flags: AtFlags,
+    ) -> Result<Inode, Stop> {
+        if means_handle(path, flags) {
+            return self.inode_of(self.start(call, dir)?);
+        }
+        let follow = flags.contains(AtFlags::SYMLINK_FOLLOW);
+        self.inode(call, caller, dir, path, follow)
+    }
+
+    fn link_as(
+        &mut self,
+        call: &Call<'_>,
+        caller: &Caller,
+        ((from_dir, from), (dir, path)): ((i32, &[u8]), (i32, &[u8])),
+        flags: AtFlags,
+    ) -> Outcome {
+        let source = self.link_source(call, caller, (from_dir, from), flags)?;
+        let place = self.place(call, caller, dir, path)?;
         let is_elsewhere = source.facts.id.dev != place.facts.id.dev;
-        if place.open()?.is_some() || is_elsewhere || place.has_slash() {
+        let is_refused = is_elsewhere || place.has_slash() || self.is_closed(&place);
+        if is_refused || place.open()?.is_some() {
             return Ok(Answer::Continue);
         }
-        if self.protected.links && !may_link(&caller, &source.facts) {
+        if self.protected.links && !may_link(caller, &source.facts) {
             return Err(Errno::PERM.into());
         }
-        self.may_make(&caller, &place)?;
-        let is_special = source.facts.recorded && !self.specials.is_empty();
-        if is_special || means_handle(&from, flags) {
+        self.may_make(caller, &place)?;
+        let is_special = source.facts.recorded && !source.facts.carries_record();
+        if is_special || means_handle(from, flags) {
             // The link may be a copy of a lower layer's, with an owner to be recorded anew. And what
             // was opened here may be linked by its handle here only: the kernel wants whoever does
             // that to have opened it.
@@ -233,21 +259,26 @@ impl State {
         caller: &Caller,
         dir: i32,
         path: &[u8],
+        is_dir: bool,
     ) -> Result<Option<Place>, Stop> {
         if self.is_free(caller) && self.look_for_group(call, dir, path) == Seen::Plain {
             return Ok(None);
         }
         let place = self.place(call, caller, dir, path)?;
-        // A directory that was removed, or one of proc, takes nothing.
-        let is_closed = place.facts.links == 0 || Some(place.facts.id.dev) == self.proc_device;
-        if is_closed || self.is_roots(caller, &place) {
+        if self.is_closed(&place) || self.is_roots(caller, &place) {
             return Ok(None);
         }
-        if place.open()?.is_some() {
+        // Only a directory's name may end in a slash.
+        if place.has_slash() && !is_dir || place.open()?.is_some() {
             return Ok(None);
         }
         self.may_make(caller, &place)?;
         Ok(Some(place))
+    }
+
+    /// Whether a directory takes nothing, whoever asks: one that was removed, or one of proc.
+    pub(super) fn is_closed(&self, place: &Place) -> bool {
+        place.facts.links == 0 || Some(place.facts.id.dev) == self.proc_device
     }
 
     /// Whether what is made in a directory is root's, as it is on disk.
@@ -319,7 +350,7 @@ impl State {
         let made = rustix::fs::openat(
             rustix::fs::CWD,
             handle_path(&place.dir),
-            flags | OFlags::CLOEXEC,
+            flags & !OFlags::NOFOLLOW | OFlags::CLOEXEC,
             mode,
         )?;
         if node.owner != Owner::ROOT {
@@ -341,7 +372,7 @@ fn device(kind: FileType, number: u32) -> Device {
 
 /// Whether a hard link may be made where links are protected, proc_sys_fs(5): to one's own, or to
 /// what one could change in any case.
-fn may_link(caller: &Caller, facts: &super::inode::Facts) -> bool {
+fn may_link(caller: &Caller, facts: &Facts) -> bool {
     let credentials = &caller.credentials;
     if credentials.owns(facts.owner) {
         return true;

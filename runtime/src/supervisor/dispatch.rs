@@ -54,7 +54,7 @@ calls! {
     chroot SYS_chroot => attributes::chroot;
     readlinkat SYS_readlinkat => attributes::readlinkat;
     name_to_handle_at SYS_name_to_handle_at => attributes::reach_at;
-    statfs SYS_statfs => attributes::reach;
+    statfs SYS_statfs => attributes::statfs;
     inotify_add_watch SYS_inotify_add_watch => attributes::watch;
     setxattr SYS_setxattr => xattrs::setxattr;
     lsetxattr SYS_lsetxattr => xattrs::lsetxattr;
@@ -136,7 +136,7 @@ calls! {
     #[cfg(target_arch = "x86_64")]
     futimesat SYS_futimesat => attributes::futimesat;
     #[cfg(target_arch = "x86_64")]
-    readlink SYS_readlink => attributes::reach;
+    readlink SYS_readlink => attributes::readlink;
 }
 
 /// Calls that are forwarded when an argument has one of some values: the argument's place, and the

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::call::{Answer, Call, Caller, Outcome, Stop};
-use super::credentials::{Access, Credentials, Executable, FileCapabilities};
+use super::credentials::{Access, Credentials, DUMPABLE, Executable, FileCapabilities};
 use super::inode::{Facts, handle_path};
 use super::paths::means_handle;
 use super::processes::field;
@@ -77,18 +77,25 @@ impl State {
                 capabilities: None,
                 no_new_privileges: false,
                 nosuid: false,
+                readable: true,
             },
             Err(stop) => return Err(stop),
         };
         let old = &*caller.credentials;
+        let changes = |new: &rustix::io::Result<Credentials>| new.as_ref() != Ok(old);
         let mut new = old.after_exec(&file);
-        if new.as_ref() != Ok(old) && gave_up_privileges(call.tid) {
+        if changes(&new) && gave_up_privileges(call.tid) {
             new = old.after_exec(&Executable {
                 no_new_privileges: true,
                 ..file
             });
         }
-        let new = new?;
+        let mut new = new?;
+        let dumpable = file.readable && old.is_itself() && !new.is_other_than(old);
+        new.dumpable = match dumpable {
+            true => DUMPABLE,
+            false => self.protected.dumpable,
+        };
         if new != *old {
             self.start_execution(call, new)?;
         }
@@ -128,7 +135,7 @@ impl State {
                 ));
                 return Err(Errno::NOEXEC.into());
             }
-            return Ok(executable(&fd, &facts));
+            return Ok(executable(caller, &fd, &facts));
         }
         Err(Stop::Kernel)
     }
@@ -220,7 +227,7 @@ fn is_32_bit(head: &[u8]) -> bool {
     head.strip_prefix(b"\x7fELF").and_then(<[u8]>::first) == Some(&CLASS_32)
 }
 
-fn executable(fd: &OwnedFd, facts: &Facts) -> Executable {
+fn executable(caller: &Caller, fd: &OwnedFd, facts: &Facts) -> Executable {
     let mut attribute = [0; 64];
     let attribute = rustix::fs::getxattr(handle_path(fd), "security.capability", &mut attribute)
         .ok()
@@ -231,6 +238,9 @@ fn executable(fd: &OwnedFd, facts: &Facts) -> Executable {
         mode: facts.mode & 0o7777,
         capabilities: attribute,
         no_new_privileges: false,
+        readable: caller
+            .credentials
+            .access(facts.owner, facts.mode, false, Access::READ),
         nosuid: mount.is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::NOSUID)),
     }
 }

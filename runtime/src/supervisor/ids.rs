@@ -223,6 +223,9 @@ impl State {
         let old = self.caller(call)?.credentials;
         let mut new = (*old).clone();
         change(&mut new)?;
+        if new.is_other_than(&old) {
+            new.dumpable = self.protected.dumpable;
+        }
         if new != *old {
             self.assume(call, new)?;
         }

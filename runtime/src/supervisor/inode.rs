@@ -6,11 +6,11 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Statx, StatxFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::State;
-use super::call::{Call, Stop};
+use super::call::{Call, Caller, Stop};
 use crate::identity::record::{self, Unreadable};
 use crate::identity::specials;
 use crate::identity::{Device, Owner, Record};
@@ -104,7 +104,7 @@ impl State {
             recorded: false,
         };
         if Some(id.dev) == self.proc_device {
-            facts.owner = self.process_owner(fd);
+            facts.owner = self.process_owner(fd, facts.mode);
             facts.recorded = facts.owner != Owner::ROOT;
             return Ok(facts);
         }
@@ -220,10 +220,39 @@ impl State {
         Ok(())
     }
 
+    /// Has an inode that carries no record copied up, with the bits and all that it has.
+    pub(super) fn touch(&self, call: &Call<'_>, inode: &Inode) -> Result<(), Stop> {
+        if inode.facts.kind() == FileType::Symlink {
+            return self.touch_owner(call, inode, true, true);
+        }
+        call.still_waits()?;
+        let mode = Mode::from_raw_mode(inode.facts.mode & 0o7777);
+        rustix::fs::chmod(handle_path(&inode.fd), mode)?;
+        Ok(())
+    }
+
+    /// Takes a set-group-id bit away that the kernel would take from the caller's real counterpart
+    /// before it writes: one without execution by the group, of a group that is not the caller's.
+    pub(super) fn clear_set_gid(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        inode: &Inode,
+    ) -> Result<(), Stop> {
+        let facts = &inode.facts;
+        let mode = facts.mode & 0o7777;
+        let left = caller.credentials.mode_after_write(facts.owner, mode);
+        if facts.kind() == FileType::RegularFile && left != mode {
+            call.still_waits()?;
+            rustix::fs::chmod(handle_path(&inode.fd), Mode::from_raw_mode(left))?;
+        }
+        Ok(())
+    }
+
     /// Sets this thread's umask to the caller's.
     pub(super) fn use_umask(&mut self, umask: u32) {
         if self.umask != Some(umask) {
-            rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+            rustix::process::umask(Mode::from_raw_mode(umask));
             self.umask = Some(umask);
         }
     }

@@ -40,7 +40,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
@@ -248,19 +248,22 @@ struct Protected {
     /// 2 for directories that a group may write to, too.
     regular: u8,
     fifos: u8,
+    /// What processes are that have changed their credentials.
+    dumpable: u8,
 }
 
 impl Protected {
     fn read() -> Self {
         let level = |name: &str| {
-            let text = std::fs::read_to_string(format!("sys/fs/protected_{name}"));
+            let text = std::fs::read_to_string(format!("sys/fs/{name}"));
             text.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
         };
         Self {
-            links: level("hardlinks") > 0,
-            symlinks: level("symlinks") > 0,
-            regular: level("regular"),
-            fifos: level("fifos"),
+            links: level("protected_hardlinks") > 0,
+            symlinks: level("protected_symlinks") > 0,
+            regular: level("protected_regular"),
+            fifos: level("protected_fifos"),
+            dumpable: level("suid_dumpable"),
         }
     }
 }
@@ -348,6 +351,7 @@ impl State {
         });
         Caller {
             credentials: Arc::clone(credentials),
+            resolve: ResolveFlags::empty(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::call::{Answer, Call, Caller, Outcome, Stop};
+use super::call::{Answer, Call, Caller, Outcome, PATH_MAX, Stop};
 use super::credentials::Access;
 use super::inode::Inode;
 use super::paths::{Base, Place};
@@ -40,10 +40,19 @@ pub(super) fn openat(state: &mut State, call: &Call<'_>) -> Outcome {
 pub(super) fn openat2(state: &mut State, call: &Call<'_>) -> Outcome {
     // struct open_how: three words, which may grow.
     let mut words = [0; 24];
-    if call.word(3) < 24 {
+    let Some(more) = call.word(3).checked_sub(24) else {
         return Ok(Answer::Continue);
-    }
+    };
     call.read(call.word(2), &mut words)?;
+    if more > 0 {
+        // What this kernel may not know must be zero.
+        let more = usize::try_from(more).map_err(|_| Stop::Kernel)?;
+        let mut rest = vec![0; more.min(PATH_MAX)];
+        call.read(call.word(2).wrapping_add(24), &mut rest)?;
+        if more > rest.len() || rest.iter().any(|byte| *byte != 0) {
+            return Ok(Answer::Continue);
+        }
+    }
     let word = |at: usize| {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&words[at..at + 8]);
@@ -56,6 +65,9 @@ pub(super) fn openat2(state: &mut State, call: &Call<'_>) -> Outcome {
         mode: low(8)?,
         resolve: ResolveFlags::from_bits_retain(word(16)),
     };
+    if how.is_refused() {
+        return Ok(Answer::Continue);
+    }
     state.open(call, call.int(0), 1, how)
 }
 
@@ -90,7 +102,10 @@ impl State {
         if how.is_malformed() {
             return Ok(Answer::Continue);
         }
-        let caller = self.caller(call)?;
+        let caller = Caller {
+            resolve: how.resolve,
+            ..self.caller(call)?
+        };
         let plain = self.is_free(&caller);
         let makes = how.flags.contains(OFlags::CREATE) && !how.flags.contains(OFlags::PATH);
         let unnamed = how.flags.contains(OFlags::TMPFILE) && !how.flags.contains(OFlags::PATH);
@@ -99,13 +114,11 @@ impl State {
         if uses && !proc::may_show(&path) {
             return Ok(Answer::Continue);
         }
-        // Paths that must not leave a directory, or follow no links, are resolved by other rules.
-        // Who is not root gets the plain answer about permissions.
         if unnamed {
             return self.open_unnamed(call, &caller, dir, &path, how);
         }
         if makes {
-            let look = plain && !self.devices;
+            let look = plain && !self.devices && how.resolve.is_empty();
             if look && self.look_before_open(call, dir, &path) == Seen::Plain {
                 return Ok(Answer::Continue);
             }
@@ -114,17 +127,26 @@ impl State {
         let follow = !how.flags.contains(OFlags::NOFOLLOW)
             && !how.resolve.contains(ResolveFlags::NO_SYMLINKS);
         let inode = self.inode(call, &caller, dir, &path, follow)?;
-        self.open_there(&caller, &inode, how)
+        self.open_there(call, &caller, &inode, how)
     }
 
     /// Judges the opening, with `O_CREAT`, of what is there already: others' files in directories
     /// that everybody may write to are protected, proc_sys_fs(5).
-    fn open_found(&mut self, caller: &Caller, place: &Place, there: &Inode, how: How) -> Outcome {
+    fn open_found(
+        &mut self,
+        call: &Call<'_>,
+        caller: &Caller,
+        (place, there): (&Place, &Inode),
+        how: How,
+    ) -> Outcome {
         let (dir, facts) = (&place.facts, &there.facts);
-        let level = match facts.kind() {
+        let kind = FileType::from_raw_mode(facts.shown_mode());
+        // Other kinds are protected always, but not from groups.
+        let level = match kind {
             FileType::RegularFile => self.protected.regular,
             FileType::Fifo => self.protected.fifos,
-            _ => 0,
+            FileType::Directory => 0,
+            _ => 1,
         };
         let is_others =
             facts.owner.uid != dir.owner.uid && facts.owner.uid != caller.credentials.fsuid;
@@ -132,11 +154,11 @@ impl State {
         if level > 0 && is_others && dir.mode & libc::S_ISVTX != 0 && is_open {
             return Err(Errno::ACCESS.into());
         }
-        self.open_there(caller, there, how)
+        self.open_there(call, caller, there, how)
     }
 
     /// Judges the opening of what is there.
-    fn open_there(&mut self, caller: &Caller, inode: &Inode, how: How) -> Outcome {
+    fn open_there(&mut self, call: &Call<'_>, caller: &Caller, inode: &Inode, how: How) -> Outcome {
         let facts = &inode.facts;
         if how.flags.contains(OFlags::PATH) {
             return Ok(Answer::Continue);
@@ -146,16 +168,19 @@ impl State {
         }
         // What something is comes before who may open it.
         let makes = how.flags.contains(OFlags::CREATE);
-        let want = how.wanted(facts.kind());
+        let want = how.wanted();
         let for_files = makes || want.has(Access::WRITE);
         if how.flags.contains(OFlags::DIRECTORY) && !facts.is_dir() || facts.is_dir() && for_files {
             return Ok(Answer::Continue);
         }
         let credentials = &caller.credentials;
-        if !credentials.access(facts.owner, facts.mode, facts.is_dir(), want) {
+        if !credentials.access(facts.owner, facts.mode, facts.is_dir(), want)
+            && !(Some(facts.id.dev) == self.proc_device && self.is_own_descriptors(call, &inode.fd))
+        {
             return Err(Errno::ACCESS.into());
         }
-        if how.flags.contains(OFlags::NOATIME) && !credentials.owns(facts.owner) {
+        let chooses_times = how.flags.contains(OFlags::NOATIME) && facts.device.is_none();
+        if chooses_times && !credentials.owns(facts.owner) {
             return Err(Errno::PERM.into());
         }
         if Some(facts.id.dev) == self.proc_device
@@ -166,6 +191,9 @@ impl State {
                 fd,
                 close_on_exec: how.flags.contains(OFlags::CLOEXEC),
             });
+        }
+        if how.flags.contains(OFlags::TRUNC) && facts.device.is_none() {
+            self.clear_set_gid(call, caller, inode)?;
         }
         match facts.device {
             Some(device) => open_device(device, how.flags),
@@ -186,7 +214,7 @@ impl State {
         for _ in 0..ATTEMPTS {
             let from = base.as_ref().map_or(Base::Number(dir), Base::Handle);
             let place = self.place(call, caller, from, &path)?;
-            if place.has_slash() {
+            if place.has_slash() || self.is_closed(&place) && place.open()?.is_none() {
                 return Ok(Answer::Continue);
             }
             let Some(there) = place.open()? else {
@@ -214,10 +242,14 @@ impl State {
             }
             let there = self.inode_of(there)?;
             if there.facts.kind() != FileType::Symlink || how.flags.contains(OFlags::NOFOLLOW) {
-                return self.open_found(caller, &place, &there, how);
+                return self.open_found(call, caller, (&place, &there), how);
+            }
+            if how.resolve.contains(ResolveFlags::NO_SYMLINKS) {
+                return Ok(Answer::Continue);
             }
             if Some(there.facts.id.dev) == self.proc_device {
-                return Ok(Answer::Continue);
+                let there = self.inode(call, caller, from, &path, true)?;
+                return self.open_there(call, caller, &there, how);
             }
             // Made is what the link leads to.
             path = rustix::fs::readlinkat(&there.fd, "", Vec::new())?.into_bytes();
@@ -254,7 +286,8 @@ impl State {
         path: &[u8],
         how: How,
     ) -> Outcome {
-        let inode = self.inode(call, caller, dir, path, true)?;
+        let follow = !how.flags.contains(OFlags::NOFOLLOW);
+        let inode = self.inode(call, caller, dir, path, follow)?;
         if !inode.facts.is_dir() {
             return Ok(Answer::Continue);
         }
@@ -275,14 +308,13 @@ impl State {
 
 impl How {
     /// What an opening needs to be allowed.
-    fn wanted(&self, kind: FileType) -> Access {
+    fn wanted(&self) -> Access {
         let access = match self.access() {
             0 => Access::READ,
             1 => Access::WRITE,
             _ => Access::READ.and(Access::WRITE),
         };
-        let has_size = matches!(kind, FileType::RegularFile | FileType::Directory);
-        if self.flags.contains(OFlags::TRUNC) && has_size {
+        if self.flags.contains(OFlags::TRUNC) {
             access.and(Access::WRITE)
         } else {
             access
@@ -291,6 +323,19 @@ impl How {
 
     fn access(&self) -> u32 {
         self.flags.bits() & libc::O_ACCMODE.cast_unsigned()
+    }
+
+    /// Whether openat2(2) refuses what open(2) passes over.
+    fn is_refused(&self) -> bool {
+        let handle = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let unnamed = OFlags::TMPFILE & !OFlags::DIRECTORY;
+        let makes = self.flags.intersects(OFlags::CREATE | unnamed);
+        let tree = ResolveFlags::BENEATH | ResolveFlags::IN_ROOT;
+        self.flags.contains(OFlags::PATH) && !handle.contains(self.flags)
+            || self.mode & !0o7777 != 0
+            || !makes && self.mode != 0
+            || self.resolve.contains(tree)
+            || !ResolveFlags::all().contains(self.resolve)
     }
 
     /// Whether the flags contradict each other, which comes before everything else.
@@ -317,8 +362,9 @@ fn open_device(device: Device, flags: OFlags) -> Outcome {
         (false, 1, 7) => "/dev/full",
         (false, 1, 8) => "/dev/random",
         (false, 1, 9) => "/dev/urandom",
-        // The caller's terminal is not the supervisor's; others are not in the container.
-        _ => return Err(Errno::NXIO.into()),
+        // The caller's terminal is not the supervisor's; others are not in the container, whose
+        // mounts are `nodev` with every identity.
+        _ => return Err(Errno::ACCESS.into()),
     };
     let flags = flags & !(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW) | OFlags::NOCTTY;
     let resolve = ResolveFlags::NO_SYMLINKS;

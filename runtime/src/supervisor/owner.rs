@@ -37,7 +37,7 @@ pub(super) fn fchownat(state: &mut State, call: &Call<'_>) -> Outcome {
 /// fchown(2): descriptor, user, group.
 pub(super) fn fchown(state: &mut State, call: &Call<'_>) -> Outcome {
     let caller = state.caller(call)?;
-    let inode = state.inode_of(call.open_fd(call.int(0))?)?;
+    let inode = state.inode_of(call.open_file(call.int(0))?)?;
     state.chown(call, &caller, &inode, call.unsigned(1), call.unsigned(2))
 }
 

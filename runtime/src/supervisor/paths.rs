@@ -74,6 +74,18 @@ impl Place {
     }
 }
 
+/// Splits a path before its last component.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = trim(path).len();
+    let start = path[..end].iter().rposition(|b| *b == b'/');
+    path.split_at(start.map_or(0, |at| at + 1))
+}
+
+/// Whether a path ends in no name of its own: the root, or dots.
+pub(super) fn is_nameless(path: &[u8]) -> bool {
+    matches!(trim(split(path).1), b"" | b"." | b"..")
+}
+
 /// Drops slashes at the end.
 pub(super) fn trim(name: &[u8]) -> &[u8] {
     let end = name.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
@@ -81,8 +93,8 @@ pub(super) fn trim(name: &[u8]) -> &[u8] {
 }
 
 fn open(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let path = OsStr::from_bytes(path);
     let resolve = ResolveFlags::NO_MAGICLINKS;
+    let path = OsStr::from_bytes(path);
     rustix::io::retry_on_intr(|| {
         rustix::fs::openat2(dir, path, HANDLE | flags, Mode::empty(), resolve)
     })
@@ -115,7 +127,8 @@ impl State {
         if path.is_empty() {
             return Err(Stop::Kernel);
         }
-        match magic::own(path).filter(|_| self.has_own_root(call)) {
+        let own = magic::own(path).filter(|_| caller.resolve.is_empty());
+        match own.filter(|_| self.has_own_root(call)) {
             // The link itself is meant.
             Some(Own::Start(_, b"") | Own::Root(b"")) if !follow => {}
             Some(Own::Root(b"")) => return self.handle(call, caller, base, b"/", follow),
@@ -137,7 +150,7 @@ impl State {
         let is_link = !follow && matches!(path, b"/proc/self" | b"/proc/thread-self");
         let path = match is_link {
             true => path.into(),
-            false => self.own_proc(call, path),
+            false => self.own_proc(call, caller, path),
         };
         if !self.walks(caller) {
             let flags = if follow {
@@ -176,18 +189,14 @@ impl State {
         path: &[u8],
     ) -> Result<Place, Stop> {
         let base = base.into();
-        let path = self.own_proc(call, path);
-        let end = trim(&path).len();
-        let start = path[..end].iter().rposition(|b| *b == b'/');
-        let (parent, name) = path.split_at(start.map_or(0, |at| at + 1));
+        let path = self.own_proc(call, caller, path);
         // Nothing can be made, removed or renamed by these names; how the kernel says so depends
         // on the call.
-        if matches!(trim(name), b"" | b"." | b"..") {
-            if !matches!(trim(name), b"") {
-                self.handle(call, caller, base, trim(&path), true)?;
-            }
+        if is_nameless(&path) {
+            self.parent(call, caller, base, &path)?;
             return Err(Stop::Kernel);
         }
+        let (parent, name) = split(&path);
         let dir = if parent.is_empty() {
             self.from(call, base)?
         } else {
@@ -197,12 +206,30 @@ impl State {
         if !facts.is_dir() {
             return Err(Stop::Kernel);
         }
-        search(caller, &facts)?;
+        self.search(call, caller, &dir, &facts)?;
         Ok(Place {
             dir,
             facts,
             name: name.to_vec(),
         })
+    }
+
+    /// Checks the way to the last component of a path.
+    pub(super) fn parent<'p>(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        base: impl Into<Base<'p>>,
+        path: &[u8],
+    ) -> Result<(), Stop> {
+        if !is_nameless(path) {
+            return self.place(call, caller, base, path).map(drop);
+        }
+        match trim(path) {
+            b"" if path.is_empty() => Err(Stop::Kernel),
+            b"" => Ok(()),
+            path => self.handle(call, caller, base, path, true).map(drop),
+        }
     }
 
     pub(super) fn from(&self, call: &Call<'_>, base: Base<'_>) -> Result<OwnedFd, Stop> {
@@ -223,7 +250,7 @@ impl State {
 
     /// Whether a path is to be walked.
     fn walks(&self, caller: &Caller) -> bool {
-        !self.is_free(caller)
+        !caller.resolve.is_empty() || !self.is_free(caller)
     }
 
     /// Whether the caller is root as the kernel sees it, in the supervisor's own root.
@@ -239,8 +266,35 @@ impl State {
             })
     }
 
+    /// Checks that a directory may be searched.
+    fn search(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        dir: &OwnedFd,
+        facts: &Facts,
+    ) -> Result<(), Stop> {
+        let credentials = &caller.credentials;
+        if credentials.access(facts.owner, facts.mode, true, Access::EXECUTE)
+            || Some(facts.id.dev) == self.proc_device && self.is_own_descriptors(call, dir)
+        {
+            Ok(())
+        } else {
+            Err(Errno::ACCESS.into())
+        }
+    }
+
     /// Puts the caller's number where a path says "myself", which would mean the supervisor.
-    fn own_proc<'p>(&self, call: &Call<'_>, path: &'p [u8]) -> std::borrow::Cow<'p, [u8]> {
+    fn own_proc<'p>(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller,
+        path: &'p [u8],
+    ) -> std::borrow::Cow<'p, [u8]> {
+        // By other rules it may be another place, or no place to go to.
+        if !caller.resolve.is_empty() {
+            return path.into();
+        }
         for (link, is_thread) in [(&b"/proc/self"[..], false), (b"/proc/thread-self", true)] {
             let Some(rest) = path.strip_prefix(link) else {
                 continue;
@@ -259,16 +313,6 @@ impl State {
             }
         }
         path.into()
-    }
-}
-
-/// Checks that a directory may be searched.
-fn search(caller: &Caller, facts: &Facts) -> Result<(), Stop> {
-    let credentials = &caller.credentials;
-    if credentials.access(facts.owner, facts.mode, true, Access::EXECUTE) {
-        Ok(())
-    } else {
-        Err(Errno::ACCESS.into())
     }
 }
 
@@ -297,14 +341,22 @@ impl<'a> Walk<'a> {
         base: Base<'_>,
         path: &[u8],
     ) -> Result<Self, Stop> {
-        let (root, root_id) = if state.chrooted {
-            let root = call.open_own("root")?;
+        let resolve = caller.resolve;
+        let is_tree = resolve.intersects(ResolveFlags::BENEATH | ResolveFlags::IN_ROOT);
+        let (root, root_id) = if state.chrooted || is_tree {
+            let root = match is_tree {
+                true => state.from(call, base)?,
+                false => call.open_own("root")?,
+            };
             let stat = rustix::fs::fstat(&root)?;
             (root, (stat.st_dev, stat.st_ino))
         } else {
             (duplicate(&state.root)?, state.root_id)
         };
         let here = if path.starts_with(b"/") {
+            if resolve.contains(ResolveFlags::BENEATH) {
+                return Err(Stop::Kernel);
+            }
             duplicate(&root)?
         } else {
             state.from(call, base)?
@@ -346,18 +398,32 @@ impl<'a> Walk<'a> {
         }
         // Whose it is does not matter where all may search.
         if mode & 0o111 != 0o111 {
-            search(self.caller, &self.state.facts_of(&self.here, &stat)?)?;
+            let facts = self.state.facts_of(&self.here, &stat)?;
+            self.state
+                .search(self.call, self.caller, &self.here, &facts)?;
         }
         let id = specials::Inode::of(&stat);
-        if name == b"." || name == b".." && (id.dev, id.ino) == self.root_id {
+        let resolve = self.caller.resolve;
+        let leaves = name == b".." && (id.dev, id.ino) == self.root_id;
+        if leaves && resolve.contains(ResolveFlags::BENEATH) {
+            return Err(Stop::Kernel);
+        }
+        if name == b"." || leaves {
             self.stat = Some(stat);
             return Ok(());
         }
         let next = open(self.here.as_fd(), name, OFlags::NOFOLLOW).map_err(|_| Stop::Kernel)?;
         let next_stat = State::status(&next)?;
+        let next_dev = specials::Inode::of(&next_stat).dev;
+        if resolve.contains(ResolveFlags::NO_XDEV) && next_dev != id.dev {
+            return Err(Stop::Kernel);
+        }
         let kind = FileType::from_raw_mode(next_stat.stx_mode.into());
         if follow && kind == FileType::Symlink {
-            if Some(specials::Inode::of(&next_stat).dev) == self.state.proc_device {
+            if resolve.contains(ResolveFlags::NO_SYMLINKS) {
+                return Err(Stop::Kernel);
+            }
+            if Some(next_dev) == self.state.proc_device {
                 return self.follow_proc(name, next);
             }
             if last && self.state.protected.symlinks {
@@ -388,6 +454,9 @@ impl<'a> Walk<'a> {
             return Err(Stop::Kernel);
         }
         if target.starts_with(b"/") {
+            if self.caller.resolve.contains(ResolveFlags::BENEATH) {
+                return Err(Stop::Kernel);
+            }
             (self.here, self.stat) = (duplicate(&self.root)?, None);
         }
         // A slash behind the link's target asks for a directory, too, when the link was the last.
@@ -416,6 +485,10 @@ impl<'a> Walk<'a> {
 
     /// Follows a link that is no path, to a directory or file of the container.
     fn follow_magic(&mut self, name: &[u8]) -> Result<(), Stop> {
+        // What is left is `NO_XDEV`, for which such a link may lead elsewhere.
+        if !self.caller.resolve.is_empty() {
+            return Err(Stop::Kernel);
+        }
         let path = OsStr::from_bytes(name);
         let next = rustix::fs::openat(&self.here, path, HANDLE, Mode::empty());
         let next = next.map_err(|_| Stop::Kernel)?;

@@ -4,7 +4,8 @@
 //! otherwise. Invariant: the caller's own socket is asked, whatever its number means by then.
 //!
 //! The kernel remembers for each socket who connected or listened; here it is remembered for each
-//! process what it was when it last did so, also when it is gone by the time of the question.
+//! process what it was when it last did which of these, also when it is gone by the time of the
+//! question.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::io::Errno;
+use rustix::net::{SocketAddrAny, getpeername, getsockname};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::call::{Answer, Call, DONE, Outcome, Stop};
@@ -32,8 +34,17 @@ pub(super) struct Peer {
     credentials: Arc<Credentials>,
 }
 
-/// Who was what when it connected, listened or made a pair, by its number outside of the container.
-pub(super) type Peers = HashMap<Pid, Peer>;
+/// What a process did to become somebody's peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum By {
+    Connecting,
+    Listening,
+    Pairing,
+}
+
+/// Who was what when it last connected, listened or made a pair, by its number outside of the
+/// container.
+pub(super) type Peers = HashMap<(Pid, By), Peer>;
 
 /// connect(2): descriptor, address, length.
 pub(super) fn connect(state: &mut State, call: &Call<'_>) -> Outcome {
@@ -41,7 +52,7 @@ pub(super) fn connect(state: &mut State, call: &Call<'_>) -> Outcome {
     if call.unsigned(2) >= 2 && call.read(call.word(1), &mut family).is_ok() {
         let family = i32::from(u16::from_ne_bytes(family));
         if family == libc::AF_UNIX {
-            state.remember(call)?;
+            state.remember(call, By::Connecting)?;
         }
     }
     sockets::connect(state, call)
@@ -49,39 +60,39 @@ pub(super) fn connect(state: &mut State, call: &Call<'_>) -> Outcome {
 
 /// listen(2): descriptor, backlog.
 pub(super) fn listen(state: &mut State, call: &Call<'_>) -> Outcome {
-    state.remember(call)?;
+    state.remember(call, By::Listening)?;
     Ok(Answer::Continue)
 }
 
 /// socketpair(2): family, type, protocol, descriptors.
 pub(super) fn socketpair(state: &mut State, call: &Call<'_>) -> Outcome {
     if call.int(0) == libc::AF_UNIX {
-        state.remember(call)?;
+        state.remember(call, By::Pairing)?;
     }
     Ok(Answer::Continue)
 }
 
 impl State {
-    fn remember(&mut self, call: &Call<'_>) -> Result<(), Stop> {
+    fn remember(&mut self, call: &Call<'_>, by: By) -> Result<(), Stop> {
         let (process, number) = numbers(call.tid).ok_or(Stop::Kernel)?;
         if self.peers.len() >= MAX_PEERS {
             let is_there =
                 |process: &Pid| rustix::fs::stat(process.as_raw_pid().to_string()).is_ok();
-            self.peers.retain(|process, _| is_there(process));
+            self.peers.retain(|(process, _), _| is_there(process));
         }
-        if self.peers.len() < MAX_PEERS || self.peers.contains_key(&process) {
+        if self.peers.len() < MAX_PEERS || self.peers.contains_key(&(process, by)) {
             let credentials = self.caller(call)?.credentials;
             let peer = Peer {
                 number,
                 credentials,
             };
-            self.peers.insert(process, peer);
+            self.peers.insert((process, by), peer);
         }
         Ok(())
     }
 
-    fn peer(&self, process: Pid) -> Option<Peer> {
-        let remembered = self.peers.get(&process).cloned();
+    fn peer(&self, process: Pid, by: By) -> Option<Peer> {
+        let remembered = self.peers.get(&(process, by)).cloned();
         remembered.or_else(|| {
             let (_, number) = numbers(process)?;
             let credentials = self.credentials_outside(process)?;
@@ -104,7 +115,9 @@ pub(super) fn getsockopt_peer(state: &mut State, call: &Call<'_>) -> Outcome {
     let peer = getsockopt(&socket, PeerCredentials).map_err(|_| Stop::Kernel)?;
     // No peer, or none that this supervisor answers.
     let peer = Pid::from_raw(peer.pid()).ok_or(Stop::Kernel)?;
-    let peer = state.peer(peer).ok_or(Stop::Kernel)?;
+    let peer = state
+        .peer(peer, role_of_peer(&socket))
+        .ok_or(Stop::Kernel)?;
     let credentials = &peer.credentials;
 
     let mut length = [0; 4];
@@ -124,6 +137,21 @@ pub(super) fn getsockopt_peer(state: &mut State, call: &Call<'_>) -> Outcome {
     call.write(call.word(3), value)?;
     put_length(call, value.len())?;
     DONE
+}
+
+/// Tells from a socket what its peer did: who connects has no name as a rule, and what was accepted
+/// has its listener's.
+fn role_of_peer(socket: &OwnedFd) -> By {
+    // The family alone.
+    const UNNAMED: usize = 2;
+    let is_named = |address: &SocketAddrAny| usize::try_from(address.addr_len()) != Ok(UNNAMED);
+    match getpeername(socket) {
+        // Who listens is its own peer.
+        Err(Errno::NOTCONN) => By::Listening,
+        Ok(Some(peer)) if is_named(&peer) => By::Listening,
+        _ if getsockname(socket).is_ok_and(|own| is_named(&own)) => By::Connecting,
+        _ => By::Pairing,
+    }
 }
 
 fn put_length(call: &Call<'_>, length: usize) -> Result<(), Stop> {

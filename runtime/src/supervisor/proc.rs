@@ -13,8 +13,8 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::State;
-use super::call::Stop;
-use super::credentials::Credentials;
+use super::call::{Call, Stop};
+use super::credentials::{Credentials, DUMPABLE};
 use super::inode::handle_path;
 use super::processes::LIMIT_LINE;
 use crate::identity::Owner;
@@ -108,20 +108,36 @@ fn shown_limits(text: &str) -> String {
 
 impl State {
     /// Returns who owns what a handle in the container's proc refers to: the user of the process
-    /// that it is about.
-    pub(super) fn process_owner(&self, fd: &OwnedFd) -> Owner {
+    /// that it is about, or root when that is not to be looked into (`task_dump_owner`).
+    pub(super) fn process_owner(&self, fd: &OwnedFd, mode: u32) -> Owner {
         if self.table.is_roots() {
             return Owner::ROOT;
         }
         let path = rustix::fs::readlink(handle_path(fd), Vec::new());
         let process = path.ok().and_then(|path| Some(subject(path.to_bytes())?.0));
         match process.and_then(|process| self.credentials_of(process)) {
-            Some(credentials) => Owner {
-                uid: credentials.euid,
-                gid: credentials.egid,
-            },
-            None => Owner::ROOT,
+            Some(credentials)
+                if credentials.dumpable == DUMPABLE || mode == libc::S_IFDIR | 0o555 =>
+            {
+                Owner {
+                    uid: credentials.euid,
+                    gid: credentials.egid,
+                }
+            }
+            _ => Owner::ROOT,
         }
+    }
+
+    /// Whether a handle in the container's proc is of the directory of the caller's own descriptors,
+    /// which is open to it whoever owns it (`proc_fd_permission`).
+    pub(super) fn is_own_descriptors(&self, call: &Call<'_>, fd: &OwnedFd) -> bool {
+        let Ok(path) = rustix::fs::readlink(handle_path(fd), Vec::new()) else {
+            return false;
+        };
+        let own = call
+            .numbers()
+            .and_then(|(process, _)| i32::try_from(process).ok());
+        matches!(subject(path.to_bytes()), Some((process, "fd")) if Some(process) == own)
     }
 
     /// Returns a file to be read in place of one in the container's proc whose text shows what is

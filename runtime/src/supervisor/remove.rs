@@ -3,14 +3,16 @@
 //! Responsible for permission, and for owners of what carries no record when its inode goes or is
 //! copied up. Must not make anything new. Invariant: an owner in the table is that of a living inode.
 
-use rustix::fs::{AtFlags, RenameFlags};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::State;
 use super::call::{Answer, Call, Caller, DONE, Outcome, Stop};
 use super::credentials::Access;
 use super::inode::Inode;
-use super::paths::Place;
+use super::paths::{Place, is_nameless};
 
 /// unlinkat(2): directory, path, flags.
 pub(super) fn unlinkat(state: &mut State, call: &Call<'_>) -> Outcome {
@@ -56,10 +58,14 @@ fn is_valid(flags: RenameFlags) -> bool {
     known.contains(flags) && !(flags.contains(RenameFlags::EXCHANGE) && flags.intersects(alone))
 }
 
+/// A path and where it starts.
+type Name<'p> = (i32, &'p [u8]);
+
 impl State {
     fn unlink(&mut self, call: &Call<'_>, dir: i32, path: usize, flags: AtFlags) -> Outcome {
         let caller = self.caller(call)?;
-        if caller.credentials.is_plain_root() && self.specials.is_empty() {
+        let known = AtFlags::REMOVEDIR.contains(flags);
+        if caller.credentials.is_plain_root() && self.specials.is_empty() || !known {
             return Ok(Answer::Continue);
         }
         let path = call.path(path)?;
@@ -67,9 +73,12 @@ impl State {
         let Some(there) = self.there(&place)? else {
             return Ok(Answer::Continue);
         };
-        let known = AtFlags::REMOVEDIR.contains(flags);
         let is_dir_wanted = flags.contains(AtFlags::REMOVEDIR);
-        if !known || place.has_slash() && !is_dir_wanted {
+        if place.has_slash() && !is_dir_wanted {
+            return Ok(Answer::Continue);
+        }
+        let in_proc = Some(place.facts.id.dev) == self.proc_device;
+        if in_proc && self.is_own_descriptors(call, &place.dir) {
             return Ok(Answer::Continue);
         }
         self.may_remove(&caller, &place, &there)?;
@@ -94,20 +103,49 @@ impl State {
             return Ok(Answer::Continue);
         }
         let from = call.path(from)?;
-        let to = call.path(to)?;
-        let source = self.place(call, &caller, from_dir, &from)?;
-        let target = self.place(call, &caller, to_dir, &to)?;
+        let to = match call.path(to) {
+            Ok(to) => to,
+            // What is wrong with the first path comes before that.
+            Err(stop) => {
+                self.parent(call, &caller, from_dir, &from)?;
+                return Err(stop);
+            }
+        };
+        let names = ((from_dir, &from[..]), (to_dir, &to[..]));
+        self.rename_as(call, &caller, names, flags)
+    }
+
+    fn rename_as(
+        &mut self,
+        call: &Call<'_>,
+        caller: &Caller,
+        ((from_dir, from), (to_dir, to)): (Name<'_>, Name<'_>),
+        flags: RenameFlags,
+    ) -> Outcome {
+        if is_nameless(from) || is_nameless(to) {
+            self.parent(call, caller, from_dir, from)?;
+            self.parent(call, caller, to_dir, to)?;
+            return Err(Stop::Kernel);
+        }
+        let source = self.place(call, caller, from_dir, from)?;
+        let target = self.place(call, caller, to_dir, to)?;
         let Some(moved) = self.there(&source)? else {
             return Ok(Answer::Continue);
         };
         let replaced = self.there(&target)?;
         // What is wrong with the names themselves comes before who may change them.
         let is_elsewhere = source.facts.id.dev != target.facts.id.dev;
-        let slashes = (source.has_slash() || target.has_slash()) && !moved.facts.is_dir();
         let same = |inode: &Inode, place: &Place| inode.facts.id == place.facts.id;
         let is_nested =
             same(&moved, &target) || replaced.as_ref().is_some_and(|r| same(r, &source));
         let exchange = flags.contains(RenameFlags::EXCHANGE);
+        // What a slash asks for: what it is behind, unless a new name is to become it.
+        let named = match exchange {
+            true => replaced.as_ref(),
+            false => Some(&moved),
+        };
+        let slashes = source.has_slash() && !moved.facts.is_dir()
+            || target.has_slash() && named.is_some_and(|there| !there.facts.is_dir());
         let is_itself = replaced
             .as_ref()
             .is_some_and(|there| there.facts.id == moved.facts.id);
@@ -117,17 +155,16 @@ impl State {
         if replaced.is_some() && flags.contains(RenameFlags::NOREPLACE) {
             return Ok(Answer::Continue);
         }
-        self.may_remove(&caller, &source, &moved)?;
-        match &replaced {
-            Some(there) => self.may_remove(&caller, &target, there)?,
-            None => self.may_make(&caller, &target)?,
-        }
-        let other = source.facts.id != target.facts.id;
-        if other {
-            self.may_move(&caller, &moved)?;
-            if let Some(there) = replaced.as_ref().filter(|_| exchange) {
-                self.may_move(&caller, there)?;
-            }
+        let ends = ((&source, &moved), (&target, replaced.as_ref()));
+        if let Err(stop) = self.may_rename(caller, ends, exchange) {
+            // That a directory would be moved into itself comes before, too.
+            let into_itself = self.is_below(&target.dir, &moved)
+                || replaced.is_some_and(|there| self.is_below(&source.dir, &there));
+            return if into_itself {
+                Ok(Answer::Continue)
+            } else {
+                Err(stop)
+            };
         }
         let specials = |inode: &Inode| self.is_special(inode);
         if !specials(&moved) && !replaced.as_ref().is_some_and(specials) {
@@ -152,6 +189,50 @@ impl State {
             }
         }
         DONE
+    }
+
+    fn may_rename(
+        &self,
+        caller: &Caller,
+        ((source, moved), (target, replaced)): ((&Place, &Inode), (&Place, Option<&Inode>)),
+        exchange: bool,
+    ) -> Result<(), Stop> {
+        self.may_remove(caller, source, moved)?;
+        match replaced {
+            Some(there) => self.may_remove(caller, target, there)?,
+            None => self.may_make(caller, target)?,
+        }
+        let is_dir = moved.facts.is_dir();
+        if !exchange && replaced.is_some_and(|there| there.facts.is_dir() != is_dir) {
+            return Err(Stop::Kernel);
+        }
+        if source.facts.id != target.facts.id {
+            self.may_move(caller, moved)?;
+            if let Some(there) = replaced.filter(|_| exchange) {
+                self.may_move(caller, there)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a directory is below another one.
+    fn is_below(&self, dir: &OwnedFd, above: &Inode) -> bool {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let mut here = rustix::fs::openat(dir, "..", flags, Mode::empty());
+        while above.facts.is_dir()
+            && let Ok(dir) = here
+            && let Ok(stat) = rustix::fs::fstat(&dir)
+        {
+            let id = (stat.st_dev, stat.st_ino);
+            if id == (above.facts.id.dev, above.facts.id.ino) {
+                return true;
+            }
+            if id == self.root_id {
+                break;
+            }
+            here = rustix::fs::openat(&dir, "..", flags, Mode::empty());
+        }
+        false
     }
 
     fn there(&self, place: &Place) -> Result<Option<Inode>, Stop> {

@@ -35,7 +35,8 @@ pub(super) fn bind(state: &mut State, call: &Call<'_>) -> Outcome {
     };
     let caller = state.caller(call)?;
     let place = state.place(call, &caller, libc::AT_FDCWD, &path)?;
-    if state.is_roots(&caller, &place) || place.open()?.is_some() {
+    let is_refused = place.has_slash() || state.is_closed(&place);
+    if is_refused || state.is_roots(&caller, &place) || place.open()?.is_some() {
         return Ok(Answer::Continue);
     }
     state.may_make(&caller, &place)?;

@@ -74,7 +74,7 @@ pub(crate) fn truncate(run: &mut Run<'_>, random: &mut Random) {
         run.fd(Call::new("ftruncate", libc::SYS_ftruncate), random)
     };
     let call = call.int(random.pick(&[0, 1, 5, 20, -1]));
-    run.make(&call);
+    run.write(&call);
 }
 
 /// utimensat(2) in its forms, utime(2), utimes(2).

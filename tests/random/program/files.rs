@@ -125,10 +125,36 @@ pub(crate) fn descriptor(run: &mut Run<'_>, random: &mut Random) {
             .int(0),
         _ => run.fd(Call::new("close", libc::SYS_close), random),
     };
-    run.make(&call);
+    run.write(&call);
 }
 
 impl Run<'_> {
+    /// Makes a call that may write to a descriptor.
+    pub(crate) fn write(&mut self, call: &Call) {
+        let writes = ["write(", "ftruncate("];
+        if !self.job.with("setgid")
+            && writes.iter().any(|name| call.words().starts_with(name))
+            && self.has_bare_set_gid(call.first())
+        {
+            return self.say("write to a set-group-id file that its group can't execute left out");
+        }
+        self.make(call);
+    }
+
+    /// Whether a descriptor is of a regular file with a set-group-id bit that only those of other
+    /// groups lose by writing.
+    fn has_bare_set_gid(&mut self, fd: i64) -> bool {
+        const MODE: usize = 24;
+        let size = size_of::<libc::stat>();
+        let buffer = self.memory.place(&vec![0_u8; size]);
+        if crate::call::raw(libc::SYS_fstat, [fd, buffer, 0, 0, 0, 0]) != 0 {
+            return false;
+        }
+        let stat = self.memory.read(buffer, size);
+        let mode = u32::from(stat[MODE]) | u32::from(stat[MODE + 1]) << 8;
+        mode & libc::S_IFMT == libc::S_IFREG && mode & 0o2010 == 0o2000
+    }
+
     /// Whether a path leads to a fifo, as far as this process may know. Its own question is part of
     /// no output.
     fn is_fifo(&mut self, call: &Call) -> bool {

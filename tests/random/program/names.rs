@@ -95,6 +95,13 @@ pub(crate) fn link(run: &mut Run<'_>, random: &mut Random) {
         );
         run.path(call, random).flags(&flags)
     };
+    let words = call.words();
+    // What counts is the descriptor, also as the start of a path.
+    let is_path = words.starts_with("linkat(AT_FDCWD, ") && !words.contains(", \"\", ");
+    let is_handle = words.contains("AT_EMPTY_PATH") && !is_path;
+    if is_handle && !run.job.with("handle") {
+        return run.say("linkat of a descriptor left out");
+    }
     run.make(&call);
 }
 

@@ -123,6 +123,15 @@ impl Credentials {
         mode
     }
 
+    /// Returns the mode that writing leaves, as far as it depends on who writes: a set-group-id bit
+    /// without execution by the group is kept for those in the group.
+    pub(crate) fn mode_after_write(&self, owner: Owner, mode: u32) -> u32 {
+        if mode & GROUP_EXECUTE == 0 && !self.keeps_set_gid(owner.gid) {
+            return mode & !SET_GID;
+        }
+        mode
+    }
+
     /// Returns the mode that chmod(2) gives an inode: the set-group-id bit is for those in the
     /// group.
     pub(crate) fn mode_of_chmod(&self, owner: Owner, mode: u32) -> u32 {

@@ -28,6 +28,8 @@ pub(crate) struct Executable {
     pub(crate) no_new_privileges: bool,
     /// Whether the file is on a mount that gives none.
     pub(crate) nosuid: bool,
+    /// Whether the caller may read it.
+    pub(crate) readable: bool,
 }
 
 /// The attribute `security.capability`, capabilities(7) "File capabilities".

@@ -66,7 +66,12 @@ pub(crate) struct Credentials {
     pub(crate) securebits: u32,
     /// The mode bits that new files don't get, umask(2).
     pub(crate) umask: u32,
+    /// Whether others of the same user may look into the process, `PR_GET_DUMPABLE`.
+    pub(crate) dumpable: u8,
 }
+
+/// `SUID_DUMP_USER`: what a process is that has changed nothing since it runs its program.
+pub(crate) const DUMPABLE: u8 = 1;
 
 impl Credentials {
     /// Returns the credentials that a container starts with: Docker's default capabilities for
@@ -93,7 +98,20 @@ impl Credentials {
             bounding: caps::DEFAULT,
             securebits: 0,
             umask: 0o022,
+            dumpable: DUMPABLE,
         }
+    }
+
+    /// Says whether the kernel takes dumpability away when these credentials follow others
+    /// (`commit_creds`).
+    pub(crate) fn is_other_than(&self, old: &Self) -> bool {
+        let ids = |c: &Self| [c.euid, c.egid, c.fsuid, c.fsgid];
+        ids(self) != ids(old) || !old.permitted.contains(self.permitted)
+    }
+
+    /// Says whether the process acts as its real user.
+    pub(crate) fn is_itself(&self) -> bool {
+        self.euid == self.ruid && self.egid == self.rgid
     }
 
     /// Says whether the process has a capability.

@@ -223,6 +223,7 @@ fn parse(status: &str, securebits: u32) -> Credentials {
         bounding: set("CapBnd"),
         securebits,
         umask: 0o022,
+        dumpable: super::DUMPABLE,
     }
 }
 

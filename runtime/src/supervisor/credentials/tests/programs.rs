@@ -88,6 +88,7 @@ fn programs_get_what_the_kernel_gives() {
             capabilities,
             no_new_privileges,
             nosuid: false,
+            readable: true,
         };
         prepare(&program, &file);
         let path = program.clone();

@@ -37,6 +37,7 @@ fn file(uid: u32, gid: u32, mode: u32) -> Executable {
         capabilities: None,
         no_new_privileges: false,
         nosuid: false,
+        readable: true,
     }
 }
 
