@@ -18,6 +18,7 @@ use super::credentials::{Access, NewNode};
 use super::inode::{Facts, Inode, handle_path};
 use super::paths::{Place, means_handle};
 use super::peek::Seen;
+use super::remove::Name;
 use crate::identity::{Device, Owner, Record, record};
 
 /// mkdirat(2): directory, path, mode.
@@ -219,7 +220,7 @@ impl State {
         &mut self,
         call: &Call<'_>,
         caller: &Caller,
-        ((from_dir, from), (dir, path)): ((i32, &[u8]), (i32, &[u8])),
+        ((from_dir, from), (dir, path)): (Name<'_>, Name<'_>),
         flags: AtFlags,
     ) -> Outcome {
         let source = self.link_source(call, caller, (from_dir, from), flags)?;

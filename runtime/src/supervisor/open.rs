@@ -174,9 +174,10 @@ impl State {
             return Ok(Answer::Continue);
         }
         let credentials = &caller.credentials;
-        if !credentials.access(facts.owner, facts.mode, facts.is_dir(), want)
-            && !(Some(facts.id.dev) == self.proc_device && self.is_own_descriptors(call, &inode.fd))
-        {
+        let in_proc = Some(facts.id.dev) == self.proc_device;
+        let granted = credentials.access(facts.owner, facts.mode, facts.is_dir(), want)
+            || in_proc && self.is_own_descriptors(call, &inode.fd);
+        if !granted {
             return Err(Errno::ACCESS.into());
         }
         let chooses_times = how.flags.contains(OFlags::NOATIME) && facts.device.is_none();

@@ -59,7 +59,7 @@ fn is_valid(flags: RenameFlags) -> bool {
 }
 
 /// A path and where it starts.
-type Name<'p> = (i32, &'p [u8]);
+pub(super) type Name<'p> = (i32, &'p [u8]);
 
 impl State {
     fn unlink(&mut self, call: &Call<'_>, dir: i32, path: usize, flags: AtFlags) -> Outcome {
