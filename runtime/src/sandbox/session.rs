@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Uid, WaitId, WaitIdOptions};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
 use super::attendance::Attendance;
@@ -119,6 +119,9 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
         sys::Fork::Child => payload::run(&prepared),
         sys::Fork::Parent(pid, pidfd) => (pid, pidfd),
     };
+    // Before init, which is dropped later than this: the kernel ends a pid namespace only when all of
+    // it was reaped, and the payload is this thread's child.
+    let _reaper = Reaper(&pidfd);
     drop(prepared);
     drop(report);
     let mut attendance = match outside {
@@ -167,6 +170,19 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
         specials,
         notes,
     })
+}
+
+/// Ends and reaps the payload, if nobody has.
+struct Reaper<'a>(&'a OwnedFd);
+
+impl Drop for Reaper<'_> {
+    fn drop(&mut self) {
+        // One that was reaped needs neither.
+        let _: rustix::io::Result<()> = sys::pidfd_signal(self.0.as_fd(), libc::SIGKILL);
+        let _: rustix::io::Result<_> = rustix::io::retry_on_intr(|| {
+            rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED)
+        });
+    }
 }
 
 /// Opens the proc that shows this process, in which the container's are seen from outside.

@@ -157,8 +157,7 @@ impl Supervisor {
         let root =
             rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).op("open root")?;
         let stat = rustix::fs::fstat(&root).op("read status of root")?;
-        notify::realtime_limit(start.first, Some(LIMIT_BASE + u64::from(INITIAL)))
-            .op("mark first process")?;
+        mark(start.first)?;
         Ok(Self {
             _rights: Rights::reduce()?,
             wake: Wake::new(start.listener.as_fd()),
@@ -237,6 +236,21 @@ fn nameless() -> rustix::io::Result<Vec<u64>> {
     let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
     let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
     [pipe, socket, memory, event].iter().map(device).collect()
+}
+
+/// Gives a container's first process its number.
+fn mark(first: Pid) -> Result<()> {
+    let marked = notify::realtime_limit(first, Some(LIMIT_BASE + u64::from(INITIAL)));
+    marked.map(drop).map_err(|errno| {
+        let op = match errno {
+            // Only root can raise it.
+            Errno::PERM => {
+                "emulate ids: the hard limit RLIMIT_RTTIME is not unlimited (`ulimit -HR`)"
+            }
+            _ => "emulate ids: set the limit RLIMIT_RTTIME",
+        };
+        Error::new(op).cause(errno)
+    })
 }
 
 /// What the machine protects in directories that everybody may write to, proc_sys_fs(5): the
