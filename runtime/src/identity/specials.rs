@@ -61,7 +61,10 @@ pub struct Full;
 /// setting times) keeps it in memory with [`Self::pin`].
 #[derive(Debug, Default)]
 pub struct Specials {
-    owners: HashMap<(u64, u64), Known>,
+    /// By device and number. A lower layer's inode with several names, of which some were copied up,
+    /// is several inodes of one number.
+    owners: HashMap<(u64, u64), Vec<Known>>,
+    count: usize,
     pins: Vec<OwnedFd>,
 }
 
@@ -80,19 +83,20 @@ impl Specials {
 
     /// Whether nothing was recorded.
     pub fn is_empty(&self) -> bool {
-        self.owners.is_empty()
+        self.count == 0
     }
 
     /// How many inodes have an owner here.
     pub fn len(&self) -> usize {
-        self.owners.len()
+        self.count
     }
 
     /// Returns the owner of an inode. One that was made at another time is another inode.
     pub fn get(&self, inode: Inode) -> Option<Owner> {
         let known = self.owners.get(&(inode.dev, inode.ino))?;
-        let same = known.born.is_none_or(|born| born == inode.born);
-        same.then_some(known.owner)
+        let at = known.iter().position(|k| k.born == Some(inode.born));
+        let at = at.or_else(|| known.iter().position(|k| k.born.is_none()))?;
+        known.get(at).map(|k| k.owner)
     }
 
     /// Records the owner of an inode, in place of an earlier one with its number. Root's are
@@ -101,15 +105,42 @@ impl Specials {
     /// # Errors
     /// There is no room.
     pub fn set(&mut self, inode: Inode, owner: Owner) -> Result<(), Full> {
-        let key = (inode.dev, inode.ino);
+        let known = self.owners.entry((inode.dev, inode.ino)).or_default();
+        let same = known.iter_mut().find(|k| k.born == Some(inode.born));
+        if let Some(known) = same {
+            known.owner = owner;
+            return Ok(());
+        }
         // What was known as a lower layer's stays so.
-        let born = match self.owners.get(&key) {
-            Some(Known { born: None, .. }) => None,
-            Some(_) => Some(inode.born),
-            None if self.owners.len() >= LIMIT => return Err(Full),
-            None => Some(inode.born),
-        };
-        self.owners.insert(key, Known { born, owner });
+        if let Some(known) = known.iter_mut().find(|k| k.born.is_none()) {
+            known.owner = owner;
+            return Ok(());
+        }
+        let more = 1 - known.len().min(1);
+        if self.count + more > LIMIT {
+            return Err(Full);
+        }
+        self.count += more;
+        let born = Some(inode.born);
+        *known = vec![Known { born, owner }];
+        Ok(())
+    }
+
+    /// Records the owner of an inode that was just copied up from a lower layer, where other names
+    /// of it may have stayed: what is known of those stays, too.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn set_copied(&mut self, inode: Inode, owner: Owner) -> Result<(), Full> {
+        if self.count >= LIMIT {
+            return Err(Full);
+        }
+        let known = self.owners.entry((inode.dev, inode.ino)).or_default();
+        let before = known.len();
+        known.retain(|k| k.born != Some(inode.born));
+        let born = Some(inode.born);
+        known.push(Known { born, owner });
+        self.count += known.len() - before;
         Ok(())
     }
 
@@ -118,11 +149,12 @@ impl Specials {
     /// # Errors
     /// There is no room.
     pub fn set_lower(&mut self, inode: Inode, owner: Owner) -> Result<(), Full> {
-        if self.owners.len() >= LIMIT {
+        if self.count >= LIMIT {
             return Err(Full);
         }
-        let known = Known { born: None, owner };
-        self.owners.insert((inode.dev, inode.ino), known);
+        let known = self.owners.entry((inode.dev, inode.ino)).or_default();
+        self.count += 1 - known.len().min(1);
+        *known = vec![Known { born: None, owner }];
         Ok(())
     }
 
@@ -133,19 +165,34 @@ impl Specials {
     }
 
     /// Forgets an inode.
-    pub fn remove(&mut self, dev: u64, ino: u64) {
-        self.owners.remove(&(dev, ino));
+    pub fn remove(&mut self, inode: Inode) {
+        let key = (inode.dev, inode.ino);
+        let Some(known) = self.owners.get_mut(&key) else {
+            return;
+        };
+        let before = known.len();
+        known.retain(|k| k.born != Some(inode.born));
+        if known.len() == before {
+            known.retain(|k| k.born.is_some());
+        }
+        self.count -= before - known.len();
+        if known.is_empty() {
+            self.owners.remove(&key);
+        }
     }
 
     /// Returns all that is recorded, in no order. The birth time of a lower layer's is not known.
     pub fn iter(&self) -> impl Iterator<Item = (Inode, Owner)> + '_ {
-        self.owners.iter().map(|((dev, ino), known)| {
-            let inode = Inode {
-                dev: *dev,
-                ino: *ino,
-                born: known.born.unwrap_or_default(),
-            };
-            (inode, known.owner)
+        let all = self.owners.iter();
+        all.flat_map(|((dev, ino), known)| {
+            known.iter().map(|k| {
+                let inode = Inode {
+                    dev: *dev,
+                    ino: *ino,
+                    born: k.born.unwrap_or_default(),
+                };
+                (inode, k.owner)
+            })
         })
     }
 }
@@ -180,7 +227,7 @@ mod tests {
             specials.iter().collect::<Vec<_>>(),
             [(inode(5, 101), Owner::ROOT)]
         );
-        specials.remove(1, 5);
+        specials.remove(inode(5, 101));
         assert!(specials.is_empty());
     }
 
@@ -191,6 +238,25 @@ mod tests {
         assert_eq!(specials.get(inode(5, 200)), Some(WWW));
         specials.set(inode(5, 200), Owner::ROOT).expect("room");
         assert_eq!(specials.get(inode(5, 300)), Some(Owner::ROOT));
+    }
+
+    #[test]
+    fn names_that_were_not_copied_up_keep_their_owner() {
+        const ROOT: Owner = Owner::ROOT;
+        let mut specials = Specials::new();
+        specials.set_lower(inode(5, 100), WWW).expect("room");
+        specials.set_copied(inode(5, 200), ROOT).expect("room");
+        let owners = |s: &Specials| [100, 200].map(|born| s.get(inode(5, born)));
+        assert_eq!(owners(&specials), [Some(WWW), Some(ROOT)]);
+        specials.set(inode(5, 200), WWW).expect("room");
+        specials.set(inode(5, 100), ROOT).expect("room");
+        assert_eq!(owners(&specials), [Some(ROOT), Some(WWW)]);
+        assert_eq!(specials.len(), 2);
+        specials.remove(inode(5, 200));
+        // A lower layer's entry stands for all that is left.
+        assert_eq!(owners(&specials), [Some(ROOT), Some(ROOT)]);
+        specials.remove(inode(5, 100));
+        assert!(specials.is_empty());
     }
 
     #[test]

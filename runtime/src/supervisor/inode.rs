@@ -158,14 +158,17 @@ impl State {
             return self.record(&inode.fd, inode.facts, owner);
         }
         let facts = self.facts(&inode.fd)?;
-        if facts.id != inode.facts.id && self.pinned < MAX_PINNED {
+        if facts.id == inode.facts.id {
+            return self.record(&inode.fd, facts, owner);
+        }
+        if self.pinned < MAX_PINNED {
             // Its number is its old one for as long as it is in memory.
             self.pinned += 1;
             let handle = rustix::io::fcntl_dupfd_cloexec(&inode.fd, 0)?;
             self.specials.pin(handle);
         }
-        self.specials.remove(inode.facts.id.dev, inode.facts.id.ino);
-        self.record(&inode.fd, facts, owner)
+        let set = self.specials.set_copied(facts.id, owner);
+        set.map_err(|full| Stop::Broken(full.to_string()))
     }
 
     /// Records the owner of an inode that was just made.
@@ -193,7 +196,7 @@ impl State {
             }
         }
         if owner == Owner::ROOT {
-            self.specials.remove(facts.id.dev, facts.id.ino);
+            self.specials.remove(facts.id);
             return Ok(());
         }
         let set = self.specials.set(facts.id, owner);

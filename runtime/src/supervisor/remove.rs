@@ -250,7 +250,7 @@ impl State {
     /// Forgets the owner of an inode that lost a name, if that was its last.
     fn forget(&mut self, inode: &Inode) {
         if inode.facts.links <= 1 {
-            self.specials.remove(inode.facts.id.dev, inode.facts.id.ino);
+            self.specials.remove(inode.facts.id);
         }
     }
 
