@@ -90,7 +90,7 @@ macro_rules! limits {
 fn emulated_as_subids() {
     let users = [(User::Plain, None), (User::Subids, None)];
     if let Some([emulated, subids]) = sides("random::emulated_as_subids", users) {
-        agree(&emulated, &subids, limits!("wide,"), "0-2199");
+        agree(&emulated, &subids, limits!("wide,"), "0-6999");
     }
 }
 
@@ -99,7 +99,7 @@ fn emulated_as_subids() {
 fn emulated_as_root() {
     let users = [(User::Plain, None), (User::Root, Some("host"))];
     if let Some([emulated, root]) = sides("random::emulated_as_root", users) {
-        agree(&emulated, &root, limits!(""), "10000-10799");
+        agree(&emulated, &root, limits!(""), "10000-12999");
     }
 }
 
