@@ -179,7 +179,7 @@ for_users! {
     }
 
     /// Ids beyond the range are an error that names the file, not a wrong owner.
-    fn owner_out_of_range(world) as [subids, plain] {
+    fn owner_out_of_range(world) as [subids] {
         let layer = Layer::empty().file("far", owned(0o644, 70_000_000, 0), b"").finish();
         let Some(reference) = push(world, &[layer]) else {
             return;

@@ -233,18 +233,15 @@ impl Payload<'_> {
             _ => None,
         };
         let listener = filter.install().map_err(at(Stage::Seccomp))?;
-        if let (Listener::Report(pipe), Some(listener)) = (self.listener, &listener) {
+        if let Some(messenger) = messenger {
+            messenger.finish();
+        }
+        if let (Listener::Report(pipe), Some(listener)) = (self.listener, listener) {
             let [a, b, c, d] = listener.as_raw_fd().to_ne_bytes();
             let report = [LISTENER, a, b, c, d];
             rustix::io::write(pipe, &report).map_err(at(Stage::Seccomp))?;
-        }
-        if let (Listener::Report(_), Some(listener)) = (self.listener, listener) {
             // Closed by execve(2), which the reader answers.
             std::mem::forget(listener);
-            return Ok(());
-        }
-        if let Some(messenger) = messenger {
-            messenger.finish();
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ use crate::{seccomp, sys};
 pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
     let emulated = plan.identity == Identity::Emulated;
     for id in plan.groups.iter().chain([&plan.uid, &plan.gid]) {
-        if !emulated && plan.ids.to_executor(*id).is_none() {
+        if plan.ids.to_executor(*id).is_none() {
             return Err(missing_id(*id, plan.identity));
         }
     }
@@ -228,7 +228,7 @@ impl Drop for Home {
 fn missing_id(id: u32, identity: Identity) -> Error {
     let error = Error::new(format!("the container has no id {id}"));
     match identity {
-        Identity::Emulated => error,
+        Identity::Emulated => error.hint("the largest id is 4294967294"),
         _ => error.hint("give the caller a larger range in /etc/subuid and /etc/subgid"),
     }
 }

@@ -274,7 +274,14 @@ impl State {
         let flags = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(node.mode);
         let path = std::ffi::OsStr::from_bytes(path);
-        let made = rustix::fs::openat2(start, path, flags, mode, how.resolve)?;
+        let mut attempts = 0..ATTEMPTS;
+        let made = loop {
+            match rustix::fs::openat2(start, path, flags, mode, how.resolve) {
+                // Something was renamed meanwhile, anywhere.
+                Err(Errno::AGAIN) if attempts.next().is_some() => {}
+                other => break other?,
+            }
+        };
         self.record_new(&made, node.owner)?;
         Ok(made)
     }

@@ -447,6 +447,14 @@ fn cancelling_kills_all(b: &mut Bench) {
         reader
             .read_to_string(&mut rest)
             .expect("the end of the output");
+        if b.plan.identity == Identity::Emulated {
+            // Calls that wait for an answer when the supervisor dies are said not to exist, and what
+            // made them may say so before it is killed, too.
+            rest = rest
+                .lines()
+                .filter(|line| !line.ends_with("Function not implemented"))
+                .collect();
+        }
         assert_eq!(rest, "");
     }
     // The spawner still serves.

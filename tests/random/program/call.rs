@@ -131,7 +131,12 @@ impl Call {
     pub(crate) fn make(&self) -> i64 {
         let mut arguments = [0; 6];
         arguments[..self.arguments.len()].copy_from_slice(&self.arguments);
-        raw(self.number, arguments)
+        let mut result = raw(self.number, arguments);
+        // Something else on this machine was renamed meanwhile, openat2(2).
+        while self.number == libc::SYS_openat2 && result == -i64::from(libc::EAGAIN) {
+            result = raw(self.number, arguments);
+        }
+        result
     }
 }
 
