@@ -246,7 +246,7 @@ pub fn write(fd: impl AsFd, record: &Record) -> rustix::io::Result<()> {
     rustix::fs::fsetxattr(fd, ATTRIBUTE, &record.encode(), XattrFlags::empty())
 }
 
-/// As [`write`], on what `path` leads to; for the paths of [`read_path`].
+/// As [`write()`], on what `path` leads to; for the paths of [`read_path`].
 ///
 /// # Errors
 /// Those of setxattr(2).
