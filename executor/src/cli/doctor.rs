@@ -225,7 +225,7 @@ the system calls of steps that depend on it; images come out the same";
 fn emulated_cost(features: &Features) -> &'static str {
     if features.seccomp_wake.is_ok() {
         "some millionths of a second for each such call (stat, chown, open …):\n             \
-         little where a step computes, up to a third where it unpacks and installs"
+         little where a step computes, up to twice the time where it installs or lists"
     } else {
         "about 50 millionths of a second for each such call (stat, chown, open …),\n             \
          because this kernel is older than 6.6: steps that install a lot are several times slower"
