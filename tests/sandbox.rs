@@ -85,11 +85,13 @@ for_users! {
     /// Docker's default capabilities, a filter, and what the filter refuses.
     fn privileges(world) as [root, subids, plain] {
         base!(world, Busybox);
-        let script = "grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status\n\
-                      mount -t tmpfs none /tmp 2>&1 && echo mounted\n\
-                      unshare -m true 2>&1 && echo unshared\n\
-                      mknod /tmp/sda b 8 0 2>&1 && head -c 1 /tmp/sda && echo read a disk\n\
-                      hostname changed 2>&1 && echo renamed\n\
+        // Between two pipes there is no order, and the last line counts.
+        let script = "exec 2>&1\n\
+                      grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status\n\
+                      mount -t tmpfs none /tmp && echo mounted\n\
+                      unshare -m true && echo unshared\n\
+                      mknod /tmp/sda b 8 0 && head -c 1 /tmp/sda && echo read a disk\n\
+                      hostname changed && echo renamed\n\
                       echo end\n";
         let lines = printed(world, script, &[]);
         let field = |name: &str| {
