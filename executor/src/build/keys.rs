@@ -7,7 +7,7 @@
 use crate::cache::key::KeyBuilder;
 use crate::image::digest::{ChainId, Digest};
 use crate::image::platform::Platform;
-use crate::plan::step::{Copy, Network, Run};
+use crate::plan::step::{Copy, MountKind, Network, Run};
 
 /// What every step's result depends on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,6 +48,17 @@ pub(super) fn run(below: Below, platform: &Platform, run: &Run, network: Network
         .field("cwd", &run.cwd)
         .field("user", &run.user)
         .field("network", network);
+    for mount in &run.mounts {
+        match &mount.kind {
+            MountKind::Script { name, content } => {
+                key.field("script", name).field("content", content);
+            }
+        }
+    }
+    // Without it the key is the same as before it could be given.
+    if run.insecure {
+        key.field("security", "insecure");
+    }
     key.finish()
 }
 
@@ -62,7 +73,7 @@ pub(super) fn workdir(below: Below, path: &str, user: &str) -> Digest {
 pub(super) fn copy(below: Below, copy: &Copy, content: &[Digest]) -> Digest {
     let mut key = below.start(if copy.add { "add" } else { "copy" });
     key.list("content", content.iter().map(|d| *d.as_bytes()))
-        .list("source", &copy.sources)
+        .list("source", copy.words())
         .field("dest", &copy.dest)
         .option("chown", copy.chown.as_ref())
         .option("chmod", copy.chmod.map(u32::to_be_bytes));
@@ -86,6 +97,8 @@ mod tests {
             cwd: "/".into(),
             user: String::new(),
             network: None,
+            insecure: false,
+            mounts: Vec::new(),
         }
     }
 

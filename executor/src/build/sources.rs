@@ -91,7 +91,7 @@ impl<'a> Sources<'a> {
     pub(super) fn prepare(&self, copy: &Copy) -> Result<Prepared> {
         let mut parts = Vec::new();
         let mut local = Vec::new();
-        for source in &copy.sources {
+        for source in copy.words() {
             if copy.add && location::is_http(source) {
                 if !local.is_empty() {
                     parts.push(self.select(copy, std::mem::take(&mut local))?);
@@ -173,7 +173,7 @@ impl Prepared {
         Self::of(vec![Part {
             digest: keys::tree_content(ChainId::of(&diff_ids)),
             place: Place::Layers(layers, name),
-            sources: copy.sources.clone(),
+            sources: copy.words().cloned().collect(),
             stamp: None,
             ignore: None,
             unpack: false,

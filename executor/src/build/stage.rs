@@ -302,20 +302,29 @@ impl Stage<'_> {
     }
 
     fn prepare_copy(&self, copy: &Copy, span: &Range<usize>) -> Result<Prepared> {
-        match &copy.from {
-            CopyFrom::Context => self.shared.sources.prepare(copy),
+        match self.tree_of(&copy.from, span)? {
+            Some((layers, name)) => Ok(Prepared::tree(copy, layers, name)),
+            None => self.shared.sources.prepare(copy),
+        }
+    }
+
+    /// Returns the layers of another stage or of an image, and its name for people; `None` for files
+    /// of the caller's, which [`Sources`] has.
+    fn tree_of(
+        &self,
+        from: &CopyFrom,
+        span: &Range<usize>,
+    ) -> Result<Option<(Vec<Layer>, String)>> {
+        match from {
+            CopyFrom::Context => Ok(None),
             CopyFrom::Stage(index) => {
                 let built = self.earlier.result(*index)?;
-                Ok(Prepared::tree(
-                    copy,
-                    built.state.layers,
-                    format!("stage {index}"),
-                ))
+                Ok(Some((built.state.layers, format!("stage {index}"))))
             }
             CopyFrom::Image(reference) => {
                 let platform = &self.head.platform;
                 let image = self.shared.images.load(reference, platform, span)?;
-                Ok(Prepared::tree(copy, image.layers, reference.familiar()))
+                Ok(Some((image.layers, reference.familiar())))
             }
         }
     }
@@ -343,6 +352,11 @@ impl Stage<'_> {
         };
         let reply = match &step.op {
             Op::Run(run) => {
+                if run.insecure || !run.mounts.is_empty() {
+                    return Err(Error::new(
+                        "RUN with `--security=insecure` or a script is not supported yet",
+                    ));
+                }
                 let task = Task::Run(Box::new(RunTask {
                     tree,
                     command: Command {

@@ -44,6 +44,8 @@ pub struct Stage {
     pub alias: Option<Text>,
     /// The name, lower-cased.
     pub name: Option<String>,
+    /// The comment lines directly above FROM, without `#` and white space.
+    pub comments: Vec<String>,
     /// The instructions up to the next FROM.
     pub instructions: Vec<Instruction>,
 }
@@ -61,6 +63,10 @@ pub struct Instruction {
     pub text: String,
     /// Its arguments.
     pub kind: Kind,
+    /// The comment lines directly above, without `#` and white space.
+    pub comments: Vec<String>,
+    /// Its here-documents, in order; those of a trigger are in [`Kind::Onbuild`]'s text.
+    pub heredocs: Vec<Heredoc>,
 }
 
 impl Instruction {
@@ -68,6 +74,37 @@ impl Instruction {
     pub fn written_keyword(&self) -> &str {
         let end = self.text.len().min(self.keyword.name().len());
         &self.text[..end]
+    }
+}
+
+/// A here-document: `<<NAME` on an instruction's line, and the lines up to NAME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heredoc {
+    /// The terminator, without quotes.
+    pub name: String,
+    /// The number before `<<`: a descriptor, for the shell only.
+    pub descriptor: Option<u32>,
+    /// `<<-`: tabs at the beginning of lines don't count.
+    pub strip_tabs: bool,
+    /// Whether variables are expanded in it: no part of the name is quoted.
+    pub expand: bool,
+    /// The lines as written, each with its line feed.
+    pub body: Text,
+}
+
+impl Heredoc {
+    /// Returns the lines, without leading tabs where they don't count.
+    pub fn content(&self) -> Text {
+        if !self.strip_tabs {
+            return self.body.clone();
+        }
+        let mut at = 0;
+        let lines = self.body.as_str().split_inclusive('\n').map(|line| {
+            let start = at + (line.len() - line.trim_start_matches('\t').len());
+            at += line.len();
+            self.body.slice(start..at)
+        });
+        Text::concat(lines, self.body.span())
     }
 }
 
@@ -173,7 +210,7 @@ pub enum Kind {
     Label(Vec<Pair>),
     /// MAINTAINER.
     Maintainer(Text),
-    /// ONBUILD: the trigger as written, on one line; valid but for what is not supported yet.
+    /// ONBUILD: the trigger as written, on one line, then its here-documents' lines; valid.
     Onbuild(Text),
     /// RUN.
     Run(RunArgs),
@@ -221,10 +258,16 @@ pub enum Command {
 /// RUN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunArgs {
-    /// What to run.
+    /// What to run; a here-document is still `<<NAME` in it.
     pub command: Command,
+    /// `--mount=`, each as written: variables are expanded before it is taken apart.
+    pub mounts: Vec<Text>,
     /// `--network=`, if it was given and is not `default`.
     pub network: Option<RunNetwork>,
+    /// `--security=insecure`.
+    pub insecure: bool,
+    /// `--device=`, each as written.
+    pub devices: Vec<Text>,
 }
 
 /// The values of `RUN --network=` other than `default`.
@@ -240,7 +283,7 @@ pub enum RunNetwork {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyArgs {
     /// At least one source.
-    pub sources: Vec<Text>,
+    pub sources: Vec<CopySource>,
     /// The destination.
     pub dest: Text,
     /// `--from=` of COPY; no variable is expanded in it.
@@ -249,6 +292,34 @@ pub struct CopyArgs {
     pub chown: Option<Text>,
     /// `--chmod=`.
     pub chmod: Option<Text>,
+    /// `--link`.
+    pub link: bool,
+    /// `--parents` of COPY.
+    pub parents: bool,
+    /// `--exclude=`, in order.
+    pub exclude: Vec<Text>,
     /// `--checksum=` of ADD.
     pub checksum: Option<Text>,
+    /// `--keep-git-dir` of ADD, if it was given.
+    pub keep_git_dir: Option<bool>,
+    /// `--unpack` of ADD, if it was given.
+    pub unpack: Option<bool>,
+}
+
+/// A source of COPY or ADD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopySource {
+    /// A path, a pattern or a URL.
+    Word(Text),
+    /// `<<NAME`: the number of one of the instruction's here-documents, and the word.
+    Heredoc(usize, Text),
+}
+
+impl CopySource {
+    /// Returns the word as written.
+    pub fn word(&self) -> &Text {
+        match self {
+            CopySource::Word(word) | CopySource::Heredoc(_, word) => word,
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Flags of instructions: `--name=value` before the arguments.
 //!
-//! Responsible for splitting them off, and for which instruction has which. A flag that BuildKit
-//! has and we don't yet is an error that names it, unless it is given its default value.
+//! Responsible for splitting them off, and for which instruction has which. Must not know what
+//! their values mean.
 
 use std::ops::Range;
 
@@ -19,8 +19,10 @@ struct Flag {
 enum FlagKind {
     /// Takes a value, once.
     Value,
-    /// Known, but not supported yet; these values mean what happens without it.
-    Later(&'static [&'static str]),
+    /// Takes a value, any number of times.
+    Values,
+    /// Is there or not; `=true` and `=false` may follow.
+    Switch,
 }
 
 const fn value(name: &'static str) -> Flag {
@@ -30,10 +32,17 @@ const fn value(name: &'static str) -> Flag {
     }
 }
 
-const fn later(name: &'static str, defaults: &'static [&'static str]) -> Flag {
+const fn values(name: &'static str) -> Flag {
     Flag {
         name,
-        kind: FlagKind::Later(defaults),
+        kind: FlagKind::Values,
+    }
+}
+
+const fn switch(name: &'static str) -> Flag {
+    Flag {
+        name,
+        kind: FlagKind::Switch,
     }
 }
 
@@ -41,18 +50,18 @@ const ADD: &[Flag] = &[
     value("chown"),
     value("chmod"),
     value("checksum"),
-    later("link", &["false"]),
-    later("keep-git-dir", &["false"]),
-    later("exclude", &[]),
-    later("unpack", &[]),
+    switch("link"),
+    switch("keep-git-dir"),
+    values("exclude"),
+    switch("unpack"),
 ];
 const COPY: &[Flag] = &[
     value("from"),
     value("chown"),
     value("chmod"),
-    later("link", &["false"]),
-    later("parents", &["false"]),
-    later("exclude", &[]),
+    switch("link"),
+    switch("parents"),
+    values("exclude"),
 ];
 const FROM: &[Flag] = &[value("platform")];
 const HEALTHCHECK: &[Flag] = &[
@@ -63,10 +72,10 @@ const HEALTHCHECK: &[Flag] = &[
     value("retries"),
 ];
 const RUN: &[Flag] = &[
+    values("mount"),
     value("network"),
-    later("mount", &[]),
-    later("security", &["sandbox"]),
-    later("device", &[]),
+    value("security"),
+    values("device"),
 ];
 
 fn flags_of(keyword: Keyword) -> &'static [Flag] {
@@ -80,13 +89,11 @@ fn flags_of(keyword: Keyword) -> &'static [Flag] {
     }
 }
 
-/// Findings of two sorts: what is wrong, and what is right but not supported yet.
+/// What was found in an instruction besides its parts.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// What is wrong in any builder.
+    /// What is wrong.
     pub(super) errors: Vec<Diagnostic>,
-    /// What only we don't do.
-    pub(super) unsupported: Vec<Diagnostic>,
     /// What stops nothing.
     pub(super) warnings: Vec<Diagnostic>,
 }
@@ -95,6 +102,7 @@ pub(super) struct Findings {
 #[derive(Debug, Default)]
 pub(super) struct Flags {
     given: Vec<(&'static str, Text)>,
+    switched: Vec<(&'static str, bool)>,
 }
 
 impl Flags {
@@ -102,6 +110,17 @@ impl Flags {
     pub(super) fn take(&mut self, name: &str) -> Option<Text> {
         let at = self.given.iter().position(|(n, _)| *n == name)?;
         Some(self.given.remove(at).1)
+    }
+
+    /// Takes all values of a flag that may be repeated, in order.
+    pub(super) fn take_all(&mut self, name: &str) -> Vec<Text> {
+        std::iter::from_fn(|| self.take(name)).collect()
+    }
+
+    /// Returns how a switch was set, if it was given.
+    pub(super) fn switch(&self, name: &str) -> Option<bool> {
+        let found = self.switched.iter().find(|(n, _)| *n == name);
+        found.map(|(_, on)| *on)
     }
 }
 
@@ -170,28 +189,33 @@ pub(super) fn read(keyword: Keyword, args: &Text, found: &mut Findings) -> (Flag
             found.errors.push(error);
             continue;
         };
-        match flag.kind {
-            FlagKind::Later(defaults) => {
-                if !equals.is_some_and(|at| defaults.contains(&&text[at + 1..])) {
-                    found.unsupported.push(Diagnostic::error(
-                        span,
-                        format!("{} `--{name}` is not supported yet", keyword.name()),
-                    ));
-                }
-            }
-            FlagKind::Value if seen.contains(&flag.name) => found.errors.push(Diagnostic::error(
+        if seen.contains(&flag.name) && !matches!(flag.kind, FlagKind::Values) {
+            found.errors.push(Diagnostic::error(
                 span,
                 format!("flag `--{name}` is given twice"),
-            )),
-            FlagKind::Value => match equals {
-                Some(at) => flags
-                    .given
-                    .push((flag.name, word.slice(at + 1..text.len()))),
-                None => found.errors.push(
-                    Diagnostic::error(span, format!("flag `--{name}` needs a value"))
-                        .hint(format!("write `--{name}=VALUE`")),
+            ));
+            continue;
+        }
+        match (&flag.kind, equals) {
+            (FlagKind::Switch, None) => flags.switched.push((flag.name, true)),
+            (FlagKind::Switch, Some(at)) => match &text[at + 1..] {
+                "true" => flags.switched.push((flag.name, true)),
+                "false" => flags.switched.push((flag.name, false)),
+                other => found.errors.push(
+                    Diagnostic::error(
+                        word.locate(at + 1..text.len()),
+                        format!("flag `--{name}` can't be `{other}`"),
+                    )
+                    .hint("write `true` or `false`, or the flag alone"),
                 ),
             },
+            (FlagKind::Value | FlagKind::Values, Some(at)) => flags
+                .given
+                .push((flag.name, word.slice(at + 1..text.len()))),
+            (FlagKind::Value | FlagKind::Values, None) => found.errors.push(
+                Diagnostic::error(span, format!("flag `--{name}` needs a value"))
+                    .hint(format!("write `--{name}=VALUE`")),
+            ),
         }
         seen.push(flag.name);
     }
@@ -206,7 +230,7 @@ mod tests {
         let text = Text::joined(args.to_owned(), vec![(0, 0)], 0..args.len());
         let mut found = Findings::default();
         let (_, rest) = read(keyword, &text, &mut found);
-        let all = found.errors.into_iter().chain(found.unsupported);
+        let all = found.errors.into_iter();
         (all.map(|d| d.message).collect(), rest.as_str().to_owned())
     }
 

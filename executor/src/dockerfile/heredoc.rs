@@ -1,15 +1,19 @@
 //! Finding heredocs: `<<EOF` as a word of RUN, COPY or ADD.
 //!
-//! Responsible for recognising them, so that their bodies are not taken for instructions. They
-//! are not executed yet.
+//! Responsible for recognising them, so that their bodies are not taken for instructions. Must not
+//! know what they are for.
 
 use std::ops::Range;
 
 /// One `<<NAME` on an instruction's line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Heredoc {
+pub(super) struct Mark {
     /// The terminator, without its quotes.
     pub(super) name: String,
+    /// The number before `<<`.
+    pub(super) descriptor: Option<u32>,
+    /// Whether no part of the name is quoted.
+    pub(super) expand: bool,
     /// `<<-`: leading tabs don't count.
     pub(super) strip_tabs: bool,
     /// Where the word is in the line.
@@ -43,7 +47,7 @@ fn split(line: &str, escape: char) -> Option<Vec<Range<usize>>> {
 }
 
 /// Finds the heredocs of a line, in order.
-pub(super) fn find(line: &str, escape: char) -> Vec<Heredoc> {
+pub(super) fn find(line: &str, escape: char) -> Vec<Mark> {
     // Most lines have none, and need not be split.
     let words = if line.contains("<<") {
         split(line, escape).unwrap_or_default()
@@ -52,21 +56,31 @@ pub(super) fn find(line: &str, escape: char) -> Vec<Heredoc> {
     };
     words
         .into_iter()
-        .filter_map(|range| {
-            let word = line[range.clone()].trim_start_matches(|c: char| c.is_ascii_digit());
-            let rest = word.strip_prefix("<<")?;
-            let (rest, strip_tabs) = match rest.strip_prefix('-') {
-                Some(rest) => (rest, true),
-                None => (rest, false),
-            };
-            let name: String = rest.chars().filter(|c| !matches!(c, '"' | '\'')).collect();
-            (!name.is_empty() && !name.contains('<')).then_some(Heredoc {
-                name,
-                strip_tabs,
-                range,
-            })
-        })
+        .filter_map(|range| mark(&line[range.clone()], range))
         .collect()
+}
+
+/// Reads a word as `[fd]<<[-]NAME`.
+fn mark(word: &str, range: Range<usize>) -> Option<Mark> {
+    let (descriptor, rest) = word.split_once("<<")?;
+    let descriptor = match descriptor {
+        "" => None,
+        digits if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
+        _ => return None,
+    };
+    let (rest, strip_tabs) = match rest.strip_prefix('-') {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
+    let quoted = |c: char| matches!(c, '"' | '\'');
+    let name: String = rest.chars().filter(|c| !quoted(*c)).collect();
+    (!name.is_empty() && !name.contains('<')).then_some(Mark {
+        name,
+        descriptor,
+        expand: !rest.contains(quoted),
+        strip_tabs,
+        range,
+    })
 }
 
 #[cfg(test)]

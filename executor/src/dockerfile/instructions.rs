@@ -4,9 +4,11 @@
 //! written out. Must not know what comes before or after.
 
 use super::ast::{
-    ArgPair, Command, CopyArgs, Instruction, Keyword, Kind, Pair, RunArgs, RunNetwork, Stage,
+    ArgPair, Command, CopyArgs, CopySource, Heredoc, Instruction, Keyword, Kind, Pair, RunArgs,
+    RunNetwork, Stage,
 };
 use super::flags::{self, Findings, Flags};
+use super::heredoc;
 use super::json::{self, Form};
 use super::suggest;
 use super::text::Text;
@@ -41,7 +43,12 @@ pub(super) fn keyword(text: &Text) -> Option<Keyword> {
 }
 
 /// Parses a line; `None` when something is wrong that leaves no instruction, which is then found.
-pub(super) fn read(text: &Text, escape: char, found: &mut Findings) -> Option<Parsed> {
+pub(super) fn read(
+    text: &Text,
+    heredocs: Vec<Heredoc>,
+    escape: char,
+    found: &mut Findings,
+) -> Option<Parsed> {
     let (name, args) = split_keyword(text);
     let Some(keyword) = Keyword::find(name.as_str()) else {
         let shown: String = name.as_str().chars().take(40).collect();
@@ -56,6 +63,7 @@ pub(super) fn read(text: &Text, escape: char, found: &mut Findings) -> Option<Pa
         name,
         rest: rest.trim(),
         flags,
+        heredocs,
         escape,
         found,
     };
@@ -69,6 +77,8 @@ pub(super) fn read(text: &Text, escape: char, found: &mut Findings) -> Option<Pa
         keyword,
         text: text.as_str().to_owned(),
         kind,
+        comments: Vec::new(),
+        heredocs: reader.heredocs,
     })))
 }
 
@@ -78,6 +88,7 @@ struct Reader<'a> {
     /// What follows the flags, without white space at both ends.
     rest: Text,
     flags: Flags,
+    heredocs: Vec<Heredoc>,
     escape: char,
     found: &'a mut Findings,
 }
@@ -231,6 +242,7 @@ impl Reader<'_> {
             as_keyword,
             alias,
             name,
+            comments: Vec::new(),
             instructions: Vec::new(),
         })
     }
@@ -332,8 +344,28 @@ impl Reader<'_> {
                 }
             }
         });
+        let insecure = self.flags.take("security").is_some_and(|value| {
+            let choices = ["sandbox", "insecure"];
+            let known = choices.contains(&value.as_str());
+            if !known {
+                let message = format!("invalid security mode `{}`", value.as_str());
+                let mut error = Diagnostic::error(value.span(), message);
+                error.hint = suggest::hint(value.as_str(), choices)
+                    .or_else(|| Some("use `sandbox` or `insecure`".into()));
+                self.found.errors.push(error);
+            }
+            value.as_str() == "insecure"
+        });
+        let mounts = self.flags.take_all("mount");
+        let devices = self.flags.take_all("device");
         let command = self.command("a command", false)?;
-        Some(RunArgs { command, network })
+        Some(RunArgs {
+            command,
+            mounts,
+            network,
+            insecure,
+            devices,
+        })
     }
 
     fn shell(&mut self) -> Option<Vec<String>> {
@@ -398,11 +430,22 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        // What is not supported yet is stored all the same: another builder may execute it.
+        let heredocs = std::mem::take(&mut self.heredocs);
+        let mut text = trigger.as_str().to_owned();
+        let alone = heredocs.is_empty();
+        for heredoc in &heredocs {
+            text.push('\n');
+            text.push_str(heredoc.body.as_str());
+            text.push_str(&heredoc.name);
+        }
         let mut found = Findings::default();
-        read(&trigger, self.escape, &mut found);
+        read(&trigger, heredocs, self.escape, &mut found);
         self.found.errors.append(&mut found.errors);
-        Some(trigger)
+        Some(if alone {
+            trigger
+        } else {
+            Text::whole(text, trigger.span())
+        })
     }
 
     fn healthcheck(&mut self) -> Option<Healthcheck> {
@@ -512,13 +555,35 @@ impl Reader<'_> {
             return None;
         }
         let dest = words.pop()?;
+        let mut mark = 0;
+        let sources = words
+            .into_iter()
+            .map(|word| {
+                let found = heredoc::find(word.as_str(), self.escape);
+                match found.first() {
+                    Some(_) if mark < self.heredocs.len() => {
+                        mark += 1;
+                        CopySource::Heredoc(mark - 1, word)
+                    }
+                    _ => CopySource::Word(word),
+                }
+            })
+            .collect();
+        if mark < self.heredocs.len() {
+            self.error(&dest, "a here-document can't be the destination");
+        }
         let args = CopyArgs {
-            sources: words,
+            sources,
             dest,
             from: self.flags.take("from"),
             chown: self.flags.take("chown"),
             chmod: self.flags.take("chmod"),
+            link: self.flags.switch("link").unwrap_or(false),
+            parents: self.flags.switch("parents").unwrap_or(false),
+            exclude: self.flags.take_all("exclude"),
             checksum: self.flags.take("checksum"),
+            keep_git_dir: self.flags.switch("keep-git-dir"),
+            unpack: self.flags.switch("unpack"),
         };
         if let Some(from) = &args.from {
             if from.as_str().contains('$') {
@@ -538,7 +603,9 @@ impl Reader<'_> {
             self.error(mode, message);
         }
         for source in &args.sources {
-            if self.is_literal(source) {
+            if let CopySource::Word(source) = source
+                && self.is_literal(source)
+            {
                 values::check_source(self.keyword, source.as_str())
                     .unwrap_or_else(|message| self.error(source, message));
             }

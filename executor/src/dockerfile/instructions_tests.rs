@@ -70,8 +70,8 @@ fn copies() {
     let Kind::Add(add) = kind("ADD [\"a b\", \"https://x/y\", \"c\"]") else {
         panic!("not ADD");
     };
-    assert_eq!(add.sources[0], "a b");
-    assert_eq!(add.sources[1], "https://x/y");
+    assert_eq!(*add.sources[0].word(), "a b");
+    assert_eq!(*add.sources[1].word(), "https://x/y");
 }
 
 #[test]

@@ -85,25 +85,34 @@ impl<'a> LogicalLines<'a> {
         (content[at] == self.escape && !escaped).then_some(line.start..line.start + at)
     }
 
-    /// Skips the body of a heredoc; returns whether its terminator was found.
-    pub(super) fn skip_heredoc(&mut self, name: &str, strip_tabs: bool) -> bool {
-        for line in self.physical.by_ref() {
-            let mut content = &self.bytes[line];
+    /// Reads the body of a here-document; `None` when its terminator is missing.
+    pub(super) fn heredoc_body(&mut self, name: &str, strip_tabs: bool) -> Option<Text> {
+        let mut body = Joiner::default();
+        let start = self.physical.offset();
+        while let Some(line) = self.physical.next() {
+            let mut content = &self.bytes[line.clone()];
             while strip_tabs && let Some(rest) = content.strip_prefix(b"\t") {
                 content = rest;
             }
             if content == name.as_bytes() {
-                return true;
+                if body.text.is_empty() {
+                    return Some(Text::whole("", start..start));
+                }
+                return self
+                    .text(body)
+                    .or_else(|| Some(Text::whole("", start..start)));
             }
+            body.push(&self.bytes[line.clone()], line.start);
+            body.push(b"\n", line.end);
         }
-        false
+        None
     }
 
-    /// Makes the line's text, or notes that it is none.
-    fn finish(&mut self, joined: Joiner) -> Option<Text> {
+    /// Makes the text of lines, or notes that they are none.
+    fn text(&mut self, joined: Joiner) -> Option<Text> {
         let span = joined.locate(0)..joined.locate(joined.text.len() - 1) + 1;
         match String::from_utf8(joined.text) {
-            Ok(text) => Some(Text::joined(text, joined.pieces, span).trim()),
+            Ok(text) => Some(Text::joined(text, joined.pieces, span)),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
                 let broken = Joiner {
@@ -176,7 +185,7 @@ impl Iterator for LogicalLines<'_> {
                 joined.push(&self.bytes[part.clone()], part.start);
             }
             let blank = leading_space(&joined.text) == joined.text.len();
-            if !blank && let Some(text) = self.finish(joined) {
+            if !blank && let Some(text) = self.text(joined).map(|text| text.trim()) {
                 return Some(LogicalLine {
                     text,
                     comments,

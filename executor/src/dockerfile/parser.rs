@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::ast::{Dockerfile, Instruction, Keyword, Stage};
+use super::ast::{Dockerfile, Heredoc, Instruction, Keyword, Stage};
 use super::checks::{self, CheckOptions, Checks};
 use super::flags::Findings;
 use super::instructions::{self, Parsed};
@@ -54,7 +54,7 @@ pub fn parse(bytes: &[u8]) -> Result<Dockerfile, Vec<Diagnostic>> {
 /// Parses an ONBUILD trigger of a base image; all its spans are `span`.
 ///
 /// # Errors
-/// All errors in the trigger, also for what is not supported yet.
+/// All errors in the trigger.
 pub fn parse_trigger(text: &str, span: Range<usize>) -> Result<Instruction, Vec<Diagnostic>> {
     let not_one = || {
         vec![Diagnostic::error(
@@ -66,30 +66,56 @@ pub fn parse_trigger(text: &str, span: Range<usize>) -> Result<Instruction, Vec<
     let line = lines.next().ok_or_else(not_one)?;
     let line_text = Text::whole(line.text.as_str(), span.clone());
     let mut found = Findings::default();
-    if !heredocs(&line_text, '\\').is_empty() {
-        found.unsupported.push(unsupported_heredoc(span.clone()));
-    } else if lines.next().is_some() {
+    let mut heredocs = heredocs(&line_text, '\\', &mut lines, &mut found);
+    for heredoc in &mut heredocs {
+        heredoc.body = Text::whole(heredoc.body.as_str(), span.clone());
+    }
+    if lines.next().is_some() {
         return Err(not_one());
     }
-    let parsed = instructions::read(&line_text, '\\', &mut found);
-    let mut errors = found.errors;
-    errors.append(&mut found.unsupported);
+    let parsed = instructions::read(&line_text, heredocs, '\\', &mut found);
     match parsed {
-        Some(Parsed::Instruction(instruction)) if errors.is_empty() => Ok(*instruction),
-        _ if errors.is_empty() => Err(vec![Diagnostic::error(
+        Some(Parsed::Instruction(instruction)) if found.errors.is_empty() => Ok(*instruction),
+        _ if found.errors.is_empty() => Err(vec![Diagnostic::error(
             span.clone(),
             "an ONBUILD trigger of the base can't be FROM",
         )]),
-        _ => Err(errors),
+        _ => Err(found.errors),
     }
 }
 
-fn unsupported_heredoc(span: Range<usize>) -> Diagnostic {
-    Diagnostic::error(span, "heredocs are not supported yet")
+/// Reads the here-documents of an instruction that may have some.
+fn heredocs(
+    text: &Text,
+    escape: char,
+    lines: &mut LogicalLines<'_>,
+    found: &mut Findings,
+) -> Vec<Heredoc> {
+    let mut heredocs = Vec::new();
+    for mark in marks(text, escape) {
+        let Some(body) = lines.heredoc_body(&mark.name, mark.strip_tabs) else {
+            found.errors.push(
+                Diagnostic::error(
+                    text.locate(mark.range),
+                    format!("the here-document is not ended by a line `{}`", mark.name),
+                )
+                .hint("nothing else may be on that line"),
+            );
+            break;
+        };
+        heredocs.push(Heredoc {
+            name: mark.name,
+            descriptor: mark.descriptor,
+            strip_tabs: mark.strip_tabs,
+            expand: mark.expand,
+            body,
+        });
+    }
+    heredocs
 }
 
-/// Finds the heredocs of an instruction that may have some.
-fn heredocs(text: &Text, escape: char) -> Vec<heredoc::Heredoc> {
+/// Finds where here-documents are announced, in an instruction that may have some.
+fn marks(text: &Text, escape: char) -> Vec<heredoc::Mark> {
     let mut rest = text.as_str();
     let mut word = || {
         let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
@@ -143,26 +169,17 @@ impl Parser {
                 self.checks.scoped.push((span.clone(), options));
             }
         }
-        let heredocs = heredocs(&line.text, self.escape);
-        if let Some(first) = heredocs.first() {
-            self.found
-                .unsupported
-                .push(unsupported_heredoc(line.text.locate(first.range.clone())));
-            for heredoc in &heredocs {
-                if !lines.skip_heredoc(&heredoc.name, heredoc.strip_tabs) {
-                    self.found.errors.push(Diagnostic::error(
-                        line.text.locate(heredoc.range.clone()),
-                        format!("the heredoc is not ended by a line `{}`", heredoc.name),
-                    ));
-                    break;
-                }
-            }
-            return;
-        }
+        let heredocs = heredocs(&line.text, self.escape, lines, &mut self.found);
         let is_from = instructions::keyword(&line.text) == Some(Keyword::From);
-        match instructions::read(&line.text, self.escape, &mut self.found) {
-            Some(Parsed::Stage(stage)) => self.stages.push(*stage),
-            Some(Parsed::Instruction(instruction)) => self.instruction(*instruction),
+        match instructions::read(&line.text, heredocs, self.escape, &mut self.found) {
+            Some(Parsed::Stage(mut stage)) => {
+                stage.comments = line.comments;
+                self.stages.push(*stage);
+            }
+            Some(Parsed::Instruction(mut instruction)) => {
+                instruction.comments = line.comments;
+                self.instruction(*instruction);
+            }
             None => {}
         }
         self.started |= is_from;
@@ -185,9 +202,8 @@ impl Parser {
         }
     }
 
-    fn finish(mut self) -> Result<Dockerfile, Vec<Diagnostic>> {
+    fn finish(self) -> Result<Dockerfile, Vec<Diagnostic>> {
         let mut errors = self.found.errors;
-        errors.append(&mut self.found.unsupported);
         if errors.is_empty() && self.stages.is_empty() {
             errors.push(if self.empty {
                 Diagnostic::error(0..0, "the Dockerfile is empty")

@@ -137,7 +137,7 @@ fn triggers_take_the_place_of_the_from() {
     let Kind::Copy(copy) = trigger.kind else {
         panic!("not COPY");
     };
-    assert_eq!(copy.sources[0].span(), 3..9);
+    assert_eq!(copy.sources[0].word().span(), 3..9);
     for text in [
         "",
         "FROM x",

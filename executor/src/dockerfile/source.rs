@@ -20,6 +20,11 @@ impl<'a> PhysicalLines<'a> {
         let next = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
         Self { bytes, next }
     }
+
+    /// Returns where the next line begins.
+    pub(super) fn offset(&self) -> usize {
+        self.next.min(self.bytes.len())
+    }
 }
 
 impl Iterator for PhysicalLines<'_> {

@@ -44,6 +44,20 @@ impl Text {
         Self { text, pieces, span }
     }
 
+    /// Joins texts, which are parts of what `span` is.
+    pub(super) fn concat(parts: impl IntoIterator<Item = Text>, span: Range<usize>) -> Self {
+        let mut whole = Self::whole(String::new(), span);
+        for part in parts {
+            let at = whole.text.len();
+            whole.pieces.extend(part.pieces.iter().map(|piece| Piece {
+                text: at + piece.text,
+                ..*piece
+            }));
+            whole.text.push_str(&part.text);
+        }
+        whole
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.text

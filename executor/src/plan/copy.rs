@@ -5,10 +5,10 @@
 
 use super::path;
 use super::stages::{Source, find_source};
-use super::step::{Copy, CopyFrom, Op};
+use super::step::{Copy, CopyFrom, CopySource, CopySourceKind, Op};
 use super::steps::Lowering;
 use crate::diagnostics::Diagnostic;
-use crate::dockerfile::ast::{CopyArgs, Keyword};
+use crate::dockerfile::ast::{self, CopyArgs, Heredoc, Instruction, Keyword};
 use crate::dockerfile::text::Text;
 use crate::dockerfile::values::{self, SourceKind};
 use crate::image::digest::Digest;
@@ -18,17 +18,35 @@ pub(super) type Lookup<T> = Result<T, Diagnostic>;
 
 impl Lowering<'_> {
     /// Makes the history entry and the step of COPY or ADD.
-    pub(super) fn copy(&mut self, keyword: Keyword, args: &CopyArgs) -> Lookup<(String, Op)> {
+    pub(super) fn copy(
+        &mut self,
+        instruction: &Instruction,
+        args: &CopyArgs,
+    ) -> Lookup<(String, Op)> {
+        let keyword = instruction.keyword;
+        unsupported(keyword, args)?;
         let from = match &args.from {
             None => CopyFrom::Context,
             Some(from) => self.source(from)?,
         };
         let mut sources = Vec::new();
+        let mut words = Vec::new();
         for source in &args.sources {
-            let text = self.expand(source)?;
-            values::check_source(keyword, &text)
-                .map_err(|message| Diagnostic::error(source.span(), message))?;
-            sources.push(text);
+            let kind = match source {
+                ast::CopySource::Word(word) => {
+                    let text = self.expand(word)?;
+                    values::check_source(keyword, &text)
+                        .map_err(|message| Diagnostic::error(word.span(), message))?;
+                    words.push(text.clone());
+                    CopySourceKind::Word(text)
+                }
+                ast::CopySource::Heredoc(number, word) => {
+                    words.push(word.as_str().to_owned());
+                    self.inline_file(&instruction.heredocs[*number])?
+                }
+            };
+            let span = source.word().span();
+            sources.push(CopySource { span, kind });
         }
         let written_dest = self.expand(&args.dest)?;
         let dest = path::join_dest(&self.out.config.working_dir, &written_dest);
@@ -52,7 +70,7 @@ impl Lowering<'_> {
             _ => None,
         };
         let checksum = match &args.checksum {
-            Some(written) => self.checksum(written, &sources)?,
+            Some(written) => self.checksum(written, &words)?,
             None => None,
         };
         let mut created_by = keyword.name().to_owned();
@@ -61,14 +79,13 @@ impl Lowering<'_> {
                 created_by.push_str(&format!(" --{flag}={value}"));
             }
         }
-        for word in sources.iter().chain([&written_dest]) {
+        for word in words.iter().chain([&written_dest]) {
             created_by.push(' ');
             created_by.push_str(word);
         }
         let op = Op::Copy(Copy {
             from,
             sources,
-            source_spans: args.sources.iter().map(Text::span).collect(),
             dest,
             chown,
             chmod: mode,
@@ -76,6 +93,19 @@ impl Lowering<'_> {
             checksum,
         });
         Ok((created_by, op))
+    }
+
+    fn inline_file(&mut self, heredoc: &Heredoc) -> Lookup<CopySourceKind> {
+        let content = heredoc.content();
+        let content = if heredoc.expand {
+            self.expand(&content)?
+        } else {
+            content.as_str().to_owned()
+        };
+        Ok(CopySourceKind::File {
+            name: heredoc.name.clone(),
+            content,
+        })
     }
 
     /// Expands a flag's value; an empty one counts as not given.
@@ -141,5 +171,28 @@ impl Lowering<'_> {
             [_] => Err(error("`--checksum` needs an http or https source".into())),
             _ => Err(error("`--checksum` takes one source only".into())),
         }
+    }
+}
+
+/// Refuses what is not done yet.
+fn unsupported(keyword: Keyword, args: &CopyArgs) -> Lookup<()> {
+    let heredoc = args.sources.iter().find_map(|source| match source {
+        ast::CopySource::Heredoc(_, word) => Some(word.span()),
+        ast::CopySource::Word(_) => None,
+    });
+    let found = match heredoc {
+        Some(span) => Some(("here-documents", span)),
+        None if args.link => Some(("`--link`", args.dest.span())),
+        None if args.parents => Some(("`--parents`", args.dest.span())),
+        None if args.keep_git_dir == Some(true) => Some(("`--keep-git-dir`", args.dest.span())),
+        None if args.unpack.is_some() => Some(("`--unpack`", args.dest.span())),
+        None => args.exclude.first().map(|e| ("`--exclude`", e.span())),
+    };
+    match found {
+        Some((what, span)) => Err(Diagnostic::error(
+            span,
+            format!("{} with {what} is not supported yet", keyword.name()),
+        )),
+        None => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ mod copy;
 mod history;
 mod path;
 pub mod platform;
+mod run;
 pub mod scope;
 pub mod stages;
 pub mod step;

@@ -74,7 +74,35 @@ pub struct Run {
     pub user: String,
     /// `--network=` of the instruction, when given.
     pub network: Option<Network>,
+    /// `--security=insecure`.
+    pub insecure: bool,
+    /// What is mounted during the step, in order.
+    pub mounts: Vec<Mount>,
 }
+
+/// Something that is mounted during a RUN step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Where in the Dockerfile it is asked for.
+    pub span: Range<usize>,
+    /// What it is.
+    pub kind: MountKind,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file of the plan's own: the script of a here-document that begins with `#!`.
+    Script {
+        /// Its name below [`SCRIPTS`].
+        name: String,
+        /// What is in it.
+        content: String,
+    },
+}
+
+/// Directory of a step's scripts.
+pub const SCRIPTS: &str = "/dev/pipes";
 
 /// Which network a RUN step has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,15 +124,46 @@ pub enum CopyFrom {
     Image(Reference),
 }
 
+/// A source of COPY or ADD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySource {
+    /// Where in the Dockerfile it is.
+    pub span: Range<usize>,
+    /// What it is.
+    pub kind: CopySourceKind,
+}
+
+impl Copy {
+    /// Returns the sources that are words.
+    pub fn words(&self) -> impl Iterator<Item = &String> {
+        self.sources.iter().filter_map(|source| match &source.kind {
+            CopySourceKind::Word(word) => Some(word),
+            CopySourceKind::File { .. } => None,
+        })
+    }
+}
+
+/// What a source of COPY or ADD is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopySourceKind {
+    /// A pattern or a URL, expanded.
+    Word(String),
+    /// A file that a here-document is, expanded.
+    File {
+        /// Its name.
+        name: String,
+        /// What is in it.
+        content: String,
+    },
+}
+
 /// A COPY or ADD step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     /// Where from.
     pub from: CopyFrom,
-    /// Source patterns in order, as written after expansion.
-    pub sources: Vec<String>,
-    /// Byte range in the Dockerfile of each source.
-    pub source_spans: Vec<Range<usize>>,
+    /// Sources in order.
+    pub sources: Vec<CopySource>,
     /// Destination, absolute; ends in `/` when it was written as a directory.
     pub dest: String,
     /// `--chown=`, verbatim after expansion.

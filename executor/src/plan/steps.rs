@@ -10,12 +10,11 @@ use serde_json::Value;
 use super::copy::Lookup;
 use super::history;
 use super::path;
-use super::platform::proxy_env;
 use super::scope::Scope;
 use super::stages::Plan;
-use super::step::{Network, Op, Run, StageIndex, Step};
+use super::step::{Op, StageIndex, Step};
 use crate::diagnostics::Diagnostic;
-use crate::dockerfile::ast::{ArgPair, Command, Instruction, Keyword, Kind, Pair, RunNetwork};
+use crate::dockerfile::ast::{ArgPair, Command, Instruction, Keyword, Kind, Pair};
 use crate::dockerfile::text::Text;
 use crate::dockerfile::words::{Expander, Expansion, Mode};
 use crate::dockerfile::{parse_trigger, values};
@@ -56,7 +55,7 @@ pub struct Lowered {
     pub needs: Vec<StageIndex>,
     /// Images that are copied from, each once; see `needs`.
     pub images: Vec<Reference>,
-    scope: Scope,
+    pub(super) scope: Scope,
     has_workdir: bool,
 }
 
@@ -179,10 +178,9 @@ impl<'a> Lowering<'a> {
     }
 
     fn dispatch(&mut self, instruction: &Instruction) -> Lookup<()> {
-        let keyword = instruction.keyword;
         let name = self.display(instruction);
         let (created_by, op) = match &instruction.kind {
-            Kind::Add(args) | Kind::Copy(args) => self.copy(keyword, args)?,
+            Kind::Add(args) | Kind::Copy(args) => self.copy(instruction, args)?,
             Kind::Arg(pairs) => (self.arg(pairs)?, Op::Config),
             Kind::Cmd(command) => (self.cmd(instruction, command), Op::Config),
             Kind::Entrypoint(command) => (self.entrypoint(instruction, command), Op::Config),
@@ -202,7 +200,7 @@ impl<'a> Lowering<'a> {
                 self.out.config.on_build.push(trigger.as_str().to_owned());
                 return Ok(());
             }
-            Kind::Run(args) => self.run(&args.command, args.network),
+            Kind::Run(args) => self.run(instruction, args)?,
             Kind::Shell(words) => {
                 self.out.config.shell = Some(words.clone());
                 let text = history::plain_list(words);
@@ -412,7 +410,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Returns the argument vector of a command; the shell form goes behind SHELL.
-    fn argv(&self, command: &Command) -> Vec<String> {
+    pub(super) fn argv(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(words) => words.clone(),
             Command::Shell(line) => {
@@ -466,30 +464,6 @@ impl<'a> Lowering<'a> {
             self.out.config.cmd = None;
         }
         created_by
-    }
-
-    fn run(&self, command: &Command, network: Option<RunNetwork>) -> (String, Op) {
-        let argv = self.argv(command);
-        let prefix = self.out.scope.history_prefix();
-        let created_by = format!("RUN {prefix}{}", argv.join(" "));
-        let given = self.plan.build_args.iter();
-        let proxy = proxy_env(given.map(|(n, v)| (n.as_str(), v.as_str())))
-            .into_iter()
-            .filter(|(name, _)| self.out.scope.variables.get(name).is_none())
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let op = Op::Run(Run {
-            argv,
-            env: self.out.scope.variables.to_env(),
-            proxy,
-            cwd: path::join("/", &self.out.config.working_dir),
-            user: self.out.config.user.clone(),
-            network: network.map(|n| match n {
-                RunNetwork::Host => Network::Host,
-                RunNetwork::None => Network::None,
-            }),
-        });
-        (created_by, op)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::stages::{Options, resolve};
 use super::super::step::CopyFrom;
+use super::super::step::Run;
 use super::*;
 use crate::dockerfile::parse;
 use crate::image::platform::Platform;
