@@ -9,6 +9,7 @@ mod compare;
 mod context;
 mod crash;
 mod digests;
+mod dockerfile;
 mod dockerignore;
 mod errors;
 mod identity;

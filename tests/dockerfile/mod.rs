@@ -1,0 +1,3 @@
+//! The Dockerfile language, row by row: COVERAGE.md says which test shows what.
+
+mod coverage;
