@@ -19,7 +19,7 @@ use super::inode::{Facts, Inode, handle_path};
 use super::paths::{Place, means_handle};
 use super::peek::Seen;
 use super::remove::Name;
-use crate::identity::{Device, Owner, Record, record};
+use crate::identity::{Device, Record, record};
 
 /// mkdirat(2): directory, path, mode.
 pub(super) fn mkdirat(state: &mut State, call: &Call<'_>) -> Outcome {
@@ -316,47 +316,20 @@ impl State {
         call.still_waits()
     }
 
-    /// Makes a file that open(2) asks for and opens it.
+    /// Makes a regular file in a directory for the caller, by `open`, which is given its mode.
     pub(super) fn make_file(
         &mut self,
         call: &Call<'_>,
         caller: &Caller,
         place: &Place,
-        flags: OFlags,
         mode: u32,
+        open: impl FnOnce(Mode) -> Result<OwnedFd, Errno>,
     ) -> Result<OwnedFd, Stop> {
         self.may_make(caller, place)?;
         let node = self.node(caller, place, mode, false);
         self.prepare(call, caller)?;
-        let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(node.mode);
-        let made = rustix::fs::openat(&place.dir, place.name(), flags, mode)?;
+        let made = open(Mode::from_raw_mode(node.mode))?;
         self.record_new(&made, node.owner)?;
-        Ok(made)
-    }
-
-    /// Makes a file without a name, `O_TMPFILE`.
-    pub(super) fn make_unnamed(
-        &mut self,
-        call: &Call<'_>,
-        caller: &Caller,
-        place: &Place,
-        flags: OFlags,
-        mode: u32,
-    ) -> Result<OwnedFd, Stop> {
-        self.may_make(caller, place)?;
-        let node = self.node(caller, place, mode, false);
-        self.prepare(call, caller)?;
-        let mode = Mode::from_raw_mode(node.mode);
-        let made = rustix::fs::openat(
-            rustix::fs::CWD,
-            handle_path(&place.dir),
-            flags & !OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            mode,
-        )?;
-        if node.owner != Owner::ROOT {
-            self.record_new(&made, node.owner)?;
-        }
         Ok(made)
     }
 }

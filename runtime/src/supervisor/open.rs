@@ -5,14 +5,16 @@
 //! Invariant: a handle that is given to a caller is of a new file, of one of the container's own
 //! devices, or of a text that was made for it.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::call::{Answer, Call, Caller, Outcome, PATH_MAX, Stop};
 use super::credentials::Access;
-use super::inode::Inode;
+use super::inode::{Inode, handle_path};
 use super::paths::{Base, Place};
 use super::peek::Seen;
 use super::{State, proc};
@@ -222,13 +224,18 @@ impl State {
                 if self.is_roots(caller, &place) {
                     return Ok(Answer::Continue);
                 }
+                let flags = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let made = if how.resolve.is_empty() {
-                    self.make_file(call, caller, &place, how.flags, how.mode)
+                    self.make_file(call, caller, &place, how.mode, |mode| {
+                        let flags = flags | OFlags::NOFOLLOW;
+                        rustix::fs::openat(&place.dir, place.name(), flags, mode)
+                    })
                 } else {
                     // The path once more, by the rules that were asked for.
-                    self.may_make(caller, &place)?;
                     let start = self.from(call, from)?;
-                    self.make_by(call, caller, &place, (&start, &path), how)
+                    self.make_file(call, caller, &place, how.mode, |mode| {
+                        make_by(&start, &path, flags, mode, how.resolve)
+                    })
                 };
                 return match made {
                     Err(Stop::Errno(Errno::EXIST)) if !exclusive => continue,
@@ -259,33 +266,6 @@ impl State {
         Ok(Answer::Continue)
     }
 
-    /// Makes a file where a path leads by openat2(2)'s rules.
-    fn make_by(
-        &mut self,
-        call: &Call<'_>,
-        caller: &Caller,
-        place: &Place,
-        (start, path): (&OwnedFd, &[u8]),
-        how: How,
-    ) -> Result<OwnedFd, Stop> {
-        use std::os::unix::ffi::OsStrExt;
-        let node = self.node(caller, place, how.mode, false);
-        self.prepare(call, caller)?;
-        let flags = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(node.mode);
-        let path = std::ffi::OsStr::from_bytes(path);
-        let mut attempts = 0..ATTEMPTS;
-        let made = loop {
-            match rustix::fs::openat2(start, path, flags, mode, how.resolve) {
-                // Something was renamed meanwhile, anywhere.
-                Err(Errno::AGAIN) if attempts.next().is_some() => {}
-                other => break other?,
-            }
-        };
-        self.record_new(&made, node.owner)?;
-        Ok(made)
-    }
-
     fn open_unnamed(
         &mut self,
         call: &Call<'_>,
@@ -307,8 +287,12 @@ impl State {
         if self.is_roots(caller, &place) {
             return Ok(Answer::Continue);
         }
+        let flags = how.flags & !OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = self.make_file(call, caller, &place, how.mode, |mode| {
+            rustix::fs::openat(rustix::fs::CWD, handle_path(&place.dir), flags, mode)
+        })?;
         Ok(Answer::Descriptor {
-            fd: self.make_unnamed(call, caller, &place, how.flags, how.mode)?,
+            fd,
             close_on_exec: how.flags.contains(OFlags::CLOEXEC),
         })
     }
@@ -359,6 +343,25 @@ impl How {
                 || self.access() == 0;
         }
         flags.contains(OFlags::CREATE | OFlags::DIRECTORY)
+    }
+}
+
+/// Makes a file where a path leads by openat2(2)'s rules.
+fn make_by(
+    start: &OwnedFd,
+    path: &[u8],
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let path = OsStr::from_bytes(path);
+    let mut attempts = 0..ATTEMPTS;
+    loop {
+        match rustix::fs::openat2(start, path, flags, mode, resolve) {
+            // Something was renamed meanwhile, anywhere.
+            Err(Errno::AGAIN) if attempts.next().is_some() => {}
+            other => return other,
+        }
     }
 }
 
