@@ -20,8 +20,27 @@ pub(super) struct Mark {
     pub(super) range: Range<usize>,
 }
 
-/// Splits at white space outside quotes; `None` when a quote stays open.
-fn split(line: &str, escape: char) -> Option<Vec<Range<usize>>> {
+/// Finds the heredocs of a line, in order.
+pub(super) fn find(line: &str) -> Vec<Mark> {
+    // Most lines have none, and need not be split.
+    if !line.contains("<<") {
+        return Vec::new();
+    }
+    words(line)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|range| mark(&line[range.clone()], range))
+        .collect()
+}
+
+/// Tells whether a heredoc is all that there is, so that its body is the command.
+pub fn is_alone(command: &str) -> bool {
+    mark(command, 0..command.len()).is_some()
+}
+
+/// Splits at white space outside quotes; `None` when a quote stays open. The escape character is
+/// the backslash here, whatever the file's is, as in BuildKit.
+fn words(line: &str) -> Option<Vec<Range<usize>>> {
     let mut words = Vec::new();
     let mut start = None;
     let mut quote = None;
@@ -29,14 +48,14 @@ fn split(line: &str, escape: char) -> Option<Vec<Range<usize>>> {
     while let Some((at, c)) = chars.next() {
         match quote {
             Some(q) if c == q => quote = None,
-            Some('"') if c == escape => drop(chars.next()),
+            Some('"') if c == '\\' => drop(chars.next()),
             Some(_) => {}
             None if c.is_whitespace() => words.extend(start.take().map(|s| s..at)),
             None => {
                 start.get_or_insert(at);
                 if c == '\'' || c == '"' {
                     quote = Some(c);
-                } else if c == escape {
+                } else if c == '\\' {
                     chars.next();
                 }
             }
@@ -44,20 +63,6 @@ fn split(line: &str, escape: char) -> Option<Vec<Range<usize>>> {
     }
     words.extend(start.map(|s| s..line.len()));
     quote.is_none().then_some(words)
-}
-
-/// Finds the heredocs of a line, in order.
-pub(super) fn find(line: &str, escape: char) -> Vec<Mark> {
-    // Most lines have none, and need not be split.
-    let words = if line.contains("<<") {
-        split(line, escape).unwrap_or_default()
-    } else {
-        Vec::new()
-    };
-    words
-        .into_iter()
-        .filter_map(|range| mark(&line[range.clone()], range))
-        .collect()
 }
 
 /// Reads a word as `[fd]<<[-]NAME`.
@@ -72,15 +77,38 @@ fn mark(word: &str, range: Range<usize>) -> Option<Mark> {
         Some(rest) => (rest, true),
         None => (rest, false),
     };
-    let quoted = |c: char| matches!(c, '"' | '\'');
-    let name: String = rest.chars().filter(|c| !quoted(*c)).collect();
-    (!name.is_empty() && !name.contains('<')).then_some(Mark {
+    if rest.contains('<') || words(rest)?.len() != 1 {
+        return None;
+    }
+    let name = unquote(rest.trim());
+    let expand = name == rest;
+    (!name.is_empty()).then_some(Mark {
         name,
         descriptor,
-        expand: !rest.contains(quoted),
+        expand,
         strip_tabs,
         range,
     })
+}
+
+/// Takes quotes and escapes off a word that is known to be whole.
+fn unquote(word: &str) -> String {
+    let mut name = String::new();
+    let mut quote = None;
+    let mut chars = word.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '\\') => name.extend(chars.next()),
+            (Some('"'), '\\') => match chars.next() {
+                Some(c @ ('"' | '$' | '\\')) => name.push(c),
+                other => name.extend(std::iter::once('\\').chain(other)),
+            },
+            (_, c) => name.push(c),
+        }
+    }
+    name
 }
 
 #[cfg(test)]
@@ -99,11 +127,40 @@ mod tests {
             ("RUN echo '<<EOF'", &[]),
             ("RUN echo it's <<EOF", &[]),
             ("RUN a<<EOF", &[]),
+            ("RUN << EOF", &[]),
+            ("RUN <<E\\ F", &["E F"]),
+            ("RUN <<'a'\"b\"c", &["abc"]),
+            ("RUN <<\"\"", &[]),
+            ("RUN <<'E", &[]),
+            ("RUN <<$x", &["$x"]),
         ] {
-            let found = find(line, '\\');
+            let found = find(line);
             let names: Vec<&str> = found.iter().map(|h| h.name.as_str()).collect();
             assert_eq!(names, wanted, "{line}");
         }
-        assert!(find("RUN <<-X", '\\')[0].strip_tabs);
+        assert!(find("RUN <<-X")[0].strip_tabs);
+    }
+
+    #[test]
+    fn quotes_decide_what_is_expanded() {
+        for (word, name, expand) in [
+            ("<<EOF", "EOF", true),
+            ("<<'EOF'", "EOF", false),
+            ("<<\"E F\"", "E F", false),
+            ("3<<E\"O\"F", "EOF", false),
+            ("<<-\\EOF", "EOF", false),
+        ] {
+            let found = &find(&format!("RUN {word}"))[0];
+            assert_eq!(
+                (found.name.as_str(), found.expand),
+                (name, expand),
+                "{word}"
+            );
+            assert!(is_alone(word), "{word}");
+        }
+        assert_eq!(find("RUN 3<<X")[0].descriptor, Some(3));
+        for command in ["<<A <<B", "cat <<A", "<<A cat", "<<", "<<<A", "<<'A"] {
+            assert!(!is_alone(command), "{command:?}");
+        }
     }
 }

@@ -559,7 +559,7 @@ impl Reader<'_> {
         let sources = words
             .into_iter()
             .map(|word| {
-                let found = heredoc::find(word.as_str(), self.escape);
+                let found = heredoc::find(word.as_str());
                 match found.first() {
                     Some(_) if mark < self.heredocs.len() => {
                         mark += 1;

@@ -115,7 +115,10 @@ fn triggers_are_checked_but_may_use_what_comes_later() {
         ("ONBUILD from x", "FROM isn't allowed as an ONBUILD trigger"),
         ("ONBUILD RNU x", "unknown instruction `RNU`"),
         ("ONBUILD COPY x", "COPY requires at least two arguments"),
-        ("ONBUILD RUN <<X\nX", "heredocs are not supported yet"),
+        (
+            "ONBUILD RUN <<X\ny",
+            "the here-document is not ended by a line `X`",
+        ),
     ] {
         assert_eq!(errors(line), [message], "{line}");
     }
@@ -159,7 +162,10 @@ fn mistakes() {
             "ADD https://x/y.git z",
             "ADD of a git repository is not supported yet",
         ),
-        ("COPY <<EOF /x\nEOF", "heredocs are not supported yet"),
+        (
+            "COPY a <<EOF\nEOF",
+            "a here-document can't be the destination",
+        ),
         ("WORKDIR", "WORKDIR requires exactly one argument"),
         ("USER", "USER requires exactly one argument"),
         ("EXPOSE", "EXPOSE requires at least one argument"),

@@ -9,7 +9,7 @@ pub mod ast;
 pub mod checks;
 mod directives;
 mod flags;
-mod heredoc;
+pub mod heredoc;
 mod instructions;
 mod json;
 mod lines;

@@ -66,7 +66,7 @@ pub fn parse_trigger(text: &str, span: Range<usize>) -> Result<Instruction, Vec<
     let line = lines.next().ok_or_else(not_one)?;
     let line_text = Text::whole(line.text.as_str(), span.clone());
     let mut found = Findings::default();
-    let mut heredocs = heredocs(&line_text, '\\', &mut lines, &mut found);
+    let mut heredocs = heredocs(&line_text, &mut lines, &mut found);
     for heredoc in &mut heredocs {
         heredoc.body = Text::whole(heredoc.body.as_str(), span.clone());
     }
@@ -85,14 +85,9 @@ pub fn parse_trigger(text: &str, span: Range<usize>) -> Result<Instruction, Vec<
 }
 
 /// Reads the here-documents of an instruction that may have some.
-fn heredocs(
-    text: &Text,
-    escape: char,
-    lines: &mut LogicalLines<'_>,
-    found: &mut Findings,
-) -> Vec<Heredoc> {
+fn heredocs(text: &Text, lines: &mut LogicalLines<'_>, found: &mut Findings) -> Vec<Heredoc> {
     let mut heredocs = Vec::new();
-    for mark in marks(text, escape) {
+    for mark in marks(text) {
         let Some(body) = lines.heredoc_body(&mark.name, mark.strip_tabs) else {
             found.errors.push(
                 Diagnostic::error(
@@ -115,7 +110,7 @@ fn heredocs(
 }
 
 /// Finds where here-documents are announced, in an instruction that may have some.
-fn marks(text: &Text, escape: char) -> Vec<heredoc::Mark> {
+fn marks(text: &Text) -> Vec<heredoc::Mark> {
     let mut rest = text.as_str();
     let mut word = || {
         let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
@@ -129,9 +124,7 @@ fn marks(text: &Text, escape: char) -> Vec<heredoc::Mark> {
     };
     let exec = json::form(rest) != json::Form::Shell;
     match keyword {
-        Some(Keyword::Run | Keyword::Copy | Keyword::Add) if !exec => {
-            heredoc::find(text.as_str(), escape)
-        }
+        Some(Keyword::Run | Keyword::Copy | Keyword::Add) if !exec => heredoc::find(text.as_str()),
         _ => Vec::new(),
     }
 }
@@ -169,7 +162,7 @@ impl Parser {
                 self.checks.scoped.push((span.clone(), options));
             }
         }
-        let heredocs = heredocs(&line.text, self.escape, lines, &mut self.found);
+        let heredocs = heredocs(&line.text, lines, &mut self.found);
         let is_from = instructions::keyword(&line.text) == Some(Keyword::From);
         match instructions::read(&line.text, heredocs, self.escape, &mut self.found) {
             Some(Parsed::Stage(mut stage)) => {

@@ -10,6 +10,7 @@ use super::step::{Mount, MountKind, Network, Op, Run, SCRIPTS};
 use super::steps::Lowering;
 use crate::diagnostics::Diagnostic;
 use crate::dockerfile::ast::{Command, Instruction, RunArgs, RunNetwork};
+use crate::dockerfile::heredoc::is_alone;
 
 impl Lowering<'_> {
     /// Makes the history entry and the step of RUN.
@@ -57,10 +58,9 @@ impl Lowering<'_> {
         let Command::Shell(line) = command else {
             return command.clone();
         };
-        let alone = |line: &str| line.starts_with("<<") && !line.contains(char::is_whitespace);
         match &instruction.heredocs[..] {
             [] => command.clone(),
-            [heredoc] if alone(line) => {
+            [heredoc] if is_alone(line) => {
                 let content = heredoc.content().as_str().to_owned();
                 if !content.starts_with("#!") {
                     return Command::Shell(content);

@@ -161,10 +161,6 @@ fn triggers_of_a_stage_are_needs_of_its_children() {
     assert_eq!(indices(&found), [0, 1, 2]);
     assert!(found.heads[1].needs.is_empty());
     assert_eq!(found.heads[2].needs, [0, 1]);
-    assert_eq!(
-        messages("FROM b AS base\nONBUILD RUN --mount=type=cache,target=/x y\nFROM base\n"),
-        ["RUN `--mount` is not supported yet"]
-    );
 }
 
 #[test]
