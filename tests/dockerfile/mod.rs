@@ -1,3 +1,4 @@
 //! The Dockerfile language, row by row: COVERAGE.md says which test shows what.
 
+mod copy;
 mod coverage;

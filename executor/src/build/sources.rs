@@ -1,19 +1,25 @@
-//! What COPY and ADD take: files of the context, other trees, and what a URL gives.
+//! What COPY and ADD take: files of the context, other trees, here-documents, and what a URL
+//! gives.
 //!
 //! Responsible for reading a copy's sources once before it, for the step's key, and for handing
 //! the job the very tree that was read. Must not place files. Invariant: a step is cached under
 //! the content that was copied: the job reports the files' identity, and a copy whose files
 //! changed meanwhile is not recorded.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use runtime::path::Root;
+use rustix::fs::{Mode, OFlags};
 
 use super::copy::{CopyRequest, Owners};
 use super::keys;
 use super::state::Layer;
+use crate::cache::key::KeyBuilder;
 use crate::cache::stat::{FileStat, StatCache};
 use crate::context::Context;
 use crate::context::digest::{FileDigests, FileKey, SelectRequest};
@@ -22,7 +28,7 @@ use crate::context::ignore::IgnoreFile;
 use crate::context::location;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{ChainId, DiffId, Digest};
-use crate::plan::step::Copy;
+use crate::plan::step::{Copy, CopySourceKind};
 use crate::progress::event::Sender;
 use crate::store::lock::Session;
 
@@ -87,24 +93,43 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Reads what a copy from the context selects, and fetches what it takes from URLs.
-    pub(super) fn prepare(&self, copy: &Copy) -> Result<Prepared> {
+    /// Reads what a copy selects from the context, or from `tree` when it is given, fetches what it
+    /// takes from URLs, and writes its here-documents.
+    pub(super) fn prepare(
+        &self,
+        copy: &Copy,
+        tree: Option<(Vec<Layer>, String)>,
+    ) -> Result<Prepared> {
         let mut parts = Vec::new();
         let mut local = Vec::new();
-        for source in copy.words() {
-            if copy.add && location::is_http(source) {
-                if !local.is_empty() {
-                    parts.push(self.select(copy, std::mem::take(&mut local))?);
+        let select = |parts: &mut Vec<Part>, local: &mut Vec<String>| -> Result<()> {
+            if !local.is_empty() {
+                let sources = std::mem::take(local);
+                parts.push(match &tree {
+                    Some((layers, name)) => Part::tree(sources, layers, name),
+                    None => self.select(copy, sources)?,
+                });
+            }
+            Ok(())
+        };
+        for source in &copy.sources {
+            match &source.kind {
+                CopySourceKind::File { name, content } => {
+                    select(&mut parts, &mut local)?;
+                    parts.push(self.inline(name, content)?);
                 }
-                parts.push(self.fetch(copy, source)?);
-            } else {
-                local.push(source.clone());
+                CopySourceKind::Word(url) if copy.add && location::is_http(url) => {
+                    select(&mut parts, &mut local)?;
+                    parts.push(self.fetch(copy, url)?);
+                }
+                CopySourceKind::Word(word) => local.push(word.clone()),
             }
         }
-        if !local.is_empty() {
-            parts.push(self.select(copy, local)?);
-        }
-        Ok(Prepared::of(parts))
+        select(&mut parts, &mut local)?;
+        Ok(Prepared {
+            parts,
+            changed: AtomicBool::new(false),
+        })
     }
 
     /// Keeps the digests of the files that were read for later builds.
@@ -119,14 +144,41 @@ impl<'a> Sources<'a> {
             owners: None,
         };
         let selection = self.context.select(&request, &self.known)?;
-        let dir = self.context.root().as_fd().try_clone_to_owned();
         Ok(Part {
-            place: Place::Directory(dir.op("duplicate descriptor")?),
+            place: Place::of(self.context.root())?,
             digest: selection.digest,
             stamp: Some(selection.stamp),
             ignore: self.context.ignore_file().cloned(),
             sources,
             unpack: copy.add,
+        })
+    }
+
+    /// Writes a here-document to a directory of its own.
+    fn inline(&self, name: &str, content: &str) -> Result<Part> {
+        let dir = self.session.scratch().fresh("inline");
+        std::fs::create_dir(&dir).op_path("create", &dir)?;
+        let root = Root::open_host(&dir).op_path("open", &dir)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let file = root
+            .open(Path::new(name), flags, Mode::from_raw_mode(0o644))
+            .op_path("create", name)?;
+        let mut file = File::from(file);
+        file.write_all(content.as_bytes()).op_path("write", name)?;
+        // Neither the umask nor the clock may show in the layer.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))
+            .op_path("change the permissions of", name)?;
+        file.set_modified(SystemTime::UNIX_EPOCH)
+            .op_path("set the time of", name)?;
+        let mut key = KeyBuilder::new("inline");
+        key.field("name", name).field("content", content);
+        Ok(Part {
+            place: Place::of(&root)?,
+            digest: key.finish(),
+            stamp: None,
+            ignore: None,
+            sources: vec![literal(name)],
+            unpack: false,
         })
     }
 
@@ -147,9 +199,8 @@ impl<'a> Sources<'a> {
         };
         vertex.status(url, fetched.size, Some(fetched.size), true);
         vertex.done();
-        let dir = root.as_fd().try_clone_to_owned();
         Ok(Part {
-            place: Place::Directory(dir.op("duplicate descriptor")?),
+            place: Place::of(&root)?,
             digest: fetched.key(),
             stamp: None,
             ignore: None,
@@ -160,26 +211,6 @@ impl<'a> Sources<'a> {
 }
 
 impl Prepared {
-    fn of(parts: Vec<Part>) -> Self {
-        Self {
-            parts,
-            changed: AtomicBool::new(false),
-        }
-    }
-
-    /// Prepares a copy from another tree: the whole of it stands for what is selected.
-    pub(super) fn tree(copy: &Copy, layers: Vec<Layer>, name: String) -> Self {
-        let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
-        Self::of(vec![Part {
-            digest: keys::tree_content(ChainId::of(&diff_ids)),
-            place: Place::Layers(layers, name),
-            sources: copy.words().cloned().collect(),
-            stamp: None,
-            ignore: None,
-            unpack: false,
-        }])
-    }
-
     /// Returns the digests of what is copied, in order.
     pub(super) fn digests(&self) -> Vec<Digest> {
         self.parts.iter().map(|part| part.digest).collect()
@@ -209,7 +240,27 @@ impl Prepared {
     }
 }
 
+impl Place {
+    fn of(root: &Root) -> Result<Self> {
+        let dir = root.as_fd().try_clone_to_owned();
+        Ok(Self::Directory(dir.op("duplicate descriptor")?))
+    }
+}
+
 impl Part {
+    /// Takes sources in another tree: the whole of it stands for what is selected.
+    fn tree(sources: Vec<String>, layers: &[Layer], name: &str) -> Self {
+        let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
+        Self {
+            digest: keys::tree_content(ChainId::of(&diff_ids)),
+            place: Place::Layers(layers.to_vec(), name.to_owned()),
+            sources,
+            stamp: None,
+            ignore: None,
+            unpack: false,
+        }
+    }
+
     /// Tells whether archives among the sources are unpacked.
     pub(super) fn unpacks(&self) -> bool {
         self.unpack
@@ -238,11 +289,12 @@ fn file_pattern(fetched: &Fetched, url: &str, dest: &str) -> Result<String> {
         return Err(Error::new(format!("`{url}` gives its file no name"))
             .hint("name the file in ADD's destination"));
     }
-    let name = fetched
-        .path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
+    let name = fetched.path.file_name().unwrap_or_default();
+    Ok(literal(&name.to_string_lossy()))
+}
+
+/// Returns the pattern that only `name` matches.
+fn literal(name: &str) -> String {
     let mut pattern = String::with_capacity(name.len());
     for c in name.chars() {
         if matches!(c, '*' | '?' | '[' | '\\') {
@@ -250,7 +302,7 @@ fn file_pattern(fetched: &Fetched, url: &str, dest: &str) -> Result<String> {
         }
         pattern.push(c);
     }
-    Ok(pattern)
+    pattern
 }
 
 impl FileDigests for Known {

@@ -302,10 +302,8 @@ impl Stage<'_> {
     }
 
     fn prepare_copy(&self, copy: &Copy, span: &Range<usize>) -> Result<Prepared> {
-        match self.tree_of(&copy.from, span)? {
-            Some((layers, name)) => Ok(Prepared::tree(copy, layers, name)),
-            None => self.shared.sources.prepare(copy),
-        }
+        let tree = self.tree_of(&copy.from, span)?;
+        self.shared.sources.prepare(copy, tree)
     }
 
     /// Returns the layers of another stage or of an image, and its name for people; `None` for files

@@ -42,7 +42,7 @@ impl Lowering<'_> {
                 }
                 ast::CopySource::Heredoc(number, word) => {
                     words.push(word.as_str().to_owned());
-                    self.inline_file(&instruction.heredocs[*number])?
+                    self.inline_file(&instruction.heredocs[*number], word)?
                 }
             };
             let span = source.word().span();
@@ -95,7 +95,15 @@ impl Lowering<'_> {
         Ok((created_by, op))
     }
 
-    fn inline_file(&mut self, heredoc: &Heredoc) -> Lookup<CopySourceKind> {
+    fn inline_file(&mut self, heredoc: &Heredoc, word: &Text) -> Lookup<CopySourceKind> {
+        let name = heredoc.name.as_str();
+        if matches!(name, "." | "..") || name.contains('/') || name.len() > 255 {
+            return Err(Diagnostic::error(
+                word.span(),
+                format!("the here-document's name can't be a file's: `{name}`"),
+            )
+            .hint("the destination names the file: `COPY <<EOF /dir/file`"));
+        }
         let content = heredoc.content();
         let content = if heredoc.expand {
             self.expand(&content)?
@@ -176,17 +184,18 @@ impl Lowering<'_> {
 
 /// Refuses what is not done yet.
 fn unsupported(keyword: Keyword, args: &CopyArgs) -> Lookup<()> {
-    let heredoc = args.sources.iter().find_map(|source| match source {
-        ast::CopySource::Heredoc(_, word) => Some(word.span()),
-        ast::CopySource::Word(_) => None,
-    });
-    let found = match heredoc {
-        Some(span) => Some(("here-documents", span)),
-        None if args.link => Some(("`--link`", args.dest.span())),
-        None if args.parents => Some(("`--parents`", args.dest.span())),
-        None if args.keep_git_dir == Some(true) => Some(("`--keep-git-dir`", args.dest.span())),
-        None if args.unpack.is_some() => Some(("`--unpack`", args.dest.span())),
-        None => args.exclude.first().map(|e| ("`--exclude`", e.span())),
+    let at = args.dest.span();
+    let found = match args {
+        CopyArgs { link: true, .. } => Some(("`--link`", at)),
+        CopyArgs { parents: true, .. } => Some(("`--parents`", at)),
+        CopyArgs {
+            keep_git_dir: Some(true),
+            ..
+        } => Some(("`--keep-git-dir`", at)),
+        CopyArgs {
+            unpack: Some(_), ..
+        } => Some(("`--unpack`", at)),
+        CopyArgs { exclude, .. } => exclude.first().map(|e| ("`--exclude`", e.span())),
     };
     match found {
         Some((what, span)) => Err(Diagnostic::error(
