@@ -12,7 +12,7 @@ for_users! {
              ARG WHO=world\n\
              COPY <<EOF /greeting\nhello $WHO\nEOF\n\
              COPY <<'EOF' /literal\nhello $WHO\nEOF\n\
-             COPY --chmod=4751 --chown=3:4 <<-one <<two beside /dir/\n\tone\n\t\tmore\n\tone\ntwo's\ntwo\n\
+             COPY --chmod=4751 --chown=3:4 <<-one <<two beside /dir/\n\tfirst\n\t\tmore\n\tone\ntwo's\ntwo\n\
              ADD <<tar.gz /added/\nno archive\ntar.gz\n\
              COPY --from=0 <<x greeting /\nX\nx\n"
             .replace("COPY --from=0", "FROM scratch\nCOPY --from=0");
@@ -20,7 +20,7 @@ for_users! {
         let tree = world.tree(["--target=0"]);
         assert_file(&tree, "greeting", "hello world\n");
         assert_file(&tree, "literal", "hello $WHO\n");
-        assert_file(&tree, "dir/one", "one\nmore\n");
+        assert_file(&tree, "dir/one", "first\nmore\n");
         assert_file(&tree, "dir/two", "two's\n");
         assert_file(&tree, "dir/beside", "beside\n");
         assert_file(&tree, "added/tar.gz", "no archive\n");

@@ -106,7 +106,7 @@ impl Lowering<'_> {
         }
         let content = heredoc.content();
         let content = if heredoc.expand {
-            self.expand(&content)?
+            self.expand_document(&content)?
         } else {
             content.as_str().to_owned()
         };

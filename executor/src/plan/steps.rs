@@ -267,8 +267,23 @@ impl<'a> Lowering<'a> {
     }
 
     fn expand_words(&mut self, text: &Text) -> Lookup<Expansion> {
-        let expansion = self
-            .expander(Mode::Plain, &|name| self.lookup(name))
+        self.expand_as(Mode::Plain, self.plan.file.escape, text)
+    }
+
+    /// Expands the lines of a here-document, in which quotes are text and the escaping character
+    /// is always the backslash.
+    pub(super) fn expand_document(&mut self, text: &Text) -> Lookup<String> {
+        Ok(self.expand_as(Mode::Document, '\\', text)?.text)
+    }
+
+    fn expand_as(&mut self, mode: Mode, escape: char, text: &Text) -> Lookup<Expansion> {
+        let lookup = |name: &str| self.lookup(name);
+        let expander = Expander {
+            escape,
+            mode,
+            lookup: &lookup,
+        };
+        let expansion = expander
             .expand(text.as_str())
             .map_err(|e| Diagnostic::error(text.locate(e.range), e.message))?;
         for (name, range) in &expansion.undefined {

@@ -133,6 +133,10 @@ impl Scan<'_> {
                 return Ok(out);
             }
             match c {
+                '\'' | '"' if self.rules.mode == Mode::Document => {
+                    self.next();
+                    out.push(c.encode_utf8(&mut [0; 4]));
+                }
                 '\'' => out.push_quoted(&self.single_quoted()?),
                 '"' => out.push_quoted(&self.double_quoted(raw)?),
                 '$' => out.push(&self.dollar()?),
@@ -173,7 +177,7 @@ impl Scan<'_> {
         let text = &self.word[self.at..self.at + length];
         self.at += length + 1;
         Ok(match self.rules.mode {
-            Mode::Plain => text.to_owned(),
+            Mode::Plain | Mode::Document => text.to_owned(),
             Mode::Display => format!("'{text}'"),
         })
     }
@@ -191,7 +195,7 @@ impl Scan<'_> {
                     return self.checked(
                         start,
                         match self.rules.mode {
-                            Mode::Plain => text,
+                            Mode::Plain | Mode::Document => text,
                             Mode::Display => format!("\"{text}\""),
                         },
                     );
@@ -264,7 +268,7 @@ impl Scan<'_> {
             None => {
                 self.undefined.push((name.to_owned(), start..self.at));
                 match self.rules.mode {
-                    Mode::Plain => String::new(),
+                    Mode::Plain | Mode::Document => String::new(),
                     Mode::Display => self.word[start..self.at].to_owned(),
                 }
             }

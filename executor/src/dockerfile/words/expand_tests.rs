@@ -260,3 +260,15 @@ proptest! {
         prop_assert_eq!(expansion.text, word);
     }
 }
+
+#[test]
+fn quotes_in_a_document_are_text() {
+    for (text, expected) in [
+        ("it's \"$SLASH\"\n", "it's \"/tmp\"\n"),
+        (r"\$SLASH \\ '$SLASH'", r"$SLASH \ '/tmp'"),
+        ("'${b:-\"x\"}", "'\"x\""),
+    ] {
+        let found = run(text, '\\', Mode::Document).map(|e| e.text);
+        assert_eq!(found.as_deref(), Ok(expected), "{text}");
+    }
+}

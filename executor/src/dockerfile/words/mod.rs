@@ -44,4 +44,6 @@ pub enum Mode {
     Plain,
     /// For display: quotes stay, unset variables stay as written.
     Display,
+    /// For here-documents: quotes are text, unset variables are empty.
+    Document,
 }
