@@ -36,7 +36,13 @@ fn start(kind: &str, parent: Option<ChainId>) -> KeyBuilder {
 }
 
 /// Returns the key of a RUN step. Proxy settings that only the host gives are not part of it.
-pub(super) fn run(below: Below, platform: &Platform, run: &Run, network: Network) -> Digest {
+pub(super) fn run(
+    below: Below,
+    platform: &Platform,
+    run: &Run,
+    network: Network,
+    hosts: &[String],
+) -> Digest {
     let network = match network {
         Network::Host => "host",
         Network::None => "none",
@@ -55,7 +61,10 @@ pub(super) fn run(below: Below, platform: &Platform, run: &Run, network: Network
             }
         }
     }
-    // Without it the key is the same as before it could be given.
+    // Without these the key is the same as before they could be given.
+    if !hosts.is_empty() {
+        key.list("hosts", hosts);
+    }
     if run.insecure {
         key.field("security", "insecure");
     }
@@ -105,7 +114,7 @@ mod tests {
     #[test]
     fn everything_counts_but_the_proxy() {
         let platform = Platform::host();
-        let key = |r: &Run, n| run(Below::default(), &platform, r, n);
+        let key = |r: &Run, n| run(Below::default(), &platform, r, n, &[]);
         let base = key(&step(), Network::Host);
         let variants = [
             Run {
@@ -137,8 +146,13 @@ mod tests {
                 epoch: Some(0),
             },
         ] {
-            assert_ne!(run(below, &platform, &step(), Network::Host), base);
+            assert_ne!(run(below, &platform, &step(), Network::Host, &[]), base);
         }
+        let hosts = ["a".to_owned()];
+        assert_ne!(
+            run(Below::default(), &platform, &step(), Network::Host, &hosts),
+            base
+        );
         let proxied = Run {
             proxy: vec!["http_proxy=x".into()],
             ..step()

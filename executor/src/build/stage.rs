@@ -72,6 +72,8 @@ pub struct Settings {
     pub files: Vec<FileMount>,
     /// Host name in RUN steps.
     pub hostname: String,
+    /// Names that RUN steps find in `/etc/hosts`; their addresses are no part of a key.
+    pub hosts: Vec<String>,
     /// The date of what is built now (RFC 3339).
     pub now: String,
     /// `SOURCE_DATE_EPOCH`: `now` in seconds, when it was given. No file of a layer that is made
@@ -283,7 +285,13 @@ impl Stage<'_> {
         let platform = &self.head.platform;
         match &step.op {
             Op::Run(run) => Ok(Ready {
-                key: keys::run(below, platform, run, self.network(run)),
+                key: keys::run(
+                    below,
+                    platform,
+                    run,
+                    self.network(run),
+                    &self.shared.settings.hosts,
+                ),
                 prepared: None,
             }),
             Op::Workdir { path, user } => Ok(Ready {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
+use super::steps::{StepArgs, StepOptions};
 use super::{RegistryArgs, streams};
 use crate::build::base::PullPolicy;
 use crate::context::location::{DockerfileLocation, Location};
@@ -129,6 +130,9 @@ pub(super) struct Args {
     jobs: Option<NonZeroUsize>,
 
     #[command(flatten)]
+    steps: StepArgs,
+
+    #[command(flatten)]
     registry: RegistryArgs,
 
     /// How progress is shown [default: auto]
@@ -177,6 +181,8 @@ pub(super) struct Request {
     pub no_cache: bool,
     /// Network of the steps that don't ask for one.
     pub network: Network,
+    /// What else holds for RUN steps.
+    pub steps: StepOptions,
     /// How progress is shown.
     pub progress: Mode,
     /// Whether the image's id is printed, and nothing else.
@@ -252,6 +258,7 @@ impl Args {
             metadata_file: self.metadata_file,
             no_cache: self.no_cache,
             network: self.network.network(),
+            steps: self.steps.options(self.network)?,
             progress,
             quiet: self.quiet,
         })
@@ -461,6 +468,7 @@ mod tests {
                 metadata_file: None,
                 no_cache: false,
                 network: Network::Host,
+                steps: StepOptions::default(),
                 progress: Mode::Auto,
                 quiet: false,
             }

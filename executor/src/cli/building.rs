@@ -12,10 +12,11 @@ use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::{Failure, Source};
 use super::input::Input;
+use super::names::provided_files;
 use super::push;
 use super::{Global, registries, streams};
 use crate::build::base::Images;
-use crate::build::jobs::{ExportLocalTask, ExportTarTask, FileMount, Reply, Task};
+use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::sources::Sources;
 use crate::build::state::State;
 use crate::build::trees::Trees;
@@ -140,8 +141,9 @@ impl Building<'_> {
         let settings = build::Settings {
             no_cache: request.no_cache,
             network: request.network,
-            files: provided_files(HOSTNAME),
+            files: provided_files(HOSTNAME, &request.steps.names),
             hostname: HOSTNAME.into(),
+            hosts: request.steps.host_names(),
             now: self.now(),
             epoch: self.request.epoch,
         };
@@ -217,6 +219,7 @@ impl Building<'_> {
                 build_args: args.map(|(n, v)| (n.clone(), Some(v.clone()))).collect(),
                 platform: self.request.platform.clone(),
                 build_platform: crate::image::platform::Platform::host(),
+                entitlements: self.request.steps.entitlements.clone(),
             },
         )
     }
@@ -400,22 +403,4 @@ fn shown(dest: &Dest) -> String {
         Dest::Stdout => "standard output".into(),
         Dest::Path(path) => path.display().to_string(),
     }
-}
-
-/// The files that exist in a sandbox only while a command runs.
-pub(super) fn provided_files(hostname: &str) -> Vec<FileMount> {
-    // A host without the file has no name service to lend.
-    let resolv = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    let hosts =
-        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    vec![
-        FileMount {
-            path: "/etc/resolv.conf".into(),
-            content: resolv,
-        },
-        FileMount {
-            path: "/etc/hosts".into(),
-            content: hosts.into_bytes(),
-        },
-    ]
 }

@@ -6,10 +6,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::building::{MAX_LAYER, provided_files};
+use super::building::MAX_LAYER;
 use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::Failure;
+use super::names::{Names, provided_files};
 use super::run::{Args, Request};
 use super::terminal::Terminal;
 use super::{Global, registries, streams};
@@ -88,7 +89,7 @@ fn start(
     ));
     let task = Task::Shell(Box::new(ShellTask {
         tree,
-        files: provided_files(&hostname),
+        files: provided_files(&hostname, &Names::default()),
         command: command(request, config, hostname)?,
         terminal: request.tty,
     }));

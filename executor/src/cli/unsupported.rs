@@ -20,16 +20,7 @@ enum Answer {
 use Answer::{Instead, Needless, NotYet};
 
 const BUILD: &[(&[&str], Answer)] = &[
-    (
-        &[
-            "--add-host",
-            "--allow",
-            "--annotation",
-            "--attest",
-            "--build-arg-file",
-        ],
-        NotYet,
-    ),
+    (&["--annotation", "--attest", "--build-arg-file"], NotYet),
     (
         &[
             "--build-context",
@@ -62,17 +53,7 @@ const BUILD: &[(&[&str], Answer)] = &[
         ],
         NotYet,
     ),
-    (
-        &[
-            "--device",
-            "--dns",
-            "--dns-option",
-            "--dns-search",
-            "--env",
-            "--from",
-        ],
-        NotYet,
-    ),
+    (&["--device", "--env", "--from"], NotYet),
     (
         &[
             "--ignorefile",

@@ -262,10 +262,10 @@ pub struct RunArgs {
     pub command: Command,
     /// `--mount=`, each as written: variables are expanded before it is taken apart.
     pub mounts: Vec<Text>,
-    /// `--network=`, if it was given and is not `default`.
-    pub network: Option<RunNetwork>,
-    /// `--security=insecure`.
-    pub insecure: bool,
+    /// `--network=`, if it was given and is not `default`, and its place.
+    pub network: Option<(RunNetwork, Range<usize>)>,
+    /// The place of `--security=insecure`.
+    pub insecure: Option<Range<usize>>,
     /// `--device=`, each as written.
     pub devices: Vec<Text>,
 }

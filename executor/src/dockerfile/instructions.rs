@@ -332,8 +332,8 @@ impl Reader<'_> {
             let choices = ["default", "none", "host"];
             match value.as_str() {
                 "default" => None,
-                "none" => Some(RunNetwork::None),
-                "host" => Some(RunNetwork::Host),
+                "none" => Some((RunNetwork::None, value.span())),
+                "host" => Some((RunNetwork::Host, value.span())),
                 other => {
                     let mut error =
                         Diagnostic::error(value.span(), format!("invalid network `{other}`"));
@@ -344,7 +344,7 @@ impl Reader<'_> {
                 }
             }
         });
-        let insecure = self.flags.take("security").is_some_and(|value| {
+        let insecure = self.flags.take("security").and_then(|value| {
             let choices = ["sandbox", "insecure"];
             let known = choices.contains(&value.as_str());
             if !known {
@@ -354,7 +354,7 @@ impl Reader<'_> {
                     .or_else(|| Some("use `sandbox` or `insecure`".into()));
                 self.found.errors.push(error);
             }
-            value.as_str() == "insecure"
+            (value.as_str() == "insecure").then(|| value.span())
         });
         let mounts = self.flags.take_all("mount");
         let devices = self.flags.take_all("device");

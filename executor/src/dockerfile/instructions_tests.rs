@@ -26,7 +26,7 @@ fn commands() {
     let Kind::Run(run) = kind("RUN --network=none --security=sandbox make") else {
         panic!("not RUN");
     };
-    assert_eq!(run.network, Some(RunNetwork::None));
+    assert_eq!(run.network, Some((RunNetwork::None, 27..31)));
     assert_eq!(run.command, shell("make"));
     assert_eq!(kind("SHELL [\"a\"]"), Kind::Shell(vec!["a".into()]));
 }

@@ -4,6 +4,7 @@
 //! anything: base image configs are handed in.
 
 mod copy;
+pub mod entitlements;
 mod history;
 mod path;
 pub mod platform;

@@ -20,6 +20,13 @@ impl Lowering<'_> {
         args: &RunArgs,
     ) -> Lookup<(String, Op)> {
         unsupported(args)?;
+        let entitled = &self.plan.entitlements;
+        if let Some((RunNetwork::Host, span)) = &args.network {
+            entitled.check_network(span)?;
+        }
+        if let Some(span) = &args.insecure {
+            entitled.check_insecure(span)?;
+        }
         let mut mounts = Vec::new();
         let command = self.with_heredocs(instruction, &args.command, &mut mounts);
         let argv = self.argv(&command);
@@ -37,11 +44,11 @@ impl Lowering<'_> {
             proxy,
             cwd: path::join("/", &self.out.config.working_dir),
             user: self.out.config.user.clone(),
-            network: args.network.map(|n| match n {
+            network: args.network.as_ref().map(|(network, _)| match network {
                 RunNetwork::Host => Network::Host,
                 RunNetwork::None => Network::None,
             }),
-            insecure: args.insecure,
+            insecure: args.insecure.is_some(),
             mounts,
         });
         Ok((created_by, op))

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::entitlements::Entitlements;
 use super::platform::{SOURCE_DATE_EPOCH, is_proxy, predefined};
 use super::scope::Variables;
 use super::step::{Base, CopyFrom, StageHead, StageIndex};
@@ -30,6 +31,8 @@ pub struct Options {
     pub platform: Platform,
     /// The platform that RUN steps run on.
     pub build_platform: Platform,
+    /// What RUN steps may ask for.
+    pub entitlements: Entitlements,
 }
 
 /// What has to be built.
@@ -44,6 +47,7 @@ pub struct Plan {
     pub(super) file: Dockerfile,
     pub(super) globals: Variables,
     pub(super) build_args: BTreeMap<String, String>,
+    pub(super) entitlements: Entitlements,
 }
 
 impl Plan {
@@ -93,6 +97,7 @@ pub fn resolve(file: &Dockerfile, options: &Options) -> Result<Plan> {
         file: file.clone(),
         globals,
         build_args,
+        entitlements: options.entitlements.clone(),
     })
 }
 

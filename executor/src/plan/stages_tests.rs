@@ -11,6 +11,7 @@ fn options() -> Options {
         build_args: Vec::new(),
         platform: platform.clone(),
         build_platform: platform,
+        entitlements: Default::default(),
     }
 }
 

@@ -17,6 +17,7 @@ fn plan_with(source: &str, args: &[(&str, &str)]) -> Plan {
             .collect(),
         platform: platform.clone(),
         build_platform: platform,
+        entitlements: Default::default(),
     };
     resolve(&parse(source.as_bytes()).expect(source), &options).expect(source)
 }
@@ -392,6 +393,7 @@ proptest::proptest! {
             build_args: vec![("a".into(), Some("b c".into()))],
             platform: platform.clone(),
             build_platform: platform,
+        entitlements: Default::default(),
         };
         let check = |found: &[Diagnostic]| {
             found.iter().all(|d| d.span.start <= d.span.end && d.span.end <= source.len())
