@@ -1,8 +1,17 @@
 //! COPY: its sources, its destinations and its flags, as the tables of `COVERAGE.md` list them.
 
-use support::image::{assert_file, node};
+use std::os::unix::fs::PermissionsExt;
+
+use support::image::{NodeKind, Tree, assert_file, node};
 use support::progress::assert_all_cached;
 use support::{base, for_users};
+
+/// Lists what is below a directory.
+fn below(tree: &Tree, dir: &str) -> Vec<String> {
+    let names = tree.keys().filter_map(|path| path.strip_prefix(dir).ok());
+    let names = names.filter(|path| !path.as_os_str().is_empty());
+    names.map(|path| path.display().to_string()).collect()
+}
 
 for_users! {
     /// Here-documents are files with a fixed mode and time, expanded unless their names are quoted.
@@ -58,5 +67,169 @@ for_users! {
             world.dockerfile(&format!("FROM scratch\nCOPY <<{name} /d/\nx\n{name}\n"));
             world.build([]).run().exits(1).says(&["can't be a file's", "Dockerfile:2"]);
         }
+    }
+
+    /// Octal and symbolic modes, for files and directories, but never for the destination itself.
+    fn chmod(world) as [root, subids, plain] {
+        for (file, mode) in [("d/plain", 0o600), ("d/program", 0o700), ("d/sub/f", 0o640)] {
+            let path = world.write(&format!("ctx/{file}"), "x");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let sub = world.path("ctx/d/sub");
+        std::fs::set_permissions(sub, std::fs::Permissions::from_mode(0o700)).unwrap();
+        world.dockerfile(
+            "FROM scratch\n\
+             ARG MODE=u=rwX,go=rX\n\
+             COPY --chmod=$MODE d /symbolic\n\
+             COPY --chmod=+x d /executable\n\
+             COPY --chmod=g=u,o+t,u+s d /several\n\
+             COPY --chmod=04711 d /octal\n\
+             ADD --chmod=0 d/plain /none\n",
+        );
+        let tree = world.tree([]);
+        let modes = |dir: &str| {
+            ["", "/plain", "/program", "/sub", "/sub/f"]
+                .map(|name| node(&tree, &format!("{dir}{name}")).mode)
+        };
+        assert_eq!(modes("symbolic"), [0o755, 0o644, 0o755, 0o755, 0o644]);
+        assert_eq!(modes("executable"), [0o755, 0o711, 0o711, 0o711, 0o751]);
+        assert_eq!(modes("several"), [0o755, 0o4660, 0o4770, 0o4770, 0o4660]);
+        assert_eq!(modes("octal"), [0o755, 0o4711, 0o4711, 0o4711, 0o4711]);
+        assert_eq!(node(&tree, "none").mode, 0);
+    }
+
+    /// Modes that are none are refused, with their place.
+    fn chmod_refused(world) as [plain] {
+        world.write("ctx/f", "");
+        for (mode, why) in [
+            ("10000", "from 0 to 07777"),
+            ("8", "from 0 to 07777"),
+            ("u+q", "unknown permission `q`"),
+        ] {
+            world.dockerfile(&format!("FROM scratch\nARG M={mode}\nCOPY --chmod=$M f /\n"));
+            world.build([]).run().exits(1).says(&[why, "Dockerfile:3:14"]);
+            world.dockerfile(&format!("FROM scratch\nCOPY --chmod={mode} f /\n"));
+            world.build([]).run().exits(1).says(&[why, "Dockerfile:2:14"]);
+        }
+    }
+
+    /// A mode is part of the key: the same files with another one are another layer.
+    fn chmod_counts(world) as [subids, plain] {
+        let base = base!(world, Busybox);
+        let build = |mode: &str| {
+            world.dockerfile(&format!(
+                "FROM {base}\nRUN echo x >/f\nFROM scratch\nCOPY --from=0 --chmod={mode} /f /f\n"
+            ));
+            node(&world.tree([]), "f").mode
+        };
+        assert_eq!(build("u=rw,go="), 0o600);
+        assert_eq!(build("u=rw,go=r"), 0o644);
+        assert_eq!(build("600"), 0o600);
+    }
+
+    /// What is left out: by patterns as in ignore files, relative to each source.
+    fn exclude(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        for file in ["d/a.txt", "d/b.md", "d/sub/c.txt", "d/sub/keep.txt", "d/deep/x/y.md", "e.md"] {
+            world.write(&format!("ctx/{file}"), file);
+        }
+        world.dockerfile(&format!(
+            "FROM {base} AS other\n\
+             COPY d /src\n\
+             FROM scratch\n\
+             ARG KIND=md\n\
+             COPY --exclude=*.$KIND d /top\n\
+             COPY --exclude=**/*.md --exclude=a* d /deep\n\
+             COPY --exclude=sub --exclude=!sub/keep.txt d /again\n\
+             COPY --exclude=*.md e.* d /files/\n\
+             ADD --exclude=deep d /add\n\
+             COPY --from=other --exclude=sub/*.txt --exclude=*.txt /src /stage\n"
+        ));
+        let tree = world.tree([]);
+        let below = |dir: &str| below(&tree, dir);
+        let md = ["deep", "deep/x", "deep/x/y.md"];
+        let sub = ["sub", "sub/c.txt", "sub/keep.txt"];
+        assert_eq!(below("top"), [&["a.txt"], &md[..], &sub[..]].concat());
+        assert_eq!(below("deep"), [&md[..2], &sub[..]].concat());
+        let again = [&["a.txt", "b.md"], &md[..], &["sub", "sub/keep.txt"][..]].concat();
+        assert_eq!(below("again"), again);
+        assert_eq!(below("files"), [&["a.txt"], &md[..], &sub[..]].concat());
+        assert_eq!(below("add"), [&["a.txt", "b.md"], &sub[..]].concat());
+        assert_eq!(below("stage"), [&["b.md"], &md[..], &["sub"][..]].concat());
+    }
+
+    /// What is left out is not part of the key, and a malformed pattern is an error.
+    fn exclude_and_the_cache(world) as [plain] {
+        world.write("ctx/d/used", "1");
+        world.write("ctx/d/log", "1");
+        world.dockerfile("FROM scratch\nCOPY --exclude=log d /\n");
+        world.build([]).ok();
+        world.write("ctx/d/log", "2");
+        assert_all_cached(&world.build([]).ok().stderr, 1);
+        world.write("ctx/d/used", "2");
+        assert!(!world.build([]).ok().stderr.contains("CACHED"));
+        world.dockerfile("FROM scratch\nCOPY --exclude=[ d /\n");
+        world.build([]).run().exits(1).says(&["`[` of `--exclude`", "Dockerfile:2"]);
+    }
+
+    /// `--parents` keeps the directories of a source's path, from the pivot on if there is one.
+    fn parents(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        for file in ["x/a.txt", "x/y/b.txt", "x/y/z/c.txt", "x/y/z/d.md", "w/a.txt"] {
+            world.write(&format!("ctx/{file}"), file);
+        }
+        let y = world.path("ctx/x/y");
+        std::fs::set_permissions(y, std::fs::Permissions::from_mode(0o711)).unwrap();
+        std::os::unix::fs::symlink("y/b.txt", world.path("ctx/x/link")).unwrap();
+        world.dockerfile(&format!(
+            "FROM {base} AS other\n\
+             COPY x /srv/x\n\
+             FROM scratch\n\
+             COPY --parents x/a.txt w /plain/\n\
+             COPY --parents ./x/./y/b.txt /pivot/\n\
+             COPY --parents x/**/*.txt /deep/\n\
+             COPY --parents x/*/b.txt x/none* /star/\n\
+             COPY --parents ./ /all\n\
+             COPY --parents ./x/./ /empty\n\
+             COPY --parents ./x/link /link\n\
+             COPY --parents --exclude=**/z x/./** /excluded\n\
+             COPY --parents --from=other /srv/./x/y/z/d.md /stage\n"
+        ));
+        let tree = world.tree([]);
+        let below = |dir: &str| below(&tree, dir);
+        assert_eq!(below("plain"), ["w", "w/a.txt", "x", "x/a.txt"]);
+        assert_eq!(below("pivot"), ["y", "y/b.txt"]);
+        assert_eq!(node(&tree, "pivot/y").mode, 0o711, "as the source's");
+        assert_eq!(below("deep"), ["x", "x/a.txt", "x/y", "x/y/b.txt", "x/y/z", "x/y/z/c.txt"]);
+        assert_eq!(below("star"), ["x", "x/y", "x/y/b.txt"]);
+        assert_eq!(below("all").len(), 11, "{:?}", below("all"));
+        assert_eq!(below("empty").len(), 7, "{:?}", below("empty"));
+        assert_eq!(below("link"), ["x", "x/link"]);
+        assert_eq!(below("excluded"), ["a.txt", "link", "y", "y/b.txt"]);
+        assert_eq!(below("stage"), ["x", "x/y", "x/y/z", "x/y/z/d.md"]);
+    }
+
+    /// Paths without wildcards have to exist; links on the way are not followed, nor out of the tree.
+    fn parents_refused(world) as [root, plain] {
+        world.write("outside/secret", "secret");
+        world.write("ctx/x/a.txt", "");
+        std::os::unix::fs::symlink("x", world.path("ctx/way")).unwrap();
+        let outside = world.path("outside");
+        std::os::unix::fs::symlink(&outside, world.path("ctx/out")).unwrap();
+        for (source, why) in [
+            ("x/b.txt", "`x/b.txt` not found"),
+            ("x/./a.tx", "did you mean `x/a.txt`?"),
+            ("way/a.txt", "leads through a symbolic link"),
+            ("out/secret", "`out/secret` not found"),
+            ("out/./secret", "`out` not found"),
+        ] {
+            world.dockerfile(&format!("FROM scratch\nCOPY --parents {source} /d/\n"));
+            world.build([]).run().exits(1).says(&[why, "Dockerfile:2"]);
+        }
+        // Only matching links themselves are taken.
+        world.dockerfile("FROM scratch\nCOPY --parents **/secret out /d/\n");
+        let tree = world.tree([]);
+        assert!(matches!(node(&tree, "d/out").kind, NodeKind::Symlink(_)));
+        assert_eq!(tree.len(), 2);
     }
 }

@@ -33,7 +33,7 @@ pub fn add(
     let mut copier = Copier::new(source, dest, request, ownership)?;
     let mut archives = Vec::new();
     let mut others = Vec::new();
-    let matches = tree.matches(&request.sources)?;
+    let matches = tree.pick(&request.pick)?;
     for from in &matches {
         let is_archive = is_archive(&tree, from)?;
         archives.push(is_archive);

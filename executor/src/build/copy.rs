@@ -37,7 +37,8 @@ use serde::{Deserialize, Serialize};
 use crate::build::users;
 use crate::context::digest::Stamp;
 use crate::context::ignore::{IgnoreFile, Matcher};
-use crate::context::walk::{Match, Node, Step, Tree};
+use crate::context::walk::{Match, Node, Pick, Step, Tree};
+use crate::dockerfile::mode::FileMode;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::Digest;
 use crate::layer::tar_apply::{self, ApplyOptions};
@@ -51,16 +52,16 @@ const MAX_WARNINGS: usize = 16;
 /// What to copy, where to, and how it is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyRequest {
-    /// Source patterns, in order.
-    pub sources: Vec<String>,
+    /// What to copy.
+    pub pick: Pick,
     /// Destination, absolute; `/` at the end makes it a directory.
     pub dest: String,
     /// The source's ignore file, if it is a context that has one.
     pub ignore: Option<IgnoreFile>,
     /// Who the copies belong to.
     pub owners: Owners,
-    /// `--chmod=`: permissions of everything but made parents and links; at most 0o7777.
-    pub chmod: Option<u32>,
+    /// `--chmod=`: permissions of everything but made parents and links.
+    pub chmod: Option<FileMode>,
 }
 
 /// Who copies belong to.
@@ -120,7 +121,7 @@ pub fn copy(
 ) -> Result<CopyStats> {
     let ignore = request.ignore_rules()?;
     let tree = Tree::new(source.root, &ignore);
-    let matches = tree.matches(&request.sources)?;
+    let matches = tree.pick(&request.pick)?;
     let mut copier = Copier::new(source, dest, request, ownership)?;
     copier.refuse_collision(&matches)?;
     for from in &matches {

@@ -5,6 +5,7 @@
 //! whose upper steps come out the same meets its old keys again.
 
 use crate::cache::key::KeyBuilder;
+use crate::dockerfile::mode::FileMode;
 use crate::image::digest::{ChainId, Digest};
 use crate::image::platform::Platform;
 use crate::plan::step::{Copy, MountKind, Network, Run};
@@ -85,7 +86,14 @@ pub(super) fn copy(below: Below, copy: &Copy, content: &[Digest]) -> Digest {
         .list("source", copy.words())
         .field("dest", &copy.dest)
         .option("chown", copy.chown.as_ref())
-        .option("chmod", copy.chmod.map(u32::to_be_bytes));
+        .option("chmod", copy.chmod.as_ref().map(FileMode::to_bytes));
+    // Without them the key is the same as before they could be given.
+    if !copy.exclude.is_empty() {
+        key.list("exclude", &copy.exclude);
+    }
+    if copy.parents {
+        key.field("parents", "");
+    }
     key.finish()
 }
 

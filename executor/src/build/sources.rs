@@ -26,6 +26,8 @@ use crate::context::digest::{FileDigests, FileKey, SelectRequest};
 use crate::context::http::{self, FetchOptions, Fetched};
 use crate::context::ignore::IgnoreFile;
 use crate::context::location;
+use crate::context::pattern::has_wildcard;
+use crate::context::walk::Pick;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::step::{Copy, CopySourceKind};
@@ -53,8 +55,8 @@ pub struct Prepared {
 pub(super) struct Part {
     /// Where they are.
     pub(super) place: Place,
-    /// Patterns under that place.
-    sources: Vec<String>,
+    /// What is taken of it.
+    pick: Pick,
     /// Digest of what is copied.
     digest: Digest,
     /// Identity of the context's files as they were read.
@@ -106,7 +108,7 @@ impl<'a> Sources<'a> {
             if !local.is_empty() {
                 let sources = std::mem::take(local);
                 parts.push(match &tree {
-                    Some((layers, name)) => Part::tree(sources, layers, name),
+                    Some((layers, name)) => Part::tree(pick(copy, sources), layers, name),
                     None => self.select(copy, sources)?,
                 });
             }
@@ -138,9 +140,10 @@ impl<'a> Sources<'a> {
     }
 
     fn select(&self, copy: &Copy, sources: Vec<String>) -> Result<Part> {
+        let pick = pick(copy, sources);
         let request = SelectRequest {
-            sources: &sources,
-            chmod: copy.chmod,
+            pick: &pick,
+            chmod: copy.chmod.as_ref(),
             owners: None,
         };
         let selection = self.context.select(&request, &self.known)?;
@@ -149,7 +152,7 @@ impl<'a> Sources<'a> {
             digest: selection.digest,
             stamp: Some(selection.stamp),
             ignore: self.context.ignore_file().cloned(),
-            sources,
+            pick,
             unpack: copy.add,
         })
     }
@@ -177,7 +180,7 @@ impl<'a> Sources<'a> {
             digest: key.finish(),
             stamp: None,
             ignore: None,
-            sources: vec![literal(name)],
+            pick: Pick::plain(vec![literal(name)]),
             unpack: false,
         })
     }
@@ -204,7 +207,7 @@ impl<'a> Sources<'a> {
             digest: fetched.key(),
             stamp: None,
             ignore: None,
-            sources: vec![file_pattern(&fetched, url, &copy.dest)?],
+            pick: Pick::plain(vec![file_pattern(&fetched, url, &copy.dest)?]),
             unpack: false,
         })
     }
@@ -249,12 +252,12 @@ impl Place {
 
 impl Part {
     /// Takes sources in another tree: the whole of it stands for what is selected.
-    fn tree(sources: Vec<String>, layers: &[Layer], name: &str) -> Self {
+    fn tree(pick: Pick, layers: &[Layer], name: &str) -> Self {
         let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
         Self {
             digest: keys::tree_content(ChainId::of(&diff_ids)),
             place: Place::Layers(layers.to_vec(), name.to_owned()),
-            sources,
+            pick,
             stamp: None,
             ignore: None,
             unpack: false,
@@ -274,12 +277,21 @@ impl Part {
             (None, Place::Layers(..)) => Owners::Source,
         };
         CopyRequest {
-            sources: self.sources.clone(),
+            pick: self.pick.clone(),
             dest: copy.dest.clone(),
             ignore: self.ignore.clone(),
             owners,
-            chmod: copy.chmod,
+            chmod: copy.chmod.clone(),
         }
+    }
+}
+
+/// Returns what a copy takes of files that may be many.
+fn pick(copy: &Copy, sources: Vec<String>) -> Pick {
+    Pick {
+        sources,
+        exclude: copy.exclude.clone(),
+        parents: copy.parents,
     }
 }
 
@@ -293,14 +305,19 @@ fn file_pattern(fetched: &Fetched, url: &str, dest: &str) -> Result<String> {
     Ok(literal(&name.to_string_lossy()))
 }
 
-/// Returns the pattern that only `name` matches.
+/// Returns the pattern that only `name` matches: a source in which nothing looks like a wildcard is
+/// taken literally, in others brackets and backslashes quote.
 fn literal(name: &str) -> String {
-    let mut pattern = String::with_capacity(name.len());
+    if !has_wildcard(name.as_bytes()) {
+        return name.to_owned();
+    }
+    let mut pattern = String::with_capacity(2 * name.len());
     for c in name.chars() {
-        if matches!(c, '*' | '?' | '[' | '\\') {
-            pattern.push('\\');
+        match c {
+            '*' | '?' | '[' => pattern.extend(['[', c, ']']),
+            '\\' => pattern.push_str("\\\\"),
+            c => pattern.push(c),
         }
-        pattern.push(c);
     }
     pattern
 }

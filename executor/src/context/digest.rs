@@ -23,8 +23,9 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use sha2::{Digest as _, Sha256};
 
 use crate::context::ignore::Matcher;
-use crate::context::walk::{self, Match, Node, Step, Tree};
+use crate::context::walk::{self, Match, Node, Pick, Step, Tree};
 use crate::context::xattrs;
+use crate::dockerfile::mode::FileMode;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::Digest;
 
@@ -78,10 +79,10 @@ impl FileDigests for NoDigests {
 /// What to select and how it will be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct SelectRequest<'a> {
-    /// Source patterns, in order.
-    pub sources: &'a [String],
-    /// `--chmod=`: permissions in the source then play no part.
-    pub chmod: Option<u32>,
+    /// What is taken.
+    pub pick: &'a Pick,
+    /// `--chmod=`: the permissions that count are those of the copy.
+    pub chmod: Option<&'a FileMode>,
     /// The ids of the tree's owner fields when owners are kept (a stage or an image as source);
     /// `None` for a context, whose owners play no part.
     pub owners: Option<IdMap>,
@@ -123,7 +124,7 @@ pub fn select(
     hashing.field(VERSION);
     let mut stamp = Stamp::new();
     let (mut files, mut bytes) = (0, 0);
-    for from in tree.matches(request.sources)? {
+    for from in tree.pick(request.pick)? {
         stamp.start(&from);
         hashing.start(&from)?;
         tree.walk(&from, &mut |step| {
@@ -290,7 +291,9 @@ impl Hashing<'_> {
             }
         }
         if kind != FileType::Symlink {
-            let mode = self.request.chmod.unwrap_or(stat.st_mode & 0o7777);
+            let mode = stat.st_mode & 0o7777;
+            let is_dir = kind == FileType::Directory;
+            let mode = self.request.chmod.map_or(mode, |m| m.apply(mode, is_dir));
             push(&mut record, &mode.to_le_bytes());
         }
         match kind {

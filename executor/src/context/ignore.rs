@@ -56,6 +56,32 @@ struct Rule {
     exception: bool,
 }
 
+impl Rule {
+    /// Parses a trimmed line that is not empty.
+    fn parse(text: &[u8], line: usize) -> Result<Self, String> {
+        let (exception, rest) = match text.strip_prefix(b"!") {
+            Some(rest) => (true, trim(rest)),
+            None => (false, text),
+        };
+        if rest.is_empty() {
+            return Err("`!` needs a pattern after it".into());
+        }
+        let cleaned = clean(rest);
+        let pattern = match cleaned.as_slice() {
+            [b'/', rest @ ..] if !rest.is_empty() => rest.to_vec(),
+            _ => cleaned,
+        };
+        let matcher = Pattern::recursive(&pattern).map_err(|e| e.to_string())?;
+        Ok(Self {
+            line,
+            text: String::from_utf8_lossy(text).into_owned(),
+            pattern,
+            matcher,
+            exception,
+        })
+    }
+}
+
 /// What the rules say of one path, and what its children need to know.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -96,36 +122,39 @@ impl Matcher {
             if line.is_empty() {
                 continue;
             }
-            let bad = |why: &str| {
+            let rule = Rule::parse(line, index + 1).map_err(|why| {
                 let shown = String::from_utf8_lossy(line);
                 Error::new(format!(
                     "invalid pattern `{shown}` on line {} of `{file}`: {why}",
                     index + 1
                 ))
-            };
-            let (exception, rest) = match line.strip_prefix(b"!") {
-                Some(rest) => (true, trim(rest)),
-                None => (false, line),
-            };
-            if rest.is_empty() {
-                return Err(bad("`!` needs a pattern after it"));
-            }
-            let cleaned = clean(rest);
-            let pattern = match cleaned.as_slice() {
-                [b'/', rest @ ..] if !rest.is_empty() => rest.to_vec(),
-                _ => cleaned,
-            };
-            let matcher = Pattern::recursive(&pattern).map_err(|e| bad(&e.to_string()))?;
-            rules.push(Rule {
-                line: index + 1,
-                text: String::from_utf8_lossy(line).into_owned(),
-                pattern,
-                matcher,
-                exception,
-            });
+            })?;
+            rules.push(rule);
         }
         Ok(Self {
             file: file.to_owned(),
+            rules,
+        })
+    }
+
+    /// Parses patterns that are given one by one; `from` says where, in messages.
+    ///
+    /// # Errors
+    /// Names the first malformed pattern.
+    pub fn patterns(from: &str, patterns: &[String]) -> Result<Self> {
+        let mut rules = Vec::new();
+        for (index, pattern) in patterns.iter().enumerate() {
+            let line = trim(pattern.as_bytes());
+            if line.is_empty() {
+                continue;
+            }
+            let rule = Rule::parse(line, index + 1).map_err(|why| {
+                Error::new(format!("invalid pattern `{pattern}` of {from}: {why}"))
+            })?;
+            rules.push(rule);
+        }
+        Ok(Self {
+            file: from.to_owned(),
             rules,
         })
     }

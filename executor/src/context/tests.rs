@@ -1,6 +1,7 @@
 use super::*;
 use crate::context::archive::tests::tar_of;
 use crate::context::digest::NoDigests;
+use crate::context::walk::Pick;
 use std::fs;
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn select(context: &Context, source: &str) -> Result<Selection> {
     let sources = vec![source.to_owned()];
     let request = SelectRequest {
-        sources: &sources,
+        pick: &Pick::plain(sources),
         chmod: None,
         owners: None,
     };

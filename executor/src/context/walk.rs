@@ -4,6 +4,7 @@
 //! it. Must not read file contents or write anything. Invariant: the order depends on names only,
 //! and every access is confined to the root.
 
+mod pick;
 mod resolve;
 
 use std::ffi::{OsStr, OsString};
@@ -17,6 +18,9 @@ use rustix::io::Errno;
 
 use crate::context::ignore::{Matcher, State};
 use crate::error::{Error, Result, ResultExt};
+
+pub use pick::Pick;
+use pick::{Filter, Verdict};
 
 /// How deep directories may be nested: one descriptor is open per level.
 const MAX_DEPTH: usize = 500;
@@ -40,6 +44,7 @@ pub struct Match {
     /// Its status; never that of a symbolic link.
     pub stat: Stat,
     state: State,
+    filter: Filter,
 }
 
 /// An entry that is being visited.
@@ -148,6 +153,7 @@ impl<'a> Tree<'a> {
         }
         let mut walk = Walk {
             tree: self,
+            filter: &from.filter,
             top: dir,
             frames: Vec::new(),
         };
@@ -156,8 +162,12 @@ impl<'a> Tree<'a> {
             PathBuf::new(),
             name.to_owned(),
             from.stat,
-            from.state.clone(),
+            (from.state.clone(), from.filter.root()),
         )?;
+        // Its contents are copied, whatever is taken of them.
+        if let Some(top) = walk.frames.last_mut() {
+            top.hidden = from.state.is_excluded();
+        }
         walk.run(visit)
     }
 
@@ -192,6 +202,7 @@ impl<'a> Tree<'a> {
             name: OsString::new(),
             stat: *stat,
             state: state.clone(),
+            filter: Filter::default(),
         };
         let mut any = false;
         let walked = self.walk(&from, &mut |_| {
@@ -213,6 +224,9 @@ struct Frame {
     name: OsString,
     stat: Stat,
     state: State,
+    verdict: Verdict,
+    /// Left out, unless something below it is taken.
+    hidden: bool,
     fd: OwnedFd,
     names: std::vec::IntoIter<OsString>,
     entered: bool,
@@ -220,6 +234,7 @@ struct Frame {
 
 struct Walk<'t> {
     tree: &'t Tree<'t>,
+    filter: &'t Filter,
     /// The directory that holds the first frame.
     top: OwnedFd,
     frames: Vec<Frame>,
@@ -238,14 +253,15 @@ impl Walk<'_> {
             let stat = rustix::fs::statat(&frame.fd, &name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|e| changed_or(e, "stat", &path))?;
             let state = self.tree.ignore.enter(&frame.state, &path);
-            let excluded = state.is_excluded();
+            let verdict = self.filter.enter(&frame.verdict, &below);
             if is_dir(&stat) {
-                if excluded && !self.tree.ignore.may_include_below(&path) {
+                let visible = !state.is_excluded() || self.tree.ignore.may_include_below(&path);
+                if !visible || !self.filter.may_take_below(&verdict, &below) {
                     continue;
                 }
-                self.push(path, below, name, stat, state)?;
+                self.push(path, below, name, stat, (state, verdict))?;
                 self.announce(visit)?;
-            } else if !excluded {
+            } else if !state.is_excluded() && !verdict.is_out() {
                 self.enter_pending(visit)?;
                 let Some(frame) = self.frames.last() else {
                     break;
@@ -265,7 +281,7 @@ impl Walk<'_> {
 
     /// Enters the directory on top of the stack unless it is excluded and has to wait.
     fn announce(&mut self, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
-        if self.frames.last().is_some_and(|f| !f.state.is_excluded()) {
+        if self.frames.last().is_some_and(|f| !f.hidden) {
             self.enter_pending(visit)?;
         }
         Ok(())
@@ -312,7 +328,7 @@ impl Walk<'_> {
         below: PathBuf,
         name: OsString,
         stat: Stat,
-        state: State,
+        (state, verdict): (State, Verdict),
     ) -> Result<()> {
         if self.frames.len() == MAX_DEPTH {
             return Err(
@@ -329,7 +345,9 @@ impl Walk<'_> {
             below,
             name,
             stat,
+            hidden: state.is_excluded() || verdict.is_out(),
             state,
+            verdict,
             fd,
             names,
             entered: false,

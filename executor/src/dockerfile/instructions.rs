@@ -10,6 +10,7 @@ use super::ast::{
 use super::flags::{self, Findings, Flags};
 use super::heredoc;
 use super::json::{self, Form};
+use super::mode::FileMode;
 use super::suggest;
 use super::text::Text;
 use super::values;
@@ -598,7 +599,7 @@ impl Reader<'_> {
         }
         if let Some(mode) = &args.chmod
             && self.is_literal(mode)
-            && let Err(message) = values::parse_mode(mode.as_str())
+            && let Err(message) = FileMode::parse(mode.as_str())
         {
             self.error(mode, message);
         }

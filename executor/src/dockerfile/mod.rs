@@ -13,6 +13,7 @@ pub mod heredoc;
 mod instructions;
 mod json;
 mod lines;
+pub mod mode;
 mod parser;
 mod source;
 pub mod suggest;

@@ -168,20 +168,6 @@ pub fn parse_interval(text: &str) -> Result<u64, String> {
     u64::try_from(nanoseconds).map_err(|_| format!("invalid duration `{text}`"))
 }
 
-/// Parses an octal file mode of at most 07777.
-pub fn parse_mode(text: &str) -> Result<u32, String> {
-    let octal = !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if octal && mode <= 0o7777 => Ok(mode),
-        _ if text.starts_with(|c: char| c.is_ascii_digit()) || text.is_empty() => Err(format!(
-            "invalid mode `{text}`: it must be octal, from 0 to 07777"
-        )),
-        _ => Err(format!(
-            "the symbolic mode `{text}` is not supported yet: write it in octal"
-        )),
-    }
-}
-
 /// Tells whether a lower-cased stage name is valid: a letter, then letters, digits, `-`, `_`, `.`.
 pub fn is_stage_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -329,15 +315,6 @@ mod tests {
         assert_eq!(parse_interval("1ms"), Ok(1_000_000));
         assert!(parse_interval("999us").is_err());
         assert!(parse_interval("-1s").is_err());
-    }
-
-    #[test]
-    fn modes() {
-        assert_eq!(parse_mode("755"), Ok(0o755));
-        assert_eq!(parse_mode("04755"), Ok(0o4755));
-        for text in ["", "8", "10000", "u+x", "-1", "0x1", "+7"] {
-            assert!(parse_mode(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::step::{Copy, CopyFrom, CopySource, CopySourceKind, Op};
 use super::steps::Lowering;
 use crate::diagnostics::Diagnostic;
 use crate::dockerfile::ast::{self, CopyArgs, Heredoc, Instruction, Keyword};
+use crate::dockerfile::mode::FileMode;
 use crate::dockerfile::text::Text;
 use crate::dockerfile::values::{self, SourceKind};
 use crate::image::digest::Digest;
@@ -64,16 +65,21 @@ impl Lowering<'_> {
         let chmod = self.optional(args.chmod.as_ref())?;
         let mode = match (&args.chmod, &chmod) {
             (Some(written), Some(text)) => Some(
-                values::parse_mode(text)
+                FileMode::parse(text)
                     .map_err(|message| Diagnostic::error(written.span(), message))?,
             ),
             _ => None,
         };
+        let exclude = args.exclude.iter().map(|e| self.expand(e));
+        let exclude = exclude.collect::<Lookup<Vec<String>>>()?;
         let checksum = match &args.checksum {
             Some(written) => self.checksum(written, &words)?,
             None => None,
         };
         let mut created_by = keyword.name().to_owned();
+        if args.parents {
+            created_by.push_str(" --parents");
+        }
         for (flag, value) in [("chown", &chown), ("chmod", &chmod)] {
             if let Some(value) = value {
                 created_by.push_str(&format!(" --{flag}={value}"));
@@ -89,6 +95,8 @@ impl Lowering<'_> {
             dest,
             chown,
             chmod: mode,
+            exclude,
+            parents: args.parents,
             add: keyword == Keyword::Add,
             checksum,
         });
@@ -187,7 +195,6 @@ fn unsupported(keyword: Keyword, args: &CopyArgs) -> Lookup<()> {
     let at = args.dest.span();
     let found = match args {
         CopyArgs { link: true, .. } => Some(("`--link`", at)),
-        CopyArgs { parents: true, .. } => Some(("`--parents`", at)),
         CopyArgs {
             keep_git_dir: Some(true),
             ..
@@ -195,7 +202,7 @@ fn unsupported(keyword: Keyword, args: &CopyArgs) -> Lookup<()> {
         CopyArgs {
             unpack: Some(_), ..
         } => Some(("`--unpack`", at)),
-        CopyArgs { exclude, .. } => exclude.first().map(|e| ("`--exclude`", e.span())),
+        _ => None,
     };
     match found {
         Some((what, span)) => Err(Diagnostic::error(

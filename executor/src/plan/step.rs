@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use crate::dockerfile::mode::FileMode;
 use crate::image::config::ContainerConfig;
 use crate::image::digest::Digest;
 use crate::image::platform::Platform;
@@ -168,8 +169,12 @@ pub struct Copy {
     pub dest: String,
     /// `--chown=`, verbatim after expansion.
     pub chown: Option<String>,
-    /// `--chmod=`, octal.
-    pub chmod: Option<u32>,
+    /// `--chmod=`.
+    pub chmod: Option<FileMode>,
+    /// `--exclude=`, in order.
+    pub exclude: Vec<String>,
+    /// `--parents`.
+    pub parents: bool,
     /// ADD: URLs are fetched and archives unpacked.
     pub add: bool,
     /// `--checksum=` of ADD.

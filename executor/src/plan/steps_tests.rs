@@ -4,6 +4,7 @@ use super::super::stages::{Options, resolve};
 use super::super::step::CopyFrom;
 use super::super::step::Run;
 use super::*;
+use crate::dockerfile::mode::FileMode;
 use crate::dockerfile::parse;
 use crate::image::platform::Platform;
 
@@ -260,8 +261,8 @@ fn copies_are_complete() {
         .collect();
     assert_eq!(copies[0].from, CopyFrom::Stage(0));
     assert_eq!(
-        (copies[0].dest.as_str(), copies[0].chmod),
-        ("/e/", Some(0o755))
+        (copies[0].dest.as_str(), copies[0].chmod.clone()),
+        ("/e/", Some(FileMode::Octal(0o755)))
     );
     assert_eq!(copies[1].dest, "/w/");
     assert!(copies[2].add && copies[2].checksum.is_some());
@@ -278,8 +279,8 @@ fn mistakes_show_after_expansion() {
         ("ARG s=FOO\nSTOPSIGNAL $s", "invalid signal `FOO`"),
         ("VOLUME $u", "a VOLUME can't be an empty string"),
         (
-            "ARG m=u+x\nCOPY --chmod=$m a b",
-            "the symbolic mode `u+x` is not supported yet: write it in octal",
+            "ARG m=u+y\nCOPY --chmod=$m a b",
+            "invalid mode `u+y`: unknown permission `y`; modes are as in `755` or `u=rwX,go=rX`",
         ),
         (
             "ARG s=http://x/y\nCOPY $s b",

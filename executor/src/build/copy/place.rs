@@ -67,7 +67,10 @@ impl Copier<'_> {
     }
 
     fn mode_of(&self, stat: &Stat) -> Mode {
-        Mode::from_raw_mode(self.request.chmod.unwrap_or(stat.st_mode & 0o7777))
+        let mode = stat.st_mode & 0o7777;
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let chmod = self.request.chmod.as_ref();
+        Mode::from_raw_mode(chmod.map_or(mode, |chmod| chmod.apply(mode, is_dir)))
     }
 
     /// Makes the copy of anything but a directory, at `path`, which is the node's place in `dir`.

@@ -104,7 +104,7 @@ fn plain(root: &Root) -> Origin<'_> {
 
 pub(in crate::build) fn request(sources: &[&str], dest: &str) -> CopyRequest {
     CopyRequest {
-        sources: sources.iter().map(|s| (*s).to_owned()).collect(),
+        pick: Pick::plain(sources.iter().map(|s| (*s).to_owned()).collect()),
         dest: dest.to_owned(),
         ignore: None,
         owners: Owners::Root,
@@ -270,7 +270,7 @@ fn what_is_in_the_way_is_an_error() {
 fn chmod_replaces_all_permissions_but_those_of_parents_and_links() {
     let trees = sample();
     let mut request = request(&["d"], "/a/b/");
-    request.chmod = Some(0o2710);
+    request.chmod = Some(FileMode::Octal(0o2710));
     trees.run(&request).expect("copy");
     let copied = [
         "755 a/",
@@ -319,11 +319,11 @@ fn ignored_files_stay_behind_and_their_parents_come_late() {
             "644 c/d/keep=4"
         ]
     );
-    request.sources = vec!["*/drop.o".into(), "c".into(), "e*".into()];
+    request.pick.sources = vec!["*/drop.o".into(), "c".into(), "e*".into()];
     request.dest = "/again/".into();
     trees.run(&request).expect("copy");
     assert!(trees.list().contains(&"644 again/d/keep=4".to_owned()));
-    request.sources = vec!["e/x".into()];
+    request.pick.sources = vec!["e/x".into()];
     let error = trees.run(&request).expect_err("ignored");
     assert_eq!(
         error.hints(),
@@ -631,7 +631,7 @@ fn the_stamp_tells_whether_anything_changed() {
     let (source, _) = trees.roots();
     let sources = vec!["d".to_owned(), "f".to_owned()];
     let ask = SelectRequest {
-        sources: &sources,
+        pick: &Pick::plain(sources),
         chmod: None,
         owners: None,
     };
@@ -705,7 +705,7 @@ mod properties {
             list(trees.source.path(), Path::new(""), &mut wanted);
             prop_assert_eq!(trees.list(), wanted);
             let sources = vec![".".to_owned()];
-            let ask = SelectRequest { sources: &sources, chmod: None, owners: None };
+            let ask = SelectRequest { pick: &Pick::plain(sources), chmod: None, owners: None };
             let (source, dest) = trees.roots();
             let digest = |root| {
                 select(root, &Matcher::none(), &ask, &NoDigests).expect("select").digest

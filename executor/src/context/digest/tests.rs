@@ -38,9 +38,10 @@ fn selection(dir: &Path, sources: &[&str], rules: &str, chmod: Option<u32>) -> S
     let root = Root::open_host(dir).expect("open root");
     let rules = Matcher::parse("i", rules.as_bytes()).expect("valid");
     let sources: Vec<String> = sources.iter().map(|s| (*s).to_owned()).collect();
+    let chmod = chmod.map(FileMode::Octal);
     let request = SelectRequest {
-        sources: &sources,
-        chmod,
+        pick: &Pick::plain(sources),
+        chmod: chmod.as_ref(),
         owners: None,
     };
     select(&root, &rules, &request, &NoDigests).expect("select")
@@ -136,7 +137,7 @@ fn known_files_are_not_read_again() {
     let root = Root::open_host(dir.path()).expect("open root");
     let sources = vec!["d".to_owned()];
     let request = SelectRequest {
-        sources: &sources,
+        pick: &Pick::plain(sources),
         chmod: None,
         owners: None,
     };
@@ -178,7 +179,7 @@ fn owners_count_where_they_are_kept() {
     let sources = vec!["d".to_owned()];
     let kept = |first| {
         let request = SelectRequest {
-            sources: &sources,
+            pick: &Pick::plain(sources.clone()),
             chmod: None,
             owners: Some(IdMap { first, count: 100 }),
         };

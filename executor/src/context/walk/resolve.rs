@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use runtime::path::normalize;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::pick::{Filter, Include, Pick, at_pivot};
 use super::{Match, Tree, changed_or, is_dir};
 use crate::context::ignore::{State, bytes_path};
 use crate::context::pattern::{Pattern, has_wildcard};
@@ -79,6 +81,78 @@ impl Tree<'_> {
         Ok(out)
     }
 
+    /// Resolves what a COPY takes, in order: its sources, without what it excludes.
+    ///
+    /// With `parents`, a match is the directory before a source's pivot, of which only that is
+    /// walked which the rest of the source names; links in there are not followed.
+    ///
+    /// # Errors
+    /// Those of [`Self::matches`]; and when a pattern of `--exclude` is malformed.
+    pub fn pick(&self, pick: &Pick) -> Result<Vec<Match>> {
+        let exclude = pick.excluded()?;
+        let mut out = if pick.parents {
+            self.pick_parents(&pick.sources)?
+        } else {
+            self.matches(&pick.sources)?
+        };
+        for from in &mut out {
+            from.filter.exclude.clone_from(&exclude);
+        }
+        out.retain(|from| from.is_dir() || !from.filter.drops_file(Path::new(&from.name)));
+        Ok(out)
+    }
+
+    fn pick_parents(&self, sources: &[String]) -> Result<Vec<Match>> {
+        let mut out = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            let (above, kept) = at_pivot(source);
+            let kept = normalize(Path::new(kept));
+            let kept = kept.strip_prefix("/").unwrap_or(&kept);
+            for mut from in self.matches(&[above.to_owned()])? {
+                from.source = index;
+                if !from.is_dir() {
+                    return Err(Error::new(format!(
+                        "`{}` before the pivot of `{source}` is no directory",
+                        from.path.display()
+                    )));
+                }
+                if !kept.as_os_str().is_empty() {
+                    if !has_wildcard(kept.as_os_str().as_bytes()) {
+                        self.must_exist(source, &from, kept)?;
+                    }
+                    from.filter.include = Some(Arc::new(Include::new(kept, source)?));
+                }
+                out.push(from);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Makes sure that a path below a match is there without following links.
+    fn must_exist(&self, source: &str, from: &Match, kept: &Path) -> Result<()> {
+        let path = from.path.join(kept);
+        let parent = path.parent().unwrap_or_else(|| Path::new(""));
+        let real = self.must_resolve(from.source, source, parent)?;
+        if real.path != parent {
+            return Err(Error::new(format!(
+                "`{source}` leads through a symbolic link, which `--parents` does not follow"
+            ))
+            .hint(format!(
+                "name what is behind it, in `{}`",
+                real.path.display()
+            )));
+        }
+        // A link in the end is copied as such, wherever it leads.
+        let is_link = self
+            .root
+            .stat(&path, false)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        if !is_link || self.is_hidden(&path) {
+            self.must_resolve(from.source, source, &path)?;
+        }
+        Ok(())
+    }
+
     /// Resolves a path that has to exist.
     fn must_resolve(&self, index: usize, source: &str, path: &Path) -> Result<Match> {
         match self.resolve(path)? {
@@ -95,6 +169,7 @@ impl Tree<'_> {
                 path: real,
                 stat,
                 state,
+                filter: Filter::default(),
             }),
             Resolved::Missing { at, excluded } => {
                 let mut error = Error::new(format!("`{source}` not found")).kind(Kind::NotFound);
