@@ -8,6 +8,8 @@ use std::path::Path;
 
 use support::user::repository;
 
+use super::corpus;
+
 /// What a row has in place of tests that nobody wrote yet.
 const NONE: &str = "–";
 
@@ -77,6 +79,10 @@ fn every_test_exists() {
     for library in ["executor", "runtime"] {
         let sources = repository().join(library).join("src");
         functions(&sources, &format!("{library}::"), &mut found);
+    }
+    for group in corpus::groups() {
+        let cases = corpus::read(&group, &[]).into_iter();
+        found.extend(cases.map(|case| format!("corpus::{}", case.name)));
     }
     let rows = rows(&text);
     assert!(rows.len() > 90, "the tables were not understood");

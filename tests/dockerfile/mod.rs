@@ -1,5 +1,8 @@
 //! The Dockerfile language, row by row: COVERAGE.md says which test shows what.
 
 mod copy;
+mod corpus;
 mod coverage;
+mod differential;
+mod expectation;
 mod run;

@@ -270,6 +270,8 @@ fn normal_field(key: &str, value: &Value, options: &Options) -> Value {
         (Value::Object(labels), "Labels") => {
             labels.retain(|label, _| !options.ignore_labels.contains(label));
         }
+        // What a container's program starts in where nothing is said.
+        (Value::String(directory), "WorkingDir") if directory == "/" => directory.clear(),
         _ => {}
     }
     normal_value(&value)
