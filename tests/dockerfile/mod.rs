@@ -5,4 +5,5 @@ mod corpus;
 mod coverage;
 mod differential;
 mod expectation;
+mod mounts;
 mod run;

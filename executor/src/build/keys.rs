@@ -8,7 +8,7 @@ use crate::cache::key::KeyBuilder;
 use crate::dockerfile::mode::FileMode;
 use crate::image::digest::{ChainId, Digest};
 use crate::image::platform::Platform;
-use crate::plan::step::{Copy, MountKind, Network, Run};
+use crate::plan::step::{Copy, MountKind, Network, Permissions, Run};
 
 /// What every step's result depends on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,6 +60,30 @@ pub(super) fn run(
             MountKind::Script { name, content } => {
                 key.field("script", name).field("content", content);
             }
+            MountKind::Bind(bind) => {
+                key.field("bind", &bind.target)
+                    .field("source", &bind.source)
+                    .field("writable", [u8::from(!bind.read_only)]);
+            }
+            // What is in it is no part of the key.
+            MountKind::Cache(cache) => {
+                key.field("cache", &cache.target).field("id", &cache.id);
+            }
+            MountKind::Tmpfs { target, size } => {
+                key.field("tmpfs", target)
+                    .option("size", size.map(u64::to_be_bytes));
+            }
+            // Nor is what the caller gives for a name.
+            MountKind::Secret(secret) => {
+                key.field("secret", &secret.id)
+                    .option("target", secret.target.as_ref())
+                    .option("variable", secret.env.as_ref());
+                permissions(&mut key, secret.permissions);
+            }
+            MountKind::Ssh(ssh) => {
+                key.field("ssh", &ssh.id).field("target", &ssh.target);
+                permissions(&mut key, ssh.permissions);
+            }
         }
     }
     // Without these the key is the same as before they could be given.
@@ -70,6 +94,16 @@ pub(super) fn run(
         key.field("security", "insecure");
     }
     key.finish()
+}
+
+fn permissions(key: &mut KeyBuilder, permissions: Permissions) {
+    for (name, number) in [
+        ("mode", permissions.mode),
+        ("uid", permissions.uid),
+        ("gid", permissions.gid),
+    ] {
+        key.field(name, number.to_be_bytes());
+    }
 }
 
 /// Returns the key of a WORKDIR step.

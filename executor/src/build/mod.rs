@@ -11,6 +11,7 @@ pub mod copy;
 pub mod jobs;
 mod keys;
 mod ledger;
+pub mod mounts;
 pub mod schedule;
 pub mod sources;
 mod stage;

@@ -16,6 +16,8 @@ use super::jobs::{
 };
 use super::keys::{self, Below};
 use super::ledger::{Entry, Ledger};
+use super::mounts;
+use super::mounts::secrets::Secrets;
 use super::schedule::{Earlier, Places};
 use super::sources::{Place, Prepared, Sources};
 use super::state::{Layer, State};
@@ -76,6 +78,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// The date of what is built now (RFC 3339).
     pub now: String,
+    /// What RUN steps can mount as secrets.
+    pub secrets: Secrets,
     /// `SOURCE_DATE_EPOCH`: `now` in seconds, when it was given. No file of a layer that is made
     /// and no part of the image gets a later date.
     pub epoch: Option<i64>,
@@ -358,11 +362,12 @@ impl Stage<'_> {
         };
         let reply = match &step.op {
             Op::Run(run) => {
-                if run.insecure || !run.mounts.is_empty() {
+                if run.insecure {
                     return Err(Error::new(
-                        "RUN with `--security=insecure` or a script is not supported yet",
+                        "RUN with `--security=insecure` is not supported yet",
                     ));
                 }
+                let mounts = mounts::prepare(&run.mounts, shared.settings)?;
                 let task = Task::Run(Box::new(RunTask {
                     tree,
                     command: Command {
@@ -374,10 +379,17 @@ impl Stage<'_> {
                         hostname: shared.settings.hostname.clone(),
                     },
                     files: shared.settings.files.clone(),
+                    mounts: mounts.mounts.clone(),
+                    secrets: mounts.has_secrets(),
+                    secret_env: mounts.secret_env.clone(),
                 }));
-                shared
-                    .worker
-                    .submit_logged(&task, &[out.as_file().as_fd()], vertex)?
+                let mut fds = vec![out.as_file().as_fd()];
+                fds.extend(mounts.fds());
+                let worker = shared.worker;
+                match worker.submit_logged(&task, &fds, &mounts.mask, vertex) {
+                    Ok(reply) => mounts.hide(reply),
+                    Err(error) => return Err(mounts.hide_error(error)),
+                }
             }
             Op::Workdir { path, user } => {
                 let task = Task::Workdir(WorkdirTask {

@@ -13,6 +13,7 @@ use runtime::identity::{EnterPlan, Identity};
 use runtime::spawner::{PANICKED, Spawner};
 
 use super::jobs::{self, Reply, Task};
+use super::mounts::mask::Mask;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::event::{Stream, Vertex};
@@ -76,17 +77,19 @@ impl Worker {
         jobs::parse_reply(&job.wait().map_err(job_error)?)
     }
 
-    /// Runs a job whose last two descriptors are its stdout and stderr, which go to `vertex`.
+    /// Runs a job whose last two descriptors are its stdout and stderr, which go to `vertex` without
+    /// what `mask` hides.
     pub fn submit_logged(
         &self,
         task: &Task,
         fds: &[BorrowedFd<'_>],
+        mask: &Mask,
         vertex: &Vertex,
     ) -> Result<Reply> {
         let (out, out_end) = std::io::pipe().op("create pipe")?;
         let (err, err_end) = std::io::pipe().op("create pipe")?;
         std::thread::scope(|scope| {
-            let pump = scope.spawn(|| pump(out, err, vertex));
+            let pump = scope.spawn(|| pump(out, err, mask, vertex));
             let mut all = fds.to_vec();
             all.push(out_end.as_fd());
             all.push(err_end.as_fd());
@@ -108,16 +111,25 @@ fn job_error(error: runtime::Error) -> Error {
     Error::new("start sandbox").kind(kind).source(error)
 }
 
+fn show(vertex: &Vertex, stream: Stream, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        vertex.log(stream, bytes);
+    }
+}
+
 /// Passes on what a step prints until both ends are closed.
-fn pump(out: PipeReader, err: PipeReader, vertex: &Vertex) {
-    let mut open = [Some((out, Stream::Stdout)), Some((err, Stream::Stderr))];
+fn pump(out: PipeReader, err: PipeReader, mask: &Mask, vertex: &Vertex) {
+    let mut open = [
+        Some((out, mask.stream(), Stream::Stdout)),
+        Some((err, mask.stream(), Stream::Stderr)),
+    ];
     let mut buffer = vec![0; 1 << 16];
     while open.iter().any(Option::is_some) {
         let ready: Vec<bool> = {
             let mut polled: Vec<PollFd<'_>> = open
                 .iter()
                 .flatten()
-                .map(|(pipe, _)| PollFd::new(pipe, PollFlags::IN))
+                .map(|(pipe, ..)| PollFd::new(pipe, PollFlags::IN))
                 .collect();
             match poll(&mut polled, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -127,15 +139,20 @@ fn pump(out: PipeReader, err: PipeReader, vertex: &Vertex) {
         };
         let mut ready = ready.into_iter();
         for slot in &mut open {
-            let Some((pipe, stream)) = slot else { continue };
+            let Some((pipe, masked, stream)) = slot else {
+                continue;
+            };
             if !ready.next().unwrap_or(false) {
                 continue;
             }
             match pipe.read(&mut buffer) {
-                Ok(0) => *slot = None,
-                Ok(n) => vertex.log(*stream, &buffer[..n]),
+                Ok(n) if n > 0 => show(vertex, *stream, &masked.push(&buffer[..n])),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => *slot = None,
+                Ok(_) | Err(_) => {
+                    if let Some((_, masked, stream)) = slot.take() {
+                        show(vertex, stream, &masked.finish());
+                    }
+                }
             }
         }
     }

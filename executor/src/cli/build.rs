@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
+use super::secrets::{SecretArgs, SecretRequest};
 use super::steps::{StepArgs, StepOptions};
 use super::{RegistryArgs, streams};
 use crate::build::base::PullPolicy;
@@ -133,6 +134,9 @@ pub(super) struct Args {
     steps: StepArgs,
 
     #[command(flatten)]
+    secrets: SecretArgs,
+
+    #[command(flatten)]
     registry: RegistryArgs,
 
     /// How progress is shown [default: auto]
@@ -183,6 +187,8 @@ pub(super) struct Request {
     pub network: Network,
     /// What else holds for RUN steps.
     pub steps: StepOptions,
+    /// What steps may use of the caller's.
+    pub secrets: SecretRequest,
     /// How progress is shown.
     pub progress: Mode,
     /// Whether the image's id is printed, and nothing else.
@@ -259,6 +265,7 @@ impl Args {
             no_cache: self.no_cache,
             network: self.network.network(),
             steps: self.steps.options(self.network)?,
+            secrets: self.secrets.request(environment)?,
             progress,
             quiet: self.quiet,
         })
@@ -469,6 +476,7 @@ mod tests {
                 no_cache: false,
                 network: Network::Host,
                 steps: StepOptions::default(),
+                secrets: SecretRequest::default(),
                 progress: Mode::Auto,
                 quiet: false,
             }

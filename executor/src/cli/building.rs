@@ -17,6 +17,7 @@ use super::push;
 use super::{Global, registries, streams};
 use crate::build::base::Images;
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
+use crate::build::mounts::secrets::Secrets;
 use crate::build::sources::Sources;
 use crate::build::state::State;
 use crate::build::trees::Trees;
@@ -53,6 +54,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let settings = global.settings(environment, Some(args.registry()), args.jobs())?;
     let isolation = args.isolation();
     let request = args.request(environment)?;
+    let secrets = request.secrets.read(environment)?;
     let mut desk = Desk::start(settings, isolation)?;
     let worker = desk.worker()?;
     let session = desk.store()?.session()?;
@@ -65,6 +67,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             worker: &worker,
             session: &session,
             registry: &registry,
+            secrets: &secrets,
             progress,
         };
         building.run(&mut source)
@@ -121,6 +124,7 @@ struct Building<'a> {
     worker: &'a Worker,
     session: &'a Session,
     registry: &'a Registry,
+    secrets: &'a Secrets,
     progress: &'a Sender,
 }
 
@@ -144,6 +148,7 @@ impl Building<'_> {
             files: provided_files(HOSTNAME, &request.steps.names),
             hostname: HOSTNAME.into(),
             hosts: request.steps.host_names(),
+            secrets: self.secrets.clone(),
             now: self.now(),
             epoch: self.request.epoch,
         };

@@ -29,6 +29,7 @@ mod rmi;
 mod run;
 mod running;
 mod save;
+mod secrets;
 mod signals;
 mod steps;
 mod streams;
@@ -322,8 +323,8 @@ mod tests {
     fn habits_of_other_builders_are_answered() {
         for (line, wanted) in [
             (
-                &["sandcrab", "build", "--secret", "id=x", "."][..],
-                "`--secret` is not supported yet",
+                &["sandcrab", "build", "--squash", "."][..],
+                "`--squash` is not supported yet",
             ),
             (
                 &["sandcrab", "--debug", "build", "--ssh=default", "."],

@@ -74,13 +74,7 @@ const BUILD: &[(&[&str], Answer)] = &[
         NotYet,
     ),
     (
-        &[
-            "--secret",
-            "--security-opt",
-            "--shm-size",
-            "--sign-by",
-            "--squash",
-        ],
+        &["--security-opt", "--shm-size", "--sign-by", "--squash"],
         NotYet,
     ),
     (
@@ -324,11 +318,11 @@ mod tests {
 
     #[test]
     fn answers() {
-        let error = explain("build", "--secret").expect("known");
-        assert_eq!(error.to_string(), "`--secret` is not supported yet");
+        let error = explain("build", "--squash").expect("known");
+        assert_eq!(error.to_string(), "`--squash` is not supported yet");
         let error = explain("build", "--dockerfile=x").expect("known");
         assert_eq!(error.hints(), ["use -f FILE"]);
         assert!(explain("build", "--nonsense").is_none());
-        assert!(explain("images", "--secret").is_none());
+        assert!(explain("images", "--squash").is_none());
     }
 }

@@ -14,6 +14,7 @@ mod instructions;
 mod json;
 mod lines;
 pub mod mode;
+pub mod mounts;
 mod parser;
 mod source;
 pub mod suggest;

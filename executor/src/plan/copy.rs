@@ -130,7 +130,7 @@ impl Lowering<'_> {
         Ok(text.filter(|t| !t.is_empty()))
     }
 
-    fn source(&mut self, from: &Text) -> Lookup<CopyFrom> {
+    pub(super) fn source(&mut self, from: &Text) -> Lookup<CopyFrom> {
         let found = match find_source(&self.plan.file, self.index, from)? {
             Source::Found(found) => found,
             // The plan refuses these in the Dockerfile, so that this is a trigger of the base.

@@ -6,6 +6,7 @@
 mod copy;
 pub mod entitlements;
 mod history;
+pub mod mounts;
 mod path;
 pub mod platform;
 mod run;

@@ -35,9 +35,54 @@ pub(super) fn join_dest(directory: &str, path: &str) -> String {
     joined
 }
 
+/// Cleans a path that need not be absolute, as Go's `path.Clean`; the empty one is `.`.
+pub(super) fn clean(path: &str) -> String {
+    if path.starts_with('/') {
+        return join("/", path);
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        ".".into()
+    } else {
+        parts.join("/")
+    }
+}
+
+/// Returns the last part of a path; nothing for one that has none.
+pub(super) fn base(path: &str) -> &str {
+    let trimmed = path.trim_end_matches('/');
+    trimmed.rsplit('/').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cleans() {
+        for (path, cleaned, last) in [
+            ("/a/../b//c/", "/b/c", "c"),
+            ("a/./b", "a/b", "b"),
+            ("a/../../b", "../b", "b"),
+            ("", ".", ""),
+            ("./", ".", "."),
+        ] {
+            assert_eq!(
+                (clean(path).as_str(), base(path)),
+                (cleaned, last),
+                "{path}"
+            );
+        }
+    }
 
     #[test]
     fn joins() {

@@ -27,7 +27,7 @@ impl Lowering<'_> {
         if let Some(span) = &args.insecure {
             entitled.check_insecure(span)?;
         }
-        let mut mounts = Vec::new();
+        let mut mounts = self.mounts(&args.mounts)?;
         let command = self.with_heredocs(instruction, &args.command, &mut mounts);
         let argv = self.argv(&command);
         let prefix = self.out.scope.history_prefix();
@@ -101,9 +101,8 @@ fn unsupported(args: &RunArgs) -> Lookup<()> {
             format!("RUN `{what}` is not supported yet"),
         ))
     };
-    match (args.mounts.first(), args.devices.first()) {
-        (Some(mount), _) => refuse(mount.span(), "--mount"),
-        (_, Some(device)) => refuse(device.span(), "--device"),
-        _ => Ok(()),
+    match args.devices.first() {
+        Some(device) => refuse(device.span(), "--device"),
+        None => Ok(()),
     }
 }

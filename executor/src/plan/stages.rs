@@ -15,7 +15,7 @@ use crate::diagnostics::Diagnostic;
 use crate::dockerfile::ast::{ArgPair, Dockerfile, Kind, Stage};
 use crate::dockerfile::text::Text;
 use crate::dockerfile::words::{Expander, Expansion, Mode};
-use crate::dockerfile::{parse_trigger, suggest};
+use crate::dockerfile::{mounts, parse_trigger, suggest};
 use crate::error::{Error, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -379,12 +379,29 @@ impl Resolver<'_> {
     }
 
     fn copy_needs(&mut self, index: StageIndex, kind: &Kind, needs: &mut Needs) {
-        let Kind::Copy(copy) = kind else {
-            return;
-        };
-        let Some(from) = &copy.from else {
-            return;
-        };
+        match kind {
+            Kind::Copy(copy) => {
+                if let Some(from) = &copy.from {
+                    self.source_needs(index, from, needs);
+                }
+            }
+            Kind::Run(run) => {
+                for mount in &run.mounts {
+                    match mounts::parse(mount) {
+                        Ok(fields) => {
+                            if let Some(from) = mounts::from_of(&fields) {
+                                self.source_needs(index, from, needs);
+                            }
+                        }
+                        Err(error) => self.errors.push(error),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn source_needs(&mut self, index: StageIndex, from: &Text, needs: &mut Needs) {
         match find_source(self.file, index, from) {
             Ok(Source::NotYet(stage) | Source::Found(CopyFrom::Stage(stage))) => {
                 needs.stages.entry(stage).or_insert_with(|| from.span());

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dockerfile::mode::FileMode;
 use crate::image::config::ContainerConfig;
 use crate::image::digest::Digest;
@@ -100,6 +102,103 @@ pub enum MountKind {
         /// What is in it.
         content: String,
     },
+    /// `type=bind`.
+    Bind(BindMount),
+    /// `type=cache`.
+    Cache(CacheMount),
+    /// `type=tmpfs`.
+    Tmpfs {
+        /// Where the step sees it, absolute.
+        target: String,
+        /// The most bytes that it holds, when that is limited.
+        size: Option<u64>,
+    },
+    /// `type=secret`.
+    Secret(SecretMount),
+    /// `type=ssh`.
+    Ssh(SshMount),
+}
+
+/// Files of the context, a stage or an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindMount {
+    /// Whose files they are.
+    pub from: CopyFrom,
+    /// Where they are there: absolute.
+    pub source: String,
+    /// Where the step sees them, absolute.
+    pub target: String,
+    /// Whether the step can't write to them; what it writes is thrown away.
+    pub read_only: bool,
+}
+
+/// A directory that outlives the build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Its name, with the namespace before a slash.
+    pub id: String,
+    /// Where the step sees it, absolute.
+    pub target: String,
+    /// Whose files are in it at first.
+    pub from: Option<CopyFrom>,
+    /// Where they are there: absolute.
+    pub source: String,
+    /// What happens when another step uses it.
+    pub sharing: Sharing,
+    /// Whether the step can't write to it.
+    pub read_only: bool,
+    /// What it gets when it is made.
+    pub permissions: Permissions,
+}
+
+/// What happens when two steps use a cache mount at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Both write to it.
+    Shared,
+    /// The second gets another one.
+    Private,
+    /// The second waits.
+    Locked,
+}
+
+/// A secret of the caller's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretMount {
+    /// Its name.
+    pub id: String,
+    /// The file that holds it in the step, if there is one.
+    pub target: Option<String>,
+    /// The variable that holds it in the step, if there is one.
+    pub env: Option<String>,
+    /// Whether the step fails without it.
+    pub required: bool,
+    /// The file's.
+    pub permissions: Permissions,
+}
+
+/// The caller's ssh agent, or one with some of the caller's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshMount {
+    /// Its name.
+    pub id: String,
+    /// The socket in the step.
+    pub target: String,
+    /// Whether the step fails without it.
+    pub required: bool,
+    /// The socket's.
+    pub permissions: Permissions,
+}
+
+/// Mode and owner of what a mount makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permissions {
+    /// Permission bits.
+    pub mode: u32,
+    /// User id in the container.
+    pub uid: u32,
+    /// Group id in the container.
+    pub gid: u32,
 }
 
 /// Directory of a step's scripts.

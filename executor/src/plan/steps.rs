@@ -239,8 +239,18 @@ impl<'a> Lowering<'a> {
         } else {
             Mode::Plain
         };
+        let secrets = match &instruction.kind {
+            Kind::Run(args) => super::mounts::secret_variables(&args.mounts),
+            _ => Vec::new(),
+        };
+        let lookup = |name: &str| {
+            if secrets.iter().any(|secret| secret == name) {
+                return Some("****".to_owned());
+            }
+            self.lookup(name)
+        };
         let text = self
-            .expander(mode, &|name| self.lookup(name))
+            .expander(mode, &lookup)
             .expand(&instruction.text)
             .map_or_else(|_| instruction.text.clone(), |e| e.text);
         let line: String = text
@@ -299,6 +309,13 @@ impl<'a> Lowering<'a> {
             }
         }
         Ok(expansion)
+    }
+
+    /// Expands one word in which quotes are data.
+    pub(super) fn expand_raw(&mut self, text: &Text) -> Lookup<String> {
+        Ok(self
+            .expand_as(Mode::Document, self.plan.file.escape, text)?
+            .text)
     }
 
     /// Expands one word.

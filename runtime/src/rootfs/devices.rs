@@ -140,7 +140,8 @@ fn copy_terminal(terminal: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 }
 
 /// Gives an entry, unfollowed, to the container's root.
-pub(super) fn own(dir: BorrowedFd<'_>, name: &str, ids: IdMap) -> Result<()> {
+pub(super) fn own(dir: BorrowedFd<'_>, name: impl AsRef<Path>, ids: IdMap) -> Result<()> {
+    let name = name.as_ref();
     let root = ids.to_executor(0).unwrap_or(0);
     let (uid, gid) = (Uid::from_raw(root), Gid::from_raw(root));
     chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, fstat, futimens, openat, unlinkat};
@@ -92,36 +92,70 @@ pub(crate) fn mount(
     mount::attach_at(&memory, Path::new("/proc")).op("attach files")?;
     for (file, fd) in files.iter().zip(&opened) {
         let tree = mount::copy_at(fd.as_fd(), false).op_path("mount file on", &file.path)?;
-        let point = open_or_create(root, &file.path, created)?;
+        let point = created.open_or_create_unfollowed(root, ids, &file.path)?;
         mount::attach(tree, point).op_path("mount file on", &file.path)?;
     }
     Ok(Mounted(opened))
 }
 
-fn open_or_create(root: &Root, target: &Path, created: &mut Created) -> Result<OwnedFd> {
-    let open = || root.open(target, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
-    match open() {
-        Err(Errno::NOENT) => {}
-        other => return other.op_path("open mount point", target),
-    }
-    let parent = target
-        .parent()
-        .ok_or_else(|| Error::new("not a file").path(target))?;
-    let mut missing = Vec::new();
-    let mut dir = parent;
-    while root.open_dir(dir).is_err_and(|e| e == Errno::NOENT) {
-        missing.push(dir.to_path_buf());
-        dir = dir.parent().unwrap_or_else(|| Path::new("/"));
-    }
-    for dir in missing.iter().rev() {
-        created.make(root, dir, true)?;
-    }
-    created.make(root, target, false)?;
-    open().op_path("open mount point", target)
-}
-
 impl Created {
-    fn make(&mut self, root: &Root, path: &Path, is_dir: bool) -> Result<()> {
+    /// Opens what is at a path, a link unfollowed; makes a file where nothing is.
+    fn open_or_create_unfollowed(
+        &mut self,
+        root: &Root,
+        ids: IdMap,
+        target: &Path,
+    ) -> Result<OwnedFd> {
+        let open = || root.open(target, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
+        match open() {
+            Err(Errno::NOENT) => {}
+            other => return other.op_path("open mount point", target),
+        }
+        self.make_with_parents(root, ids, target, false)?;
+        open().op_path("open mount point", target)
+    }
+
+    /// Opens what a path leads to inside the root; makes a file or a directory where nothing is.
+    pub(crate) fn open_or_create(
+        &mut self,
+        root: &Root,
+        ids: IdMap,
+        target: &Path,
+        is_dir: bool,
+    ) -> Result<OwnedFd> {
+        let open = || root.open(target, OFlags::PATH, Mode::empty());
+        match open() {
+            Err(Errno::NOENT) => {}
+            other => return other.op_path("open mount point", target),
+        }
+        self.make_with_parents(root, ids, target, is_dir)?;
+        open().op_path("open mount point", target)
+    }
+
+    /// Makes what is missing. The step may write there, so that it belongs to the container's root.
+    fn make_with_parents(
+        &mut self,
+        root: &Root,
+        ids: IdMap,
+        target: &Path,
+        is_dir: bool,
+    ) -> Result<()> {
+        let parent = target
+            .parent()
+            .ok_or_else(|| Error::new("not a file").path(target))?;
+        let mut missing = Vec::new();
+        let mut dir = parent;
+        while root.open_dir(dir).is_err_and(|e| e == Errno::NOENT) {
+            missing.push(dir.to_path_buf());
+            dir = dir.parent().unwrap_or_else(|| Path::new("/"));
+        }
+        for dir in missing.iter().rev() {
+            self.make(root, ids, dir, true)?;
+        }
+        self.make(root, ids, target, is_dir)
+    }
+
+    fn make(&mut self, root: &Root, ids: IdMap, path: &Path, is_dir: bool) -> Result<()> {
         let entry = root
             .entry(path)
             .op_path("open mount point", path)?
@@ -143,7 +177,15 @@ impl Created {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(&entry.dir, &entry.name, flags, Mode::from_raw_mode(0o644)).map(drop)
         }
-        .op_path("create mount point", path)?;
+        .map_err(|errno| {
+            let error = Error::new("create mount point").path(path).cause(errno);
+            match errno {
+                Errno::EXIST => error.hint("a symbolic link is there that leads nowhere"),
+                Errno::ROFS => error.hint("it is below another mount, which is read-only"),
+                _ => error,
+            }
+        })?;
+        devices::own(entry.dir.as_fd(), &entry.name, ids)?;
         self.entries.push(Made {
             entry,
             is_dir,
@@ -156,7 +198,11 @@ impl Created {
     ///
     /// The mounts on them must be gone: a mount point that another namespace still holds is
     /// unmounted there by the kernel as its directory entry goes.
-    pub(crate) fn remove(self) -> Result<()> {
+    ///
+    /// Returns the directories that were there and have been written to, as paths in the mounts
+    /// that they are of.
+    pub(crate) fn remove(self) -> Result<Vec<PathBuf>> {
+        let mut touched = Vec::new();
         for made in self.entries.into_iter().rev() {
             let flags = if made.is_dir {
                 AtFlags::REMOVEDIR
@@ -176,7 +222,10 @@ impl Created {
             let dir = openat(&made.entry.dir, ".", flags, Mode::empty())
                 .op("open directory of mount point")?;
             futimens(&dir, &made.times).op("restore times of directory")?;
+            let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+            // One that was removed meanwhile has a name that nothing has.
+            touched.push(std::fs::read_link(&link).op_path("read", link)?);
         }
-        Ok(())
+        Ok(touched)
     }
 }

@@ -23,6 +23,7 @@ pub mod overlay;
 pub(crate) mod pivot;
 pub(crate) mod protect;
 pub mod skeleton;
+pub mod step_mounts;
 mod target;
 
 pub use layout::{Built, Layout, RootSource, Settings};

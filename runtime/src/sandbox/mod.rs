@@ -17,10 +17,12 @@ mod session;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::{IdMap, Identity, Specials};
 use crate::rootfs::files::{Created, ProvidedFile};
+use crate::rootfs::step_mounts::StepMount;
 use crate::sys;
 
 /// What a container's network is.
@@ -61,6 +63,8 @@ pub struct Plan {
     pub identity: Identity,
     /// Files that exist in the container while it runs.
     pub files: Vec<ProvidedFile>,
+    /// What else is mounted while it runs, in this order, after everything else.
+    pub mounts: Vec<StepMount>,
     /// Standard input; `None` is `/dev/null`.
     pub stdin: Option<OwnedFd>,
     /// Standard output; `None` is `/dev/null`.
@@ -107,6 +111,9 @@ pub struct Outcome {
     pub specials: Specials,
     /// What people should know.
     pub notes: Vec<String>,
+    /// Directories in which mount points were made and removed again. In an overlay they were copied
+    /// up for that.
+    pub touched: Vec<PathBuf>,
 }
 
 /// Runs a container to its end, in a job process. Signals that arrive at the job
@@ -129,8 +136,9 @@ pub fn run(plan: Plan) -> Result<Outcome> {
             .unwrap_or_else(|_| Err(Error::new("run container: the thread panicked")))
     });
     let removed = created.remove();
-    let outcome = result?;
-    removed.map(|()| outcome)
+    let mut outcome = result?;
+    outcome.touched = removed?;
+    Ok(outcome)
 }
 
 /// Tries, in a job process, whether the kernel makes a new proc for a container.

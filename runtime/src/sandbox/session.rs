@@ -28,6 +28,7 @@ use crate::process::program::{self, Program};
 use crate::rootfs::files::{self, Created, Mounted};
 use crate::rootfs::kernel::{self, Sys};
 use crate::rootfs::protect::Masks;
+use crate::rootfs::step_mounts::{self, StepMount};
 use crate::rootfs::{devices, pivot};
 use crate::signals::Forwarder;
 use crate::supervisor::{self, Credentials, Start};
@@ -59,8 +60,9 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
     init.seal()?;
     set_host(&plan)?;
 
+    let mounts = std::mem::take(&mut plan.mounts);
     let terminal = plan.stdin.as_ref().filter(|_| plan.terminal);
-    let (root, files) = mount_root(&plan, &init, terminal, created)?;
+    let (root, files) = mount_root(&plan, &init, terminal, mounts, created)?;
     let stdio = [
         stream(&root, plan.stdin.as_ref())?,
         stream(&root, plan.stdout.as_ref())?,
@@ -150,6 +152,7 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
             files: Vec::new(),
             specials,
             notes,
+            touched: Vec::new(),
         });
     }
     // The streams' other ends see the end of file when the container has closed its own.
@@ -169,6 +172,7 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
         files: files.read()?,
         specials,
         notes,
+        touched: Vec::new(),
     })
 }
 
@@ -254,6 +258,7 @@ fn mount_root(
     plan: &Plan,
     init: &Init,
     terminal: Option<&OwnedFd>,
+    mounts: Vec<StepMount>,
     created: &mut Created,
 ) -> Result<(Root, Mounted)> {
     let proc = init.new_proc()?;
@@ -269,6 +274,7 @@ fn mount_root(
     let dev = mount_point(&root, "dev")?;
     devices::mount(dev.as_fd(), plan.ids, terminal.map(AsFd::as_fd))?;
     let files = files::mount(&root, plan.ids, &plan.files, created)?;
+    step_mounts::attach(&root, plan.identity, plan.ids, mounts, created)?;
     pivot::finish(root.as_fd())?;
     Ok((root, files))
 }

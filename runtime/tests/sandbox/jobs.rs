@@ -200,6 +200,7 @@ fn run(dir: &Path, spec: &Spec, request: Request) -> Result<Reply, runtime::Erro
             path: "/etc/resolv.conf".into(),
             content: RESOLV.into(),
         }],
+        mounts: Vec::new(),
         stdin: if spec.terminal { next() } else { None },
         stdout: next(),
         stderr: next(),

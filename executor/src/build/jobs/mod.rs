@@ -7,11 +7,13 @@
 
 mod copy;
 mod export;
+mod mounts;
 mod remove;
 mod run;
 mod specials;
 mod tree;
 mod unpack;
+mod untouched;
 mod workdir;
 
 use std::os::fd::OwnedFd;
@@ -24,6 +26,7 @@ use crate::error::{Error, Kind, Result, STORAGE_FULL_HINT};
 
 pub use copy::{CopyPart, CopyReply, CopyTask, Source};
 pub use export::{ExportLocalTask, ExportTarTask};
+pub use mounts::{MountContent, StepMount};
 pub use remove::RemoveTask;
 pub use run::{Command, FileMount, RunTask, ShellTask, SkeletonTask};
 pub use tree::{LayerReply, Staged};

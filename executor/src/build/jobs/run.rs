@@ -19,8 +19,10 @@ use runtime::rootfs::files::ProvidedFile;
 use runtime::rootfs::skeleton;
 use runtime::sandbox::{self, Network, Outcome, Plan};
 
+use super::mounts::{self, StepMount};
 use super::tree::{Staged, Tree};
 use super::{Descriptors, Exited, Reply, Scene, workdir};
+use crate::build::mounts::secrets;
 use crate::build::users;
 use crate::error::{Error, Result, ResultExt};
 
@@ -58,7 +60,8 @@ pub struct SkeletonTask {
     pub staging: PathBuf,
 }
 
-/// Run a command and take the layer. Descriptors: the layer's file, stdout, stderr.
+/// Run a command and take the layer. Descriptors: the layer's file, the secrets if there are any,
+/// stdout, stderr.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunTask {
     /// The snapshots below, the skeleton being the last, and the staging directory.
@@ -67,6 +70,12 @@ pub struct RunTask {
     pub command: Command,
     /// Files that exist during the step only.
     pub files: Vec<FileMount>,
+    /// What else is mounted during the step, in order.
+    pub mounts: Vec<StepMount>,
+    /// Whether secrets come with the request.
+    pub secrets: bool,
+    /// Variables and the secret that each holds, by number.
+    pub secret_env: Vec<(String, usize)>,
 }
 
 /// Run a command and throw its changes away. Descriptors: stdin, stdout, stderr.
@@ -82,6 +91,21 @@ pub struct ShellTask {
     pub terminal: bool,
 }
 
+impl Command {
+    /// Puts a secret into the environment.
+    fn set_secret(&mut self, name: &str, value: &[u8]) -> Result<()> {
+        let wrong = |what| Error::new(format!("the secret for variable `{name}` {what}"));
+        let value = std::str::from_utf8(value).map_err(|_| wrong("is not valid UTF-8"))?;
+        if value.contains('\0') {
+            return Err(wrong("has a NUL byte"));
+        }
+        let start = format!("{name}=");
+        self.env.retain(|entry| !entry.starts_with(&start));
+        self.env.push(start + value);
+        Ok(())
+    }
+}
+
 struct Stdio {
     stdin: Option<OwnedFd>,
     stdout: OwnedFd,
@@ -91,14 +115,25 @@ struct Stdio {
 
 pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<Reply> {
     let layer = fds.take()?;
+    let secrets = if task.secrets {
+        secrets::unpack(fds.take()?)?
+    } else {
+        Vec::new()
+    };
+    let mut command = task.command;
+    for (name, number) in &task.secret_env {
+        let value = mounts::value(&secrets, *number)?;
+        command.set_secret(name, value)?;
+    }
+    let mounts = mounts::open(&task.mounts, &secrets)?;
     let stdio = Stdio {
         stdin: None,
         stdout: fds.take()?,
         stderr: fds.take()?,
         terminal: false,
     };
-    let tree = task.tree.open(scene)?;
-    let ended = execute(scene, &tree, task.command, &task.files, stdio)?;
+    let mut tree = task.tree.open(scene)?;
+    let ended = execute(scene, &tree, command, &task.files, mounts, stdio)?;
     let code = ended.exit.code();
     if code != 0 {
         let notes = ended.notes;
@@ -114,6 +149,7 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
         }
     }
     tree.ownership.put_specials(ended.specials);
+    tree.forget(ended.touched);
     let mut made = tree.write_layer(scene, layer)?;
     made.notes.extend(ended.notes);
     Ok(Reply::Layer(Some(made)))
@@ -127,7 +163,7 @@ pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Res
         terminal: task.terminal,
     };
     let tree = task.tree.open(scene)?;
-    let ended = execute(scene, &tree, task.command, &task.files, stdio)?;
+    let ended = execute(scene, &tree, task.command, &task.files, Vec::new(), stdio)?;
     Ok(Exited {
         code: ended.exit.code(),
         notes: ended.notes,
@@ -143,6 +179,7 @@ fn execute(
     tree: &Tree,
     command: Command,
     files: &[FileMount],
+    mounts: Vec<runtime::rootfs::step_mounts::StepMount>,
     stdio: Stdio,
 ) -> Result<Outcome> {
     let who = users::resolve(&tree.merged, &command.user)?;
@@ -179,6 +216,7 @@ fn execute(
                 content: f.content.clone(),
             })
             .collect(),
+        mounts,
         stdin: stdio.stdin,
         stdout: Some(stdio.stdout),
         stderr: Some(stdio.stderr),

@@ -18,6 +18,7 @@ use runtime::rootfs::overlay;
 
 use super::Scene;
 use super::specials::{self, Stack};
+use super::untouched;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
 use crate::layer::diff::{self, DiffOptions};
@@ -56,9 +57,12 @@ pub(super) struct Tree {
     pub(super) ownership: Ownership,
     /// Whether files below stand for devices.
     pub(super) devices: bool,
+    lowers: Vec<PathBuf>,
     upper: PathBuf,
     staging: PathBuf,
     latest: Option<i64>,
+    /// Directories that may have been copied up for nothing.
+    touched: Vec<PathBuf>,
 }
 
 impl Staged {
@@ -86,9 +90,11 @@ impl Staged {
             merged,
             ownership,
             devices,
+            lowers: self.lowers.clone(),
             upper,
             staging: self.staging.clone(),
             latest: self.latest,
+            touched: Vec::new(),
         })
     }
 }
@@ -102,11 +108,18 @@ impl Tree {
             .op("duplicate descriptor")
     }
 
+    /// Says in which directories something was made and removed again. They are no part of the layer,
+    /// unless something else has changed there.
+    pub(super) fn forget(&mut self, touched: Vec<PathBuf>) {
+        self.touched = touched;
+    }
+
     /// Ends the view and writes the layer's archive to `out`.
     pub(super) fn write_layer(self, scene: Scene, out: OwnedFd) -> Result<LayerReply> {
         let upper = Root::open_host(&self.upper).op_path("open", &self.upper)?;
         let mut owners = self.owners(&upper)?;
         drop(self.merged);
+        untouched::remove(&upper, &self.lowers, &self.touched)?;
         let ownership = scene.ownership().knowing(owners.clone());
         let mut out = HashingWriter::new(Steady::new(File::from(out)));
         let options = DiffOptions {

@@ -1,0 +1,134 @@
+//! What is mounted during a RUN step, on the main process's side.
+//!
+//! Responsible for finding what the plan's mounts name, for their part in the step's key, and for
+//! what the job is told. Must not mount. Invariant: a secret is in no key, no request and no text.
+
+pub mod mask;
+pub mod secrets;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::jobs::{MountContent, Reply, StepMount};
+use super::stage::Settings;
+use crate::diagnostics::Diagnostic;
+use crate::error::{Error, Result};
+use crate::plan::step::{Mount, MountKind, SCRIPTS, SecretMount};
+use mask::Mask;
+
+/// Mounts that are ready for the job.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    /// In order.
+    pub(super) mounts: Vec<StepMount>,
+    /// Variables and the secret that each holds, by number.
+    pub(super) secret_env: Vec<(String, usize)>,
+    /// The secrets, in order.
+    secrets: Option<OwnedFd>,
+    /// What is hidden in the step's output.
+    pub(super) mask: Mask,
+}
+
+impl Ready {
+    /// Returns the descriptors that the job takes, in order.
+    pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.secrets.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// Whether there are secrets among them.
+    pub(super) fn has_secrets(&self) -> bool {
+        self.secrets.is_some()
+    }
+}
+
+impl Ready {
+    /// Hides the secrets in what a job says.
+    pub(super) fn hide(&self, reply: Reply) -> Reply {
+        let hide = |notes: Vec<String>| notes.iter().map(|note| self.mask.text(note)).collect();
+        match reply {
+            Reply::Layer(Some(mut made)) => {
+                made.notes = hide(made.notes);
+                Reply::Layer(Some(made))
+            }
+            Reply::Exited(mut ended) => {
+                ended.notes = hide(ended.notes);
+                Reply::Exited(ended)
+            }
+            other => other,
+        }
+    }
+
+    /// Hides the secrets in an error that only has a text.
+    pub(super) fn hide_error(&self, error: Error) -> Error {
+        let text = error.chain();
+        let hidden = self.mask.text(&text);
+        if hidden == text {
+            return error;
+        }
+        let hints: Vec<String> = error.hints().iter().map(|h| self.mask.text(h)).collect();
+        let kind = error.get_kind();
+        (hints.into_iter()).fold(Error::new(hidden).kind(kind), Error::hint)
+    }
+}
+
+/// Finds everything that a step's mounts name.
+///
+/// # Errors
+/// What is required and was not given.
+pub(super) fn prepare(mounts: &[Mount], settings: &Settings) -> Result<Ready> {
+    let mut ready = Ready::default();
+    let mut values: Vec<&[u8]> = Vec::new();
+    for mount in mounts {
+        let (target, content) = match &mount.kind {
+            MountKind::Script { name, content } => (
+                format!("{SCRIPTS}/{name}"),
+                MountContent::Script(content.clone()),
+            ),
+            MountKind::Tmpfs { target, size } => (target.clone(), MountContent::Tmpfs(*size)),
+            MountKind::Secret(secret) => {
+                let Some(value) = settings.secrets.get(&secret.id) else {
+                    if secret.required {
+                        return Err(missing(mount, secret, settings));
+                    }
+                    continue;
+                };
+                let number = values.len();
+                values.push(value);
+                if let Some(name) = &secret.env {
+                    ready.secret_env.push((name.clone(), number));
+                }
+                let Some(target) = &secret.target else {
+                    continue;
+                };
+                let permissions = secret.permissions;
+                (
+                    target.clone(),
+                    MountContent::Secret {
+                        number,
+                        permissions,
+                    },
+                )
+            }
+            MountKind::Bind(_) | MountKind::Cache(_) | MountKind::Ssh(_) => {
+                let message = "this type of mount is not supported yet";
+                return Err(
+                    Error::new(message).diagnostic(Diagnostic::error(mount.span.clone(), message))
+                );
+            }
+        };
+        ready.mounts.push(StepMount { target, content });
+    }
+    if !values.is_empty() {
+        ready.secrets = Some(secrets::pack(&values)?);
+        ready.mask = Mask::new(values);
+    }
+    Ok(ready)
+}
+
+fn missing(mount: &Mount, secret: &SecretMount, settings: &Settings) -> Error {
+    let id = &secret.id;
+    let message = format!("the step requires secret `{id}`, which was not given");
+    let near = crate::dockerfile::suggest::hint(id, settings.secrets.ids());
+    let hint = near.unwrap_or_else(|| format!("build with `--secret id={id},src=FILE`"));
+    let finding = Diagnostic::error(mount.span.clone(), message.clone());
+    Error::new(message).diagnostic(finding).hint(hint)
+}
