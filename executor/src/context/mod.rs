@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod digest;
+pub mod git;
 pub mod http;
 pub mod ignore;
 pub mod local;
