@@ -239,6 +239,18 @@ for_users! {
         all_of("add", world);
     }
 
+    fn flags(world) as [root, subids, plain] {
+        all_of("flags", world);
+    }
+
+    fn run(world) as [root, subids, plain] {
+        all_of("run", world);
+    }
+
+    fn checks(world) as [root, subids, plain] {
+        all_of("checks", world);
+    }
+
     fn instructions(world) as [root, subids, plain] {
         all_of("instructions", world);
     }
