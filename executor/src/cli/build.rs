@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
+use super::requests::{Call, RequestArgs};
 use super::secrets::{SecretArgs, SecretRequest};
 use super::steps::{StepArgs, StepOptions};
 use super::{RegistryArgs, streams};
@@ -137,6 +138,9 @@ pub(super) struct Args {
     secrets: SecretArgs,
 
     #[command(flatten)]
+    requests: RequestArgs,
+
+    #[command(flatten)]
     registry: RegistryArgs,
 
     /// How progress is shown [default: auto]
@@ -189,6 +193,8 @@ pub(super) struct Request {
     pub steps: StepOptions,
     /// What steps may use of the caller's.
     pub secrets: SecretRequest,
+    /// What is asked instead of a build.
+    pub call: Option<Call>,
     /// How progress is shown.
     pub progress: Mode,
     /// Whether the image's id is printed, and nothing else.
@@ -266,6 +272,7 @@ impl Args {
             network: self.network.network(),
             steps: self.steps.options(self.network)?,
             secrets: self.secrets.request(environment)?,
+            call: self.requests.call()?,
             progress,
             quiet: self.quiet,
         })
@@ -477,6 +484,7 @@ mod tests {
                 network: Network::Host,
                 steps: StepOptions::default(),
                 secrets: SecretRequest::default(),
+                call: None,
                 progress: Mode::Auto,
                 quiet: false,
             }

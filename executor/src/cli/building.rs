@@ -14,7 +14,7 @@ use super::exit::{Failure, Source};
 use super::input::Input;
 use super::names::provided_files;
 use super::push;
-use super::{Global, registries, streams};
+use super::{Global, registries, requests, streams};
 use crate::build::base::Images;
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::mounts::secrets::Secrets;
@@ -28,6 +28,7 @@ use crate::context::location::Location;
 use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
+use crate::dockerfile::checks::Checks;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::reference::Reference;
 use crate::output::assemble::{PushPlan, prepare_push, verbatim};
@@ -36,7 +37,7 @@ use crate::output::layout::{self, Export};
 use crate::output::options::{Dest, Output, Target};
 use crate::output::transcode::Watch;
 use crate::output::{archive, metadata};
-use crate::plan;
+use crate::plan::{self, Extents, platform};
 use crate::progress::Mode;
 use crate::progress::event::{Sender, Vertex};
 use crate::registry::Registry;
@@ -54,6 +55,9 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let settings = global.settings(environment, Some(args.registry()), args.jobs())?;
     let isolation = args.isolation();
     let request = args.request(environment)?;
+    if let Some(call) = request.call {
+        return requests::run(call, &request, environment);
+    }
     let secrets = request.secrets.read(environment)?;
     let mut desk = Desk::start(settings, isolation)?;
     let worker = desk.worker()?;
@@ -118,6 +122,48 @@ fn tell(
     Ok(())
 }
 
+/// Reads the Dockerfile with the build arguments that control how.
+pub(super) fn parse(request: &Request, text: &[u8]) -> dockerfile::Parsed {
+    dockerfile::read(
+        text,
+        &dockerfile::BuildArgs {
+            syntax: given(request, platform::SYNTAX),
+            check: given(request, platform::DOCKERFILE_CHECK),
+        },
+    )
+}
+
+/// Returns a build argument's value.
+fn given<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    let found = request.build_args.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.as_str())
+}
+
+/// Returns what the planner has to know.
+pub(super) fn options(request: &Request) -> plan::Options {
+    let args = request.build_args.iter();
+    plan::Options {
+        target: request.target.clone(),
+        build_args: args.map(|(n, v)| (n.clone(), Some(v.clone()))).collect(),
+        platform: request.platform.clone(),
+        build_platform: crate::image::platform::Platform::host(),
+        entitlements: request.steps.entitlements.clone(),
+    }
+}
+
+/// Ends the build when `check=error=true` says that findings do.
+fn refuse(checks: &Checks, found: &[Diagnostic]) -> Result<()> {
+    let rules = checks.failed(found);
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let error = Error::with_diagnostics(
+        format!("lint violation found for rules: {}", rules.join(", ")),
+        found.iter().filter(|d| d.rule.is_some()).cloned().collect(),
+    );
+    Err(error.hint("mend what they name, or leave `error=true` out of the `check` directive"))
+}
+
 struct Building<'a> {
     request: &'a Request,
     desk: &'a Desk,
@@ -137,16 +183,19 @@ impl Building<'_> {
             name: dockerfile.name,
             text: dockerfile.bytes,
         });
-        let plan = self.plan(&file.text)?;
+        let plan = self.plan(&file.text, &context)?;
         let known = self.session.cache().stats(identity.as_bytes());
         let sources = Sources::new(&context, known, self.session, self.progress);
         let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
         let images = Images::new(self.session, self.registry, self.progress, request.pull);
+        let hostname = given(request, platform::SANDBOX_HOSTNAME)
+            .filter(|name| !name.is_empty())
+            .unwrap_or(HOSTNAME);
         let settings = build::Settings {
             no_cache: request.no_cache,
             network: request.network,
-            files: provided_files(HOSTNAME, &request.steps.names),
-            hostname: HOSTNAME.into(),
+            files: provided_files(hostname, &request.steps.names),
+            hostname: hostname.into(),
             hosts: request.steps.host_names(),
             secrets: self.secrets.clone(),
             now: self.now(),
@@ -169,6 +218,7 @@ impl Building<'_> {
         // On a full disk both fail, and the build's own error is the one that explains.
         let built = built?;
         saved?;
+        refuse(plan.checks(), &built.warnings)?;
         let image = self.store(&built.state)?;
         let mut written = None;
         for output in &request.outputs {
@@ -213,20 +263,22 @@ impl Building<'_> {
         }
     }
 
-    fn plan(&self, text: &[u8]) -> Result<plan::Plan> {
-        let file = dockerfile::parse(text)
-            .map_err(|found| Error::with_diagnostics("invalid Dockerfile", found))?;
-        let args = self.request.build_args.iter();
-        plan::resolve(
-            &file,
-            &plan::Options {
-                target: self.request.target.clone(),
-                build_args: args.map(|(n, v)| (n.clone(), Some(v.clone()))).collect(),
-                platform: self.request.platform.clone(),
-                build_platform: crate::image::platform::Platform::host(),
-                entitlements: self.request.steps.entitlements.clone(),
-            },
-        )
+    /// Finds what has to be built, or everything that is wrong as far as it shows by now.
+    fn plan(&self, text: &[u8], context: &Context) -> Result<plan::Plan> {
+        let parsed = parse(self.request, text);
+        let options = options(self.request);
+        let excluded = |path: &str| context.excludes(std::path::Path::new(path));
+        let mut found = plan::survey(&parsed, &options, Extents::Target, &excluded);
+        if let Some(error) = found.error() {
+            return Err(error);
+        }
+        let mut plan = plan::resolve(&parsed.file, &options)?;
+        // What a base that is not known yet may make right is judged when it is known.
+        found.warnings.retain(|w| w.rule != Some("UndefinedVar"));
+        refuse(plan.checks(), &found.warnings)?;
+        found.warnings.retain(|w| w.rule == Some("CopyIgnoredFile"));
+        plan.warnings.append(&mut found.warnings);
+        Ok(plan)
     }
 
     /// Returns the date of what is built now, as RFC 3339.

@@ -4,6 +4,7 @@
 //! text and exit codes. Must not do a command's work. Invariant: standard output carries data
 //! only; everything else goes to standard error.
 
+mod answers;
 mod build;
 mod building;
 mod choices;
@@ -25,6 +26,7 @@ mod prune;
 mod pull;
 mod push;
 mod registries;
+mod requests;
 mod rmi;
 mod run;
 mod running;

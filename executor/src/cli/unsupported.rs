@@ -30,10 +30,7 @@ const BUILD: &[(&[&str], Answer)] = &[
         ],
         NotYet,
     ),
-    (
-        &["--call", "--check", "--cap-add", "--cap-drop", "--cert-dir"],
-        NotYet,
-    ),
+    (&["--cap-add", "--cap-drop", "--cert-dir"], NotYet),
     (
         &[
             "--cgroup-parent",

@@ -189,6 +189,11 @@ impl Context {
         self.ignore.as_ref()
     }
 
+    /// Tells whether the ignore file leaves out a path and all that may be below it.
+    pub fn excludes(&self, path: &Path) -> bool {
+        self.rules.decide(path).is_excluded() && !self.rules.may_include_below(path)
+    }
+
     /// Tells whether the tree was unpacked by us and can't change while it is copied.
     pub fn is_private(&self) -> bool {
         self.owned.is_some()

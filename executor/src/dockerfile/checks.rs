@@ -7,17 +7,61 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::ast::{Dockerfile, Instruction, Kind};
+use super::{rules, suggest};
 use crate::diagnostics::{Diagnostic, Severity};
 
 /// What a `check` directive says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// `skip=all`.
-    pub skip_all: bool,
-    /// Names of rules that are off, as written.
-    pub skip: Vec<String>,
+    /// `skip=`: which rules are off.
+    pub skip: Names,
+    /// `experimental=`: which experimental rules are on.
+    pub experimental: Names,
     /// `error=true`: a finding ends the build.
     pub error: bool,
+}
+
+/// Names of rules, or all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    all: bool,
+    names: Vec<String>,
+}
+
+impl Names {
+    fn has(&self, rule: &str) -> bool {
+        self.all || self.names.iter().any(|name| name == rule)
+    }
+
+    fn read(value: &str, span: &Range<usize>, found: &mut Vec<Diagnostic>) -> Self {
+        if value == "all" {
+            return Self {
+                all: true,
+                names: Vec::new(),
+            };
+        }
+        let names: Vec<String> = value.split(',').map(|n| n.trim().to_owned()).collect();
+        for name in &names {
+            if rules::find(name).is_none() {
+                let mut finding = Diagnostic::warning(
+                    None,
+                    span.clone(),
+                    format!("no build check is called `{name}`"),
+                );
+                finding.hint = suggest::hint(name, rules::RULES.iter().map(|r| r.name));
+                found.push(finding);
+            }
+        }
+        Self { all: false, names }
+    }
+}
+
+/// Returns the value of a `check` directive in a comment.
+pub(super) fn directive(comment: &str) -> Option<&str> {
+    let (key, value) = comment.split_once('=')?;
+    key.trim_end()
+        .eq_ignore_ascii_case("check")
+        .then(|| value.trim())
 }
 
 impl CheckOptions {
@@ -25,25 +69,22 @@ impl CheckOptions {
     pub(super) fn read(&mut self, value: &str, span: &Range<usize>, found: &mut Vec<Diagnostic>) {
         for option in value.split(';').map(str::trim).filter(|o| !o.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            match (key.trim().to_ascii_lowercase().as_str(), value.trim()) {
-                ("skip", "all") => self.skip_all = true,
-                ("skip", names) if !names.is_empty() => self
-                    .skip
-                    .extend(names.split(',').map(|n| n.trim().to_owned())),
-                // No rule here is experimental, so that there is nothing to switch on.
-                ("experimental", names) if !names.is_empty() => {}
-                ("error", "true" | "1") => self.error = true,
-                ("error", "false" | "0") => self.error = false,
+            match (key.trim(), value.trim()) {
+                ("skip", names) if !names.is_empty() => {
+                    self.skip = Names::read(names, span, found);
+                }
+                ("experimental", names) if !names.is_empty() => {
+                    self.experimental = Names::read(names, span, found);
+                }
+                // As strconv.ParseBool has it.
+                ("error", "1" | "t" | "T" | "true" | "TRUE" | "True") => self.error = true,
+                ("error", "0" | "f" | "F" | "false" | "FALSE" | "False") => self.error = false,
                 _ => found.push(
                     Diagnostic::error(span.clone(), format!("invalid check option `{option}`"))
                         .hint("write it as `skip=RULE,RULE`, `skip=all` or `error=true`"),
                 ),
             }
         }
-    }
-
-    fn skips(&self, rule: &str) -> bool {
-        self.skip_all || self.skip.iter().any(|name| name.eq_ignore_ascii_case(rule))
     }
 }
 
@@ -57,16 +98,18 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Drops the findings of rules that are switched off where they were found.
+    /// Drops the findings of rules that are off where they were found.
     pub fn keep(&self, found: &mut Vec<Diagnostic>) {
         found.retain(|finding| {
             let Some(rule) = finding.rule else {
                 return true;
             };
-            !self.file.skips(rule)
-                && !self
-                    .at(finding.span.start)
-                    .any(|options| options.skips(rule))
+            let mut options = std::iter::once(&self.file).chain(self.at(finding.span.start));
+            if rules::find(rule).is_some_and(|rule| rule.experimental) {
+                options.any(|options| options.experimental.has(rule))
+            } else {
+                !options.any(|options| options.skip.has(rule))
+            }
         });
     }
 
@@ -80,12 +123,16 @@ impl Checks {
             .map(|(_, options)| options)
     }
 
-    /// Tells whether any of these findings ends the build (`check=error=true`).
-    pub fn fails(&self, found: &[Diagnostic]) -> bool {
-        self.file.error
-            && found
-                .iter()
-                .any(|d| d.severity == Severity::Warning && d.rule.is_some())
+    /// Returns the rules among these findings when they end the build (`check=error=true`), each
+    /// once.
+    pub fn failed(&self, found: &[Diagnostic]) -> Vec<&'static str> {
+        let mut rules: Vec<&'static str> = Vec::new();
+        if self.file.error {
+            for finding in found.iter().filter(|d| d.severity == Severity::Warning) {
+                rules.extend(finding.rule.filter(|rule| !rules.contains(rule)));
+            }
+        }
+        rules
     }
 }
 
@@ -111,8 +158,8 @@ pub(super) fn run(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     check_casing(file, &mut found);
     check_stage_names(file, &mut found);
+    check_descriptions(file, &mut found);
     for stage in &file.stages {
-        check_repetition(&stage.instructions, &mut found);
         for instruction in &stage.instructions {
             check_instruction(instruction, &mut found);
         }
@@ -123,10 +170,11 @@ pub(super) fn run(file: &Dockerfile) -> Vec<Diagnostic> {
 
 /// ConsistentInstructionCasing.
 fn check_casing(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+    // ARGs before the first FROM don't count, as in BuildKit.
     let keywords: Vec<(&str, Range<usize>)> = file
-        .globals
+        .stages
         .iter()
-        .chain(file.stages.iter().flat_map(|s| &s.instructions))
+        .flat_map(|s| &s.instructions)
         .map(|i| (i.written_keyword(), i.keyword_span.clone()))
         .chain(file.stages.iter().map(|s| {
             let end = s.text.find(char::is_whitespace).unwrap_or(s.text.len());
@@ -150,7 +198,7 @@ fn check_casing(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
                 Some("ConsistentInstructionCasing"),
                 span,
                 format!(
-                    "command `{keyword}` should match the case of the command majority ({name})"
+                    "Command '{keyword}' should match the case of the command majority ({name})"
                 ),
             ));
         }
@@ -172,21 +220,21 @@ fn check_stage_names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
             warn(
                 "StageNameCasing",
                 alias.span(),
-                format!("stage name `{}` should be lowercase", alias.as_str()),
+                format!("Stage name '{}' should be lowercase", alias.as_str()),
             );
         }
         if !seen.insert(name) {
             warn(
                 "DuplicateStageName",
                 alias.span(),
-                format!("duplicate stage name `{name}`, stage names should be unique"),
+                format!("Duplicate stage name \"{name}\", stage names should be unique"),
             );
         }
         if matches!(name, "scratch" | "context") {
             warn(
                 "ReservedStageName",
                 alias.span(),
-                format!("stage name should not use reserved name `{name}`"),
+                format!("Stage name should not use the same name as reserved stage \"{name}\""),
             );
         }
         if let Some(keyword) = &stage.as_keyword {
@@ -200,7 +248,7 @@ fn check_stage_names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
                     "FromAsCasing",
                     keyword.span(),
                     format!(
-                        "`{}` and `{from}` keywords' casing do not match",
+                        "'{}' and '{from}' keywords' casing do not match",
                         keyword.as_str()
                     ),
                 );
@@ -209,26 +257,38 @@ fn check_stage_names(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// MultipleInstructionsDisallowed: only the last one of these counts.
-fn check_repetition(instructions: &[Instruction], found: &mut Vec<Diagnostic>) {
-    let mut last: [Option<&Instruction>; 3] = [None; 3];
-    for instruction in instructions {
-        let slot = match instruction.kind {
-            Kind::Cmd(_) => 0,
-            Kind::Entrypoint(_) => 1,
-            Kind::Healthcheck(_) => 2,
-            _ => continue,
+/// InvalidDefinitionDescription: a comment above ARG or a named stage describes it.
+fn check_descriptions(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+    let mut check = |keyword: &str, names: &[&str], comments: &[String], span: &Range<usize>| {
+        let Some(comment) = comments.iter().rfind(|c| directive(c).is_none()) else {
+            return;
         };
-        if let Some(before) = last[slot].replace(instruction) {
-            found.push(Diagnostic::warning(
-                Some("MultipleInstructionsDisallowed"),
-                before.span.clone(),
-                format!(
-                    "multiple {} instructions should not be used in the same stage because only \
-                     the last one will be used",
-                    instruction.keyword.name()
-                ),
-            ));
+        let first = comment.split(' ').next().unwrap_or_default();
+        let name = match names {
+            [] => return,
+            names if names.contains(&first) => return,
+            [name] => name,
+            _ => "<arg_key>",
+        };
+        found.push(Diagnostic::warning(
+            Some("InvalidDefinitionDescription"),
+            span.clone(),
+            format!("Comment for {keyword} should follow the format: `# {name} <description>`"),
+        ));
+    };
+    for stage in &file.stages {
+        if let Some(name) = &stage.name {
+            check("FROM", &[name], &stage.comments, &stage.span);
+        }
+    }
+    let all = file
+        .globals
+        .iter()
+        .chain(file.stages.iter().flat_map(|s| &s.instructions));
+    for instruction in all {
+        if let Kind::Arg(pairs) = &instruction.kind {
+            let names: Vec<&str> = pairs.iter().map(|p| p.name.as_str()).collect();
+            check("ARG", &names, &instruction.comments, &instruction.span);
         }
     }
 }
@@ -240,16 +300,19 @@ fn check_instruction(instruction: &Instruction, found: &mut Vec<Diagnostic>) {
             Diagnostic::warning(
                 Some("MaintainerDeprecated"),
                 instruction.keyword_span.clone(),
-                "MAINTAINER is deprecated in favor of using a label",
+                "Maintainer instruction is deprecated in favor of using label",
             )
             .hint("write `LABEL org.opencontainers.image.authors=…` instead"),
         ),
         Kind::Env(pairs) | Kind::Label(pairs) if pairs.iter().any(|p| p.legacy) => {
-            let name = instruction.keyword.name();
+            let name = instruction.written_keyword();
             found.push(Diagnostic::warning(
                 Some("LegacyKeyValueFormat"),
                 instruction.span.clone(),
-                format!("`{name} key=value` should be used instead of legacy `{name} key value`"),
+                format!(
+                    "\"{name} key=value\" should be used instead of legacy \"{name} key value\" \
+                     format"
+                ),
             ));
         }
         _ => {}
@@ -278,10 +341,7 @@ mod tests {
                 "FROM a\nrun b\nRun c\nRUN d\n",
                 &["ConsistentInstructionCasing", "ConsistentInstructionCasing"],
             ),
-            (
-                "FROM a\nCMD [\"b\"]\nCMD [\"c\"]\n",
-                &["MultipleInstructionsDisallowed"],
-            ),
+            ("arg x\nFROM a\nRUN b\n", &[]),
             ("FROM a\nMAINTAINER me\n", &["MaintainerDeprecated"]),
             ("FROM a\nENV a b\n", &["LegacyKeyValueFormat"]),
             ("FROM a\nRUN b \\\n\n c\n", &["NoEmptyContinuation"]),
@@ -291,15 +351,37 @@ mod tests {
     }
 
     #[test]
+    fn descriptions_are_checked_when_asked_for() {
+        let source = "# wrong\nARG a=1\n# a right\nARG a\n# nothing\n#\nARG b\n\
+                      # wrong\nFROM a AS c\n# no name, no rule\nFROM c\n# wrong\nARG d e\n";
+        assert!(rules(source).is_empty());
+        let file = parse(format!("# check=experimental=all\n{source}").as_bytes()).expect("valid");
+        let found: Vec<&str> = file.warnings.iter().map(|w| w.message.as_str()).collect();
+        assert_eq!(
+            found,
+            [
+                "Comment for ARG should follow the format: `# a <description>`",
+                "Comment for FROM should follow the format: `# c <description>`",
+                "Comment for ARG should follow the format: `# <arg_key> <description>`",
+            ]
+        );
+    }
+
+    #[test]
     fn rules_can_be_switched_off() {
         assert!(rules("# check=skip=all\nFROM a AS B\n").is_empty());
-        assert!(rules("# check=skip=stagenamecasing,X;error=true\nFROM a AS B\n").is_empty());
+        assert!(rules("# check=skip=StageNameCasing, X ;error=true\nFROM a AS B\n").is_empty());
         assert_eq!(
             rules("FROM a\n# check=skip=LegacyKeyValueFormat\nENV a b\nENV c d\n").len(),
             1
         );
         let file = parse(b"# check=error=true\nFROM a AS B\n").expect("valid");
-        assert!(file.checks.fails(&file.warnings));
+        assert_eq!(file.checks.failed(&file.warnings), ["StageNameCasing"]);
+        let file = parse(b"# check=skip=StageNameCasnig\nFROM a AS b\n").expect("valid");
+        assert_eq!(
+            file.warnings[0].hint.as_deref(),
+            Some("did you mean `StageNameCasing`?")
+        );
         let error = parse(b"# check=frob=1\nFROM a\n").expect_err("unknown option");
         assert_eq!(error[0].message, "invalid check option `frob=1`");
     }

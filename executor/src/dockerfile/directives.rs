@@ -19,8 +19,8 @@ pub(super) struct Directives {
 }
 
 /// Splits `# key = value`; the ranges are relative to the line.
-fn split(line: &str) -> Option<(String, &str)> {
-    let rest = line.trim_start().strip_prefix('#')?.trim_start();
+fn split<'a>(line: &'a str, mark: &str) -> Option<(String, &'a str)> {
+    let rest = line.trim_start().strip_prefix(mark)?.trim_start();
     let (key, value) = rest.split_once('=')?;
     let key = key.trim_end();
     let valid = key.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -36,21 +36,59 @@ fn is_standard_frontend(image: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '-']))
 }
 
-/// Reads the directives; findings are appended to `found`.
-pub(super) fn read(bytes: &[u8], found: &mut Vec<Diagnostic>) -> Directives {
+/// Warns of a frontend that is not the standard one.
+fn check_frontend(value: &str, span: Range<usize>, found: &mut Vec<Diagnostic>) {
+    let image = value.split_whitespace().next().unwrap_or(value);
+    if !is_standard_frontend(image) {
+        found.push(
+            Diagnostic::warning(None, span, format!("the frontend `{image}` is not used"))
+                .hint("the file is read as a standard Dockerfile (docker/dockerfile:1)"),
+        );
+    }
+}
+
+/// Finds `syntax` in the forms that other languages' files have it in: `// syntax=…` at the top,
+/// or a JSON object with this key.
+fn foreign_syntax(bytes: &[u8]) -> Option<(String, Range<usize>)> {
+    for (number, range) in PhysicalLines::new(bytes).enumerate() {
+        let line = std::str::from_utf8(&bytes[range.clone()]).ok()?;
+        if number == 0 && line.starts_with("#!") {
+            continue;
+        }
+        let Some((key, value)) = split(line, "//") else {
+            break;
+        };
+        if key == "syntax" {
+            return Some((value.to_owned(), range));
+        }
+    }
+    let start = PhysicalLines::new(bytes).find(|l| !bytes[l.clone()].starts_with(b"#!"))?;
+    let text = bytes[start.start..].trim_ascii_start();
+    if !text.starts_with(b"{") {
+        return None;
+    }
+    let object: std::collections::BTreeMap<String, String> = serde_json::from_slice(text).ok()?;
+    Some((object.get("syntax")?.clone(), start))
+}
+
+/// Reads the directives; findings are appended to `found`. `syntax` is the build argument that wins
+/// over the directive of that name.
+pub(super) fn read(bytes: &[u8], syntax: Option<&str>, found: &mut Vec<Diagnostic>) -> Directives {
     let mut directives = Directives {
         escape: b'\\',
         check: CheckOptions::default(),
     };
     let mut seen: Vec<String> = Vec::new();
+    let mut after_shebang = false;
     for (number, range) in PhysicalLines::new(bytes).enumerate() {
         let Ok(line) = std::str::from_utf8(&bytes[range.clone()]) else {
             break;
         };
         if number == 0 && line.starts_with("#!") {
+            after_shebang = true;
             continue;
         }
-        let Some((key, value)) = split(line) else {
+        let Some((key, value)) = split(line, "#") else {
             break;
         };
         if !matches!(key.as_str(), "syntax" | "escape" | "check") {
@@ -66,6 +104,10 @@ pub(super) fn read(bytes: &[u8], found: &mut Vec<Diagnostic>) -> Directives {
             continue;
         }
         match key.as_str() {
+            "escape" if after_shebang => found.push(
+                Diagnostic::warning(None, span, "`escape` does not count after a `#!` line")
+                    .hint("leave the `#!` line out"),
+            ),
             "escape" => match value {
                 "\\" | "`" => directives.escape = value.as_bytes()[0],
                 _ => found.push(
@@ -74,21 +116,17 @@ pub(super) fn read(bytes: &[u8], found: &mut Vec<Diagnostic>) -> Directives {
                 ),
             },
             "check" => directives.check.read(value, &span, found),
-            _ => {
-                let image = value.split_whitespace().next().unwrap_or(value);
-                if !is_standard_frontend(image) {
-                    found.push(
-                        Diagnostic::warning(
-                            None,
-                            span,
-                            format!("the frontend `{image}` is not used"),
-                        )
-                        .hint("the file is read as a standard Dockerfile (docker/dockerfile:1)"),
-                    );
-                }
-            }
+            _ if syntax.is_none() => check_frontend(value, span, found),
+            _ => {}
         }
         seen.push(key);
+    }
+    if let Some(value) = syntax {
+        check_frontend(value, 0..0, found);
+    } else if !seen.iter().any(|key| key == "syntax")
+        && let Some((value, span)) = foreign_syntax(bytes)
+    {
+        check_frontend(&value, span, found);
     }
     directives
 }
@@ -99,7 +137,7 @@ mod tests {
 
     fn read_text(source: &str) -> (u8, Vec<String>) {
         let mut found = Vec::new();
-        let directives = read(source.as_bytes(), &mut found);
+        let directives = read(source.as_bytes(), None, &mut found);
         (
             directives.escape,
             found.into_iter().map(|d| d.message).collect(),
@@ -112,7 +150,6 @@ mod tests {
             ("# escape=`\nFROM a", b'`'),
             ("#escape = `  \r\nFROM a", b'`'),
             ("# syntax=docker/dockerfile:1\n# ESCAPE=`\n", b'`'),
-            ("#!/usr/bin/env x\n# escape=`\n", b'`'),
             ("\u{feff}# escape=`\n", b'`'),
             ("\n# escape=`\n", b'\\'),
             ("# a comment\n# escape=`\n", b'\\'),
@@ -137,6 +174,22 @@ mod tests {
             (
                 "# syntax=me/mine:1 x\n",
                 "the frontend `me/mine:1` is not used",
+            ),
+            (
+                "#!/usr/bin/env x\n# escape=`\n",
+                "`escape` does not count after a `#!` line",
+            ),
+            (
+                "#!/bin/x\n# syntax=me/mine\n",
+                "the frontend `me/mine` is not used",
+            ),
+            (
+                "// syntax=me/mine\n{}",
+                "the frontend `me/mine` is not used",
+            ),
+            (
+                "#!/bin/x\n{\"syntax\": \"me/mine\"}",
+                "the frontend `me/mine` is not used",
             ),
             (
                 "# syntax=docker/dockerfilex\n",

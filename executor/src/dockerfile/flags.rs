@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::ast::Keyword;
 use super::suggest;
 use super::text::Text;
-use crate::diagnostics::Diagnostic;
+use crate::diagnostics::{Diagnostic, Severity};
 
 /// A flag that an instruction may have.
 struct Flag {
@@ -96,6 +96,18 @@ pub(super) struct Findings {
     pub(super) errors: Vec<Diagnostic>,
     /// What stops nothing.
     pub(super) warnings: Vec<Diagnostic>,
+}
+
+impl Findings {
+    /// Adds findings of both kinds.
+    pub(super) fn extend(&mut self, found: Vec<Diagnostic>) {
+        for finding in found {
+            match finding.severity {
+                Severity::Error => self.errors.push(finding),
+                Severity::Warning => self.warnings.push(finding),
+            }
+        }
+    }
 }
 
 /// The flags that were given, by name.

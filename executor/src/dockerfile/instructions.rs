@@ -20,7 +20,7 @@ use crate::image::config::Healthcheck;
 
 /// A parsed line.
 #[derive(Debug)]
-pub(super) enum Parsed {
+pub(super) enum Line {
     /// FROM.
     Stage(Box<Stage>),
     /// Anything else.
@@ -38,9 +38,14 @@ fn split_keyword(text: &Text) -> (Text, Text) {
     (text.slice(0..end), text.slice(end..line.len()).trim())
 }
 
-/// Returns the instruction that a line begins with.
-pub(super) fn keyword(text: &Text) -> Option<Keyword> {
-    Keyword::find(split_keyword(text).0.as_str())
+/// Returns the instruction that a line begins with, also when FROM is misspelt: what follows would
+/// not make sense without the stage.
+pub(super) fn meant(text: &Text) -> Option<Keyword> {
+    let (name, _) = split_keyword(text);
+    Keyword::find(name.as_str()).or_else(|| {
+        let near = suggest::nearest(name.as_str(), Keyword::ALL.iter().map(|k| k.name()));
+        (near == Some(Keyword::From.name())).then_some(Keyword::From)
+    })
 }
 
 /// Parses a line; `None` when something is wrong that leaves no instruction, which is then found.
@@ -49,14 +54,25 @@ pub(super) fn read(
     heredocs: Vec<Heredoc>,
     escape: char,
     found: &mut Findings,
-) -> Option<Parsed> {
+) -> Option<Line> {
     let (name, args) = split_keyword(text);
     let Some(keyword) = Keyword::find(name.as_str()) else {
         let shown: String = name.as_str().chars().take(40).collect();
         let mut error = Diagnostic::error(name.span(), format!("unknown instruction `{shown}`"));
         error.hint = suggest::hint(name.as_str(), Keyword::ALL.iter().map(|k| k.name()));
         found.errors.push(error);
-        return None;
+        let meant = meant(text)?;
+        let (flags, rest) = flags::read(meant, &args, found);
+        let mut reader = Reader {
+            keyword: meant,
+            name,
+            rest: rest.trim(),
+            flags,
+            heredocs,
+            escape,
+            found,
+        };
+        return reader.from(text).map(|s| Line::Stage(Box::new(s)));
     };
     let (flags, rest) = flags::read(keyword, &args, found);
     let mut reader = Reader {
@@ -69,10 +85,10 @@ pub(super) fn read(
         found,
     };
     if keyword == Keyword::From {
-        return reader.from(text).map(|s| Parsed::Stage(Box::new(s)));
+        return reader.from(text).map(|s| Line::Stage(Box::new(s)));
     }
     let kind = reader.kind()?;
-    Some(Parsed::Instruction(Box::new(Instruction {
+    Some(Line::Instruction(Box::new(Instruction {
         span: text.span(),
         keyword_span: reader.name.span(),
         keyword,
@@ -219,7 +235,9 @@ impl Reader<'_> {
                         .filter(|w| w.as_str().starts_with('#'))
                         .map(|_| "a comment must be on a line of its own"),
                 );
-                return None;
+                // The stage is there, whatever it stands on: what follows belongs to it.
+                let alias = words.get(2).filter(|w| values::is_stage_name(w.as_str()));
+                (words.first()?, None, alias.cloned())
             }
         };
         let name = alias.as_ref().map(|a| a.as_str().to_lowercase());

@@ -16,10 +16,11 @@ mod lines;
 pub mod mode;
 pub mod mounts;
 mod parser;
+pub mod rules;
 mod source;
 pub mod suggest;
 pub mod text;
 pub mod values;
 pub mod words;
 
-pub use parser::{parse, parse_trigger};
+pub use parser::{BuildArgs, Parsed, parse, parse_trigger, read};

@@ -1,14 +1,15 @@
-//! The parser: bytes to a [`Dockerfile`], or to every error in it.
+//! The parser: bytes to a [`Dockerfile`] and every error in it.
 //!
 //! Responsible for the file as a whole: order of instructions, stages, and going on after an error.
-//! Must not know the arguments of single instructions.
+//! Must not know the arguments of single instructions. Invariant: there is always a tree; what is
+//! wrong with an instruction leaves it out, or the part of it that is wrong.
 
 use std::ops::Range;
 
 use super::ast::{Dockerfile, Heredoc, Instruction, Keyword, Stage};
 use super::checks::{self, CheckOptions, Checks};
 use super::flags::Findings;
-use super::instructions::{self, Parsed};
+use super::instructions::{self, Line};
 use super::lines::{LogicalLine, LogicalLines};
 use super::text::Text;
 use super::{directives, heredoc, json};
@@ -17,13 +18,46 @@ use crate::diagnostics::Diagnostic;
 /// How many errors are reported; a file with more is no Dockerfile.
 const MOST_ERRORS: usize = 100;
 
+/// What was read: the tree, and what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// All that could be understood. Without errors it has at least one stage.
+    pub file: Dockerfile,
+    /// All errors, in order.
+    pub errors: Vec<Diagnostic>,
+}
+
 /// Parses a Dockerfile.
 ///
 /// # Errors
 /// All errors in the file, in order, of which there is at least one.
 pub fn parse(bytes: &[u8]) -> Result<Dockerfile, Vec<Diagnostic>> {
+    let Parsed { file, errors } = read(bytes, &BuildArgs::default());
+    if errors.is_empty() {
+        Ok(file)
+    } else {
+        Err(errors)
+    }
+}
+
+/// The build arguments that the parser obeys.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BuildArgs<'a> {
+    /// `BUILDKIT_SYNTAX`, which wins over the directive.
+    pub syntax: Option<&'a str>,
+    /// `BUILDKIT_DOCKERFILE_CHECK`, which adds to the directive.
+    pub check: Option<&'a str>,
+}
+
+/// Reads a Dockerfile, whatever it is.
+pub fn read(bytes: &[u8], args: &BuildArgs<'_>) -> Parsed {
     let mut head = Vec::new();
-    let directives = directives::read(bytes, &mut head);
+    let mut directives = directives::read(bytes, args.syntax, &mut head);
+    if let Some(check) = args.check {
+        // It replaces the directive, and has no place in the file.
+        directives.check = CheckOptions::default();
+        directives.check.read(check, &(0..0), &mut head);
+    }
     let mut parser = Parser {
         escape: char::from(directives.escape),
         found: Findings::default(),
@@ -37,12 +71,7 @@ pub fn parse(bytes: &[u8]) -> Result<Dockerfile, Vec<Diagnostic>> {
         complained: false,
         empty: true,
     };
-    for finding in head {
-        match finding.severity {
-            crate::diagnostics::Severity::Error => parser.found.errors.push(finding),
-            crate::diagnostics::Severity::Warning => parser.found.warnings.push(finding),
-        }
-    }
+    parser.found.extend(head);
     let mut lines = LogicalLines::new(bytes, directives.escape);
     while let Some(line) = lines.next() {
         parser.line(line, &mut lines);
@@ -75,7 +104,7 @@ pub fn parse_trigger(text: &str, span: Range<usize>) -> Result<Instruction, Vec<
     }
     let parsed = instructions::read(&line_text, heredocs, '\\', &mut found);
     match parsed {
-        Some(Parsed::Instruction(instruction)) if found.errors.is_empty() => Ok(*instruction),
+        Some(Line::Instruction(instruction)) if found.errors.is_empty() => Ok(*instruction),
         _ if found.errors.is_empty() => Err(vec![Diagnostic::error(
             span.clone(),
             "an ONBUILD trigger of the base can't be FROM",
@@ -145,31 +174,35 @@ struct Parser {
 
 impl Parser {
     fn line(&mut self, line: LogicalLine, lines: &mut LogicalLines<'_>) {
-        self.empty = false;
+        let first = std::mem::replace(&mut self.empty, false);
         let span = line.text.span();
         if let Some(empty) = line.empty_continuation {
             // An empty range could not be underlined.
             let at = empty.start.saturating_sub(1)..empty.start.max(1);
             self.found.warnings.push(
-                Diagnostic::warning(Some("NoEmptyContinuation"), at, "empty continuation line")
+                Diagnostic::warning(Some("NoEmptyContinuation"), at, "Empty continuation line")
                     .hint("such lines will become errors in a future release of Docker"),
             );
         }
         for comment in &line.comments {
-            if let Some(value) = comment.strip_prefix("check=") {
+            // The directive at the top was read with the others.
+            let known = first && self.checks.file != CheckOptions::default();
+            if let Some(value) = checks::directive(comment).filter(|_| !known) {
                 let mut options = CheckOptions::default();
-                options.read(value.trim(), &span, &mut self.found.errors);
+                let mut found = Vec::new();
+                options.read(value, &span, &mut found);
+                self.found.extend(found);
                 self.checks.scoped.push((span.clone(), options));
             }
         }
         let heredocs = heredocs(&line.text, lines, &mut self.found);
-        let is_from = instructions::keyword(&line.text) == Some(Keyword::From);
+        let is_from = instructions::meant(&line.text) == Some(Keyword::From);
         match instructions::read(&line.text, heredocs, self.escape, &mut self.found) {
-            Some(Parsed::Stage(mut stage)) => {
+            Some(Line::Stage(mut stage)) => {
                 stage.comments = line.comments;
                 self.stages.push(*stage);
             }
-            Some(Parsed::Instruction(mut instruction)) => {
+            Some(Line::Instruction(mut instruction)) => {
                 instruction.comments = line.comments;
                 self.instruction(*instruction);
             }
@@ -195,7 +228,7 @@ impl Parser {
         }
     }
 
-    fn finish(self) -> Result<Dockerfile, Vec<Diagnostic>> {
+    fn finish(self) -> Parsed {
         let mut errors = self.found.errors;
         if errors.is_empty() && self.stages.is_empty() {
             errors.push(if self.empty {
@@ -205,14 +238,11 @@ impl Parser {
                     .hint("begin it with FROM")
             });
         }
-        if !errors.is_empty() {
-            errors.sort_by_key(|e| e.span.start);
-            let more = errors.len().saturating_sub(MOST_ERRORS);
-            errors.truncate(MOST_ERRORS);
-            if more > 0 {
-                errors.push(Diagnostic::error(0..0, format!("and {more} more errors")));
-            }
-            return Err(errors);
+        errors.sort_by_key(|e| e.span.start);
+        let more = errors.len().saturating_sub(MOST_ERRORS);
+        errors.truncate(MOST_ERRORS);
+        if more > 0 {
+            errors.push(Diagnostic::error(0..0, format!("and {more} more errors")));
         }
         let mut file = Dockerfile {
             escape: self.escape,
@@ -228,7 +258,7 @@ impl Parser {
             warnings, checks, ..
         } = &mut file;
         checks.keep(warnings);
-        Ok(file)
+        Parsed { file, errors }
     }
 }
 

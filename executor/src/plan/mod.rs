@@ -6,6 +6,7 @@
 mod copy;
 pub mod entitlements;
 mod history;
+mod inputs;
 pub mod mounts;
 mod path;
 pub mod platform;
@@ -14,6 +15,8 @@ pub mod scope;
 pub mod stages;
 pub mod step;
 pub mod steps;
+pub mod survey;
 
 pub use stages::{Options, Plan, resolve};
-pub use steps::{Lowered, Origin, apply_labels, lower};
+pub use steps::{Lowered, Origin, apply_labels, lower, lower_all};
+pub use survey::{Extents, Survey, survey};

@@ -17,6 +17,44 @@ const PROXIES: [&str; 5] = [
 /// The build argument that fixes the dates of what is built; a RUN sees it only after an ARG.
 pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
+/// What a build argument of BuildKit's own does here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// What it does in BuildKit.
+    Honoured,
+    /// Nothing: what it controls does not exist.
+    Meaningless,
+}
+
+/// Build arguments that control the build; none is seen by a step without an ARG.
+const CONTROLS: [(&str, Control); 10] = [
+    (SYNTAX, Control::Honoured),
+    (DOCKERFILE_CHECK, Control::Honoured),
+    (SANDBOX_HOSTNAME, Control::Honoured),
+    ("BUILDKIT_CACHE_MOUNT_NS", Control::Honoured),
+    ("BUILDKIT_CONTEXT_KEEP_GIT_DIR", Control::Meaningless),
+    ("BUILDKIT_MULTI_PLATFORM", Control::Meaningless),
+    ("BUILDKIT_BUILD_NAME", Control::Meaningless),
+    ("BUILDKIT_INLINE_CACHE", Control::Meaningless),
+    ("BUILDKIT_SBOM_SCAN_CONTEXT", Control::Meaningless),
+    ("BUILDKIT_SBOM_SCAN_STAGE", Control::Meaningless),
+];
+
+/// The frontend to use.
+pub const SYNTAX: &str = "BUILDKIT_SYNTAX";
+
+/// Which build checks are on.
+pub const DOCKERFILE_CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// The host name in the sandboxes of steps.
+pub const SANDBOX_HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// Finds out what a build argument controls, if it is one of these.
+pub fn control(name: &str) -> Option<Control> {
+    let found = CONTROLS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, control)| *control)
+}
+
 /// Tells whether a build argument is one of the proxy settings.
 pub fn is_proxy(name: &str) -> bool {
     PROXIES.iter().any(|p| p.eq_ignore_ascii_case(name))

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::entitlements::Entitlements;
-use super::platform::{SOURCE_DATE_EPOCH, is_proxy, predefined};
+use super::platform::predefined;
 use super::scope::Variables;
 use super::step::{Base, CopyFrom, StageHead, StageIndex};
 use crate::diagnostics::Diagnostic;
 use crate::dockerfile::ast::{ArgPair, Dockerfile, Kind, Stage};
+use crate::dockerfile::checks::Checks;
 use crate::dockerfile::text::Text;
 use crate::dockerfile::words::{Expander, Expansion, Mode};
 use crate::dockerfile::{mounts, parse_trigger, suggest};
@@ -48,9 +49,16 @@ pub struct Plan {
     pub(super) globals: Variables,
     pub(super) build_args: BTreeMap<String, String>,
     pub(super) entitlements: Entitlements,
+    /// Whether the tree has gaps, so that what is missing may be in one of them.
+    pub(super) lenient: bool,
 }
 
 impl Plan {
+    /// Returns which build checks are on.
+    pub fn checks(&self) -> &Checks {
+        &self.file.checks
+    }
+
     /// Returns how many stages the Dockerfile has, needed or not.
     pub fn stage_count(&self) -> usize {
         self.file.stages.len()
@@ -63,9 +71,34 @@ impl Plan {
 /// All findings about FROM, `COPY --from` and `--target`, as diagnostics of one error.
 pub fn resolve(file: &Dockerfile, options: &Options) -> Result<Plan> {
     let target = find_target(file, options.target.as_deref())?;
+    let (plan, errors) = resolve_all(file, options, target, Extent::default());
+    if errors.is_empty() {
+        Ok(plan)
+    } else {
+        Err(Error::with_diagnostics("invalid Dockerfile", errors))
+    }
+}
+
+/// How much of a Dockerfile is resolved.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extent {
+    /// Also the stages that the target does not need.
+    pub(super) every_stage: bool,
+    /// The tree has gaps: what could be in one of them is not missed.
+    pub(super) lenient: bool,
+}
+
+/// Resolves what can be resolved, and returns what is wrong with the rest.
+pub(super) fn resolve_all(
+    file: &Dockerfile,
+    options: &Options,
+    target: StageIndex,
+    extent: Extent,
+) -> (Plan, Vec<Diagnostic>) {
     let mut resolver = Resolver {
         file,
         options,
+        extent,
         globals: Variables::default(),
         build_args: options
             .build_args
@@ -77,7 +110,8 @@ pub fn resolve(file: &Dockerfile, options: &Options) -> Result<Plan> {
     };
     resolver.collect_globals(target);
     let heads = resolver.heads(target);
-    resolver.warn_unused_args();
+    resolver.check_froms();
+    resolver.warn_args();
     let Resolver {
         globals,
         build_args,
@@ -85,12 +119,10 @@ pub fn resolve(file: &Dockerfile, options: &Options) -> Result<Plan> {
         mut warnings,
         ..
     } = resolver;
-    if !errors.is_empty() {
-        errors.sort_by_key(|e| e.span.start);
-        return Err(Error::with_diagnostics("invalid Dockerfile", errors));
-    }
+    errors.sort_by_key(|e| e.span.start);
     file.checks.keep(&mut warnings);
-    Ok(Plan {
+    warnings.sort_by_key(|w| w.span.start);
+    let plan = Plan {
         heads,
         target,
         warnings,
@@ -98,10 +130,12 @@ pub fn resolve(file: &Dockerfile, options: &Options) -> Result<Plan> {
         globals,
         build_args,
         entitlements: options.entitlements.clone(),
-    })
+        lenient: extent.lenient,
+    };
+    (plan, errors)
 }
 
-fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<StageIndex> {
+pub(super) fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<StageIndex> {
     let Some(target) = target else {
         return Ok(file.stages.len() - 1);
     };
@@ -122,7 +156,7 @@ fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<StageIndex> {
     })
 }
 
-fn stage_names(file: &Dockerfile) -> impl Iterator<Item = &str> {
+pub(super) fn stage_names(file: &Dockerfile) -> impl Iterator<Item = &str> {
     file.stages.iter().filter_map(|s| s.name.as_deref())
 }
 
@@ -180,13 +214,14 @@ pub(super) fn find_source(
     }
 }
 
-struct Resolver<'a> {
-    file: &'a Dockerfile,
-    options: &'a Options,
-    globals: Variables,
-    build_args: BTreeMap<String, String>,
+pub(super) struct Resolver<'a> {
+    pub(super) file: &'a Dockerfile,
+    pub(super) options: &'a Options,
+    extent: Extent,
+    pub(super) globals: Variables,
+    pub(super) build_args: BTreeMap<String, String>,
     errors: Vec<Diagnostic>,
-    warnings: Vec<Diagnostic>,
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
 /// A stage's needs, and where in the Dockerfile each is stated.
@@ -256,7 +291,7 @@ impl Resolver<'_> {
                 let mut warning = Diagnostic::warning(
                     Some("UndefinedArgInFrom"),
                     text.locate(range.clone()),
-                    format!("FROM argument `{name}` is not declared"),
+                    format!("FROM argument '{name}' is not declared"),
                 );
                 warning.hint = self.globals.suggest(name);
                 self.warnings.push(warning);
@@ -288,7 +323,11 @@ impl Resolver<'_> {
             .enumerate()
             .map(|(index, base)| self.needs(index, base.as_ref().map(|(base, _)| base)))
             .collect();
-        let wanted = reachable(&all, target);
+        let wanted = if self.extent.every_stage {
+            (0..file.stages.len()).collect()
+        } else {
+            reachable(&all, target)
+        };
         let mut heads = Vec::new();
         for (index, (base, needs)) in bases.into_iter().zip(&all).enumerate() {
             if !wanted.contains(&index) {
@@ -325,6 +364,9 @@ impl Resolver<'_> {
     fn base(&mut self, index: StageIndex, stage: &Stage) -> Option<(Base, String)> {
         let expansion = self.expand_from(&stage.base)?;
         let text = &expansion.text;
+        if self.extent.lenient && !expansion.undefined.is_empty() {
+            return None;
+        }
         if text.is_empty() {
             let mut error = Diagnostic::error(
                 stage.base.span(),
@@ -467,6 +509,9 @@ impl Resolver<'_> {
             return Some(self.options.platform.clone());
         };
         let expansion = self.expand_from(written)?;
+        if self.extent.lenient && !expansion.undefined.is_empty() {
+            return None;
+        }
         if expansion.text.is_empty() {
             let mut error = Diagnostic::error(
                 written.span(),
@@ -495,43 +540,6 @@ impl Resolver<'_> {
             return None;
         }
         Some(platform)
-    }
-
-    fn warn_unused_args(&mut self) {
-        let file = self.file;
-        let declared: BTreeSet<&str> = file
-            .globals
-            .iter()
-            .chain(file.stages.iter().flat_map(|s| &s.instructions))
-            .filter_map(|i| match &i.kind {
-                Kind::Arg(pairs) => Some(pairs),
-                _ => None,
-            })
-            .flatten()
-            .map(|p| p.name.as_str())
-            .collect();
-        let unused: Vec<&str> = self
-            .build_args
-            .keys()
-            .map(String::as_str)
-            .filter(|name| !declared.contains(name) && !is_proxy(name))
-            .filter(|name| *name != SOURCE_DATE_EPOCH)
-            .filter(|name| self.globals.get(name).is_none())
-            .collect();
-        if !unused.is_empty() {
-            let mut warning = Diagnostic::warning(
-                None,
-                0..0,
-                format!(
-                    "one or more build-args [{}] were not consumed",
-                    unused.join(" ")
-                ),
-            );
-            warning.hint = unused
-                .iter()
-                .find_map(|name| suggest::hint(name, declared.iter().copied()));
-            self.warnings.push(warning);
-        }
     }
 }
 

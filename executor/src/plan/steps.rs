@@ -3,6 +3,7 @@
 //! Responsible for variables, config and history of a stage once its base is known. Invariant: all
 //! words of one instruction see the variables from before it.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::diagnostics::Diagnostic;
 use crate::dockerfile::ast::{ArgPair, Command, Instruction, Keyword, Kind, Pair};
 use crate::dockerfile::text::Text;
 use crate::dockerfile::words::{Expander, Expansion, Mode};
-use crate::dockerfile::{parse_trigger, values};
+use crate::dockerfile::{parse_trigger, rules, values};
 use crate::error::{Error, Result};
 use crate::image::config::{ContainerConfig, ImageConfig};
 use crate::image::reference::Reference;
@@ -37,6 +38,8 @@ pub enum Origin<'a> {
     Image(&'a ImageConfig),
     /// An earlier stage, by its lowered form.
     Stage(&'a Lowered),
+    /// An image that nobody has looked at: whatever depends on its variables is not judged.
+    Unknown,
 }
 
 /// A stage, ready to be built.
@@ -57,6 +60,8 @@ pub struct Lowered {
     pub images: Vec<Reference>,
     pub(super) scope: Scope,
     has_workdir: bool,
+    /// Whether there may be variables that are not in `scope`.
+    unknown: bool,
 }
 
 /// Expands the instructions of stage `index`, the triggers of its base first.
@@ -64,8 +69,21 @@ pub struct Lowered {
 /// # Errors
 /// All findings in the stage, as diagnostics of one error.
 pub fn lower(plan: &Plan, index: StageIndex, origin: Origin<'_>) -> Result<Lowered> {
+    let (lowered, errors) = lower_all(plan, index, origin);
+    if errors.is_empty() {
+        Ok(lowered)
+    } else {
+        Err(Error::with_diagnostics("invalid Dockerfile", errors))
+    }
+}
+
+/// Expands as [`lower`] does, and leaves out the instructions that are wrong.
+pub fn lower_all(plan: &Plan, index: StageIndex, origin: Origin<'_>) -> (Lowered, Vec<Diagnostic>) {
     let stage = &plan.file.stages[index];
     let mut lowering = Lowering::start(plan, index, origin);
+    if let Origin::Image(image) = origin {
+        lowering.check_platform(image);
+    }
     let triggers = std::mem::take(&mut lowering.out.config.on_build);
     for trigger in &triggers {
         match parse_trigger(trigger, stage.span.clone()) {
@@ -88,12 +106,10 @@ pub fn lower(plan: &Plan, index: StageIndex, origin: Origin<'_>) -> Result<Lower
         mut errors,
         ..
     } = lowering;
-    if !errors.is_empty() {
-        errors.sort_by_key(|e| e.span.start);
-        return Err(Error::with_diagnostics("invalid Dockerfile", errors));
-    }
+    errors.sort_by_key(|e| e.span.start);
+    out.warnings.sort_by_key(|w| w.span.start);
     plan.file.checks.keep(&mut out.warnings);
-    Ok(out)
+    (out, errors)
 }
 
 /// Applies `--label` to the config of the target; later ones win.
@@ -120,12 +136,21 @@ pub(super) struct Lowering<'a> {
     has_cmd: bool,
     /// Whether the instruction comes from the base.
     pub(super) trigger: bool,
+    /// Whether the instruction names a variable that only an unknown base can have.
+    guessed: bool,
+    /// Where the last CMD, ENTRYPOINT and HEALTHCHECK were.
+    once: [Option<Range<usize>>; 3],
 }
 
 impl<'a> Lowering<'a> {
     fn start(plan: &'a Plan, index: StageIndex, origin: Origin<'_>) -> Self {
+        let unknown = match origin {
+            Origin::Unknown => true,
+            Origin::Stage(parent) => parent.unknown,
+            Origin::Scratch | Origin::Image(_) => plan.lenient,
+        };
         let (mut config, author, mut scope, has_workdir) = match origin {
-            Origin::Scratch => {
+            Origin::Scratch | Origin::Unknown => {
                 let config = ContainerConfig {
                     working_dir: "/".into(),
                     ..ContainerConfig::default()
@@ -164,21 +189,108 @@ impl<'a> Lowering<'a> {
                 images: Vec::new(),
                 scope,
                 has_workdir,
+                unknown,
             },
             errors: Vec::new(),
             has_cmd: false,
             trigger: false,
+            guessed: false,
+            once: [None, None, None],
         }
     }
 
     fn instruction(&mut self, instruction: &Instruction) {
-        if let Err(error) = self.dispatch(instruction) {
+        self.guessed = false;
+        if let Err(error) = self.dispatch(instruction)
+            && !self.guessed
+        {
             self.errors.push(error);
+        }
+    }
+
+    /// InvalidBaseImagePlatform.
+    fn check_platform(&mut self, image: &ImageConfig) {
+        let stage = &self.plan.file.stages[self.index];
+        let Some(head) = self.plan.heads.iter().find(|h| h.index == self.index) else {
+            return;
+        };
+        let (wanted, actual) = (&head.platform, &image.platform);
+        // Old images say nothing.
+        if actual.os.is_empty()
+            || (wanted.os == actual.os && wanted.architecture == actual.architecture)
+        {
+            return;
+        }
+        let name = stage.base.as_str();
+        self.warn(
+            "InvalidBaseImagePlatform",
+            stage.base.span(),
+            format!(
+                "Base image {name} was pulled with platform \"{actual}\", expected \"{wanted}\" \
+                 for current build"
+            ),
+        );
+    }
+
+    /// MultipleInstructionsDisallowed: only the last one of these counts.
+    fn check_once(&mut self, instruction: &Instruction) {
+        let slot = match instruction.kind {
+            Kind::Cmd(_) => 0,
+            Kind::Entrypoint(_) => 1,
+            Kind::Healthcheck(_) => 2,
+            _ => return,
+        };
+        if let Some(before) = self.once[slot].replace(instruction.span.clone()) {
+            self.warn(
+                "MultipleInstructionsDisallowed",
+                before,
+                format!(
+                    "Multiple {} instructions should not be used in the same stage because only \
+                     the last one will be used",
+                    instruction.written_keyword()
+                ),
+            );
+        }
+    }
+
+    /// SecretsUsedInArgOrEnv.
+    fn check_secret(&mut self, keyword: &str, written: &Text, name: &str) {
+        if rules::is_secret_name(name) {
+            self.warn(
+                "SecretsUsedInArgOrEnv",
+                written.span(),
+                format!(
+                    "Do not use ARG or ENV instructions for sensitive data ({keyword} \"{name}\")"
+                ),
+            );
+        }
+    }
+
+    /// ExposeProtoCasing, ExposeInvalidFormat.
+    fn check_port(&mut self, written: &Text, port: &str) {
+        let protocol = port.split_once('/').map_or("", |(_, protocol)| protocol);
+        if protocol.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.warn(
+                "ExposeProtoCasing",
+                written.span(),
+                format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase"),
+            );
+        }
+        if port.contains(':') {
+            self.warn(
+                "ExposeInvalidFormat",
+                written.span(),
+                format!(
+                    "EXPOSE instruction should not define an IP address or host-port mapping, \
+                     found '{port}'"
+                ),
+            );
         }
     }
 
     fn dispatch(&mut self, instruction: &Instruction) -> Lookup<()> {
         let name = self.display(instruction);
+        self.check_once(instruction);
         let (created_by, op) = match &instruction.kind {
             Kind::Add(args) | Kind::Copy(args) => self.copy(instruction, args)?,
             Kind::Arg(pairs) => (self.arg(pairs)?, Op::Config),
@@ -287,7 +399,12 @@ impl<'a> Lowering<'a> {
     }
 
     fn expand_as(&mut self, mode: Mode, escape: char, text: &Text) -> Lookup<Expansion> {
-        let lookup = |name: &str| self.lookup(name);
+        let missed = Cell::new(false);
+        let lookup = |name: &str| {
+            let found = self.lookup(name);
+            missed.set(missed.get() || found.is_none());
+            found
+        };
         let expander = Expander {
             escape,
             mode,
@@ -295,16 +412,23 @@ impl<'a> Lowering<'a> {
         };
         let expansion = expander
             .expand(text.as_str())
-            .map_err(|e| Diagnostic::error(text.locate(e.range), e.message))?;
+            .map_err(|e| Diagnostic::error(text.locate(e.range), e.message));
+        self.guessed |= self.out.unknown && missed.get();
+        let expansion = expansion?;
         for (name, range) in &expansion.undefined {
             let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
             if is_name && !self.out.scope.declared.contains(name) {
+                let hint = self.out.scope.variables.suggest(name);
+                // A base that nobody has looked at may have it, unless it looks like a slip.
+                if self.out.unknown && hint.is_none() {
+                    continue;
+                }
                 let mut warning = Diagnostic::warning(
                     Some("UndefinedVar"),
                     text.locate(range.clone()),
-                    format!("usage of undefined variable `${name}`"),
+                    format!("Usage of undefined variable '${name}'"),
                 );
-                warning.hint = self.out.scope.variables.suggest(name);
+                warning.hint = hint;
                 self.out.warnings.push(warning);
             }
         }
@@ -333,6 +457,7 @@ impl<'a> Lowering<'a> {
         let mut text = String::from("ARG");
         for pair in pairs {
             let name = pair.name.as_str();
+            self.check_secret("ARG", &pair.name, name);
             // A default is not even expanded when it does not count, so that `${x:?}` may stand
             // for "must be given".
             let value = match (self.plan.build_args.get(name), &pair.value) {
@@ -368,7 +493,9 @@ impl<'a> Lowering<'a> {
 
     fn env(&mut self, pairs: &[Pair]) -> Lookup<String> {
         let mut text = String::from("ENV");
-        for (name, value) in self.pairs(Keyword::Env, pairs)? {
+        let expanded = self.pairs(Keyword::Env, pairs)?;
+        for (pair, (name, value)) in pairs.iter().zip(expanded) {
+            self.check_secret("ENV", &pair.name, &name);
             set_env(&mut self.out.config.env, &name, &value);
             text.push_str(&format!(" {name}={value}"));
             self.out.scope.variables.set(name, value);
@@ -391,6 +518,7 @@ impl<'a> Lowering<'a> {
             for port in self.expand_words(word)?.words {
                 let ports = values::parse_ports(&port)
                     .map_err(|message| Diagnostic::error(word.span(), message))?;
+                self.check_port(word, &port);
                 all.extend(ports);
             }
         }
@@ -423,7 +551,7 @@ impl<'a> Lowering<'a> {
                 "WorkdirRelativePath",
                 written.span(),
                 format!(
-                    "relative workdir `{text}` can have unexpected results if the base image \
+                    "Relative workdir \"{text}\" can have unexpected results if the base image \
                      changes"
                 ),
             );
@@ -468,7 +596,7 @@ impl<'a> Lowering<'a> {
                 format!(
                     "JSON arguments recommended for {} to prevent unintended behavior related to \
                      OS signals",
-                    instruction.keyword.name()
+                    instruction.written_keyword()
                 ),
             );
         }
