@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use support::image::{NodeKind, Tree, assert_file, node};
+use support::image::{NodeKind, Tree, assert_file, flatten, node};
 use support::progress::assert_all_cached;
 use support::{base, for_users};
 
@@ -109,7 +109,7 @@ for_users! {
             world.dockerfile(&format!("FROM scratch\nARG M={mode}\nCOPY --chmod=$M f /\n"));
             world.build([]).run().exits(1).says(&[why, "Dockerfile:3:14"]);
             world.dockerfile(&format!("FROM scratch\nCOPY --chmod={mode} f /\n"));
-            world.build([]).run().exits(1).says(&[why, "Dockerfile:2:14"]);
+            world.build([]).run().exits(1).says(&[why, "Dockerfile:2:21"]);
         }
     }
 
@@ -231,5 +231,70 @@ for_users! {
         let tree = world.tree([]);
         assert!(matches!(node(&tree, "d/out").kind, NodeKind::Symlink(_)));
         assert_eq!(tree.len(), 2);
+    }
+
+    /// The layer of `--link` does not depend on what is below: it replaces links and makes its own
+    /// parents, and is the same blob on every base.
+    fn link(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.write("ctx/d/f", "linked");
+        let build = |below: &str, flag: &str| {
+            world.dockerfile(&format!(
+                "FROM {base}\n\
+                 RUN mkdir -p /real /kept && echo x >/kept/x && {below}\n\
+                 COPY {flag} --chown=5:6 d /way/in/\n\
+                 COPY {flag} d/f /kept/\n\
+                 RUN test \"$(cat /way/in/f)\" = linked && ls /kept >/seen && stat -c %a / >>/seen\n"
+            ));
+            let image = world.built([]);
+            let ids = image.config["rootfs"]["diff_ids"].as_array().unwrap().clone();
+            (flatten(&image).unwrap(), ids)
+        };
+        let (tree, first) = build("ln -s /real /way", "--link");
+        assert_eq!(node(&tree, "way").kind, NodeKind::Directory);
+        let f = node(&tree, "way/in/f");
+        assert_eq!((f.mode, f.uid, f.gid), (0o644, 5, 6));
+        assert_eq!(below(&tree, "real"), [""; 0]);
+        assert_eq!(below(&tree, "kept"), ["f", "x"]);
+        assert_file(&tree, "seen", "f\nx\n755\n");
+
+        // Another base: nothing is copied again, and the layers are the same.
+        let (tree, second) = build("mkdir /way && echo y >/way/y", "--link");
+        assert_ne!(first[first.len() - 4], second[second.len() - 4]);
+        assert_eq!(first[first.len() - 3..first.len() - 1], second[second.len() - 3..second.len() - 1]);
+        assert_eq!(below(&tree, "way"), ["in", "in/f", "y"]);
+        world.dockerfile(&format!(
+            "FROM {base}\nRUN echo other\nCOPY --link --chown=5:6 d /way/in/\nRUN test -f /way/in/f\n"
+        ));
+        let steps = support::progress::steps(&world.build([]).ok().stderr);
+        let cached: Vec<bool> = steps.iter().map(|step| step.cached).collect();
+        assert_eq!(cached[cached.len() - 3..], [false, true, false]);
+
+        // Without it, the link in the destination is followed.
+        let (tree, _) = build("ln -s /real /way", "");
+        assert!(matches!(node(&tree, "way").kind, NodeKind::Symlink(_)));
+        assert_eq!(below(&tree, "real"), ["in", "in/f"]);
+    }
+
+    /// The blob of a layer made by `--link` unpacks to what the build saw.
+    fn link_unpacks_to_the_same(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.write("ctx/f", "linked");
+        let dockerfile = |name: &str| format!(
+            "FROM {base}\nRUN ln -s /tmp /way; mkdir -p /dir/sub; echo {name}\n\
+             COPY --link f /way/f\nCOPY --link f /dir\n\
+             RUN ls -ld /way/f /dir && test ! -L /way && test -f /dir && ! test -e /tmp/f\n"
+        );
+        for name in ["made", "recalled"] {
+            world.dockerfile(&dockerfile(name));
+            world.build([]).ok();
+        }
+    }
+
+    /// Names of owners are no use where there are no users.
+    fn link_with_names(world) as [plain] {
+        world.write("ctx/f", "");
+        world.dockerfile("FROM scratch\nCOPY --link --chown=me f /\n");
+        world.build([]).run().exits(1).says(&["can't look up `me`", "--chown=1000:1000", "Dockerfile:2:21"]);
     }
 }

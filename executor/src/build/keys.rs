@@ -115,7 +115,17 @@ pub(super) fn workdir(below: Below, path: &str, user: &str) -> Digest {
 
 /// Returns the key of a COPY or ADD step whose files have the digests `content`.
 pub(super) fn copy(below: Below, copy: &Copy, content: &[Digest]) -> Digest {
-    let mut key = below.start(if copy.add { "add" } else { "copy" });
+    let kind = if copy.add { "add" } else { "copy" };
+    let mut key = if copy.link {
+        // Such a layer is the same whatever is below it.
+        let apart = Below {
+            chain: None,
+            ..below
+        };
+        apart.start(&format!("{kind}-link"))
+    } else {
+        below.start(kind)
+    };
     key.list("content", content.iter().map(|d| *d.as_bytes()))
         .list("source", copy.words())
         .field("dest", &copy.dest)

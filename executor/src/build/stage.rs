@@ -473,7 +473,11 @@ impl Stage<'_> {
                 unpack: part.unpacks(),
             });
         }
-        let task = Task::Copy(Box::new(CopyTask { tree, parts }));
+        let task = Task::Copy(Box::new(CopyTask {
+            tree,
+            parts,
+            link: copy.link,
+        }));
         shared.worker.submit(&task, &fds)
     }
 }

@@ -76,6 +76,16 @@ impl Lowering<'_> {
             Some(written) => self.checksum(written, &words)?,
             None => None,
         };
+        if args.link
+            && let (Some(written), Some(owner)) = (&args.chown, &chown)
+            && !owner.bytes().all(|b| b.is_ascii_digit() || b == b':')
+        {
+            return Err(Diagnostic::error(
+                written.span(),
+                format!("`--link` can't look up `{owner}`: its layer knows no users"),
+            )
+            .hint("use numbers, as in `--chown=1000:1000`, or leave out `--link`"));
+        }
         let mut created_by = keyword.name().to_owned();
         if args.parents {
             created_by.push_str(" --parents");
@@ -97,6 +107,8 @@ impl Lowering<'_> {
             chmod: mode,
             exclude,
             parents: args.parents,
+            // As in BuildKit, which does not link files whose modes it changes.
+            link: args.link && args.chmod.is_none(),
             add: keyword == Keyword::Add,
             checksum,
         });
@@ -194,7 +206,6 @@ impl Lowering<'_> {
 fn unsupported(keyword: Keyword, args: &CopyArgs) -> Lookup<()> {
     let at = args.dest.span();
     let found = match args {
-        CopyArgs { link: true, .. } => Some(("`--link`", at)),
         CopyArgs {
             keep_git_dir: Some(true),
             ..

@@ -274,6 +274,8 @@ pub struct Copy {
     pub exclude: Vec<String>,
     /// `--parents`.
     pub parents: bool,
+    /// `--link`, where it has an effect.
+    pub link: bool,
     /// ADD: URLs are fetched and archives unpacked.
     pub add: bool,
     /// `--checksum=` of ADD.

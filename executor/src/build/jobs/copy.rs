@@ -21,6 +21,8 @@ pub struct CopyTask {
     pub tree: Staged,
     /// What to copy, in order.
     pub parts: Vec<CopyPart>,
+    /// `--link`: the layer does not depend on what is below.
+    pub link: bool,
 }
 
 /// Files to copy from one place.
@@ -56,7 +58,11 @@ pub struct CopyReply {
 
 pub(super) fn copy(scene: Scene, task: &CopyTask, fds: &mut Descriptors) -> Result<CopyReply> {
     let out = fds.take()?;
-    let tree = task.tree.open(scene)?;
+    let tree = if task.link {
+        task.tree.open_apart(scene)?
+    } else {
+        task.tree.open(scene)?
+    };
     let (mut stamps, mut notes) = (Vec::new(), Vec::new());
     for part in &task.parts {
         let (root, owners) = match &part.source {

@@ -68,19 +68,29 @@ pub(super) struct Tree {
 impl Staged {
     /// Prepares the staging directory and mounts the step's view.
     pub(super) fn open(&self, scene: Scene) -> Result<Tree> {
+        self.open_on(scene, &self.lowers)
+    }
+
+    /// Prepares the staging directory for a layer that knows nothing of what is below it. Only the
+    /// root directory is as there, since the topmost snapshot's is that of the whole tree.
+    pub(super) fn open_apart(&self, scene: Scene) -> Result<Tree> {
+        self.open_on(scene, &[])
+    }
+
+    fn open_on(&self, scene: Scene, lowers: &[PathBuf]) -> Result<Tree> {
         let upper = self.staging.join("fs");
         prepare_root(scene, &upper, self.lowers.first().map(PathBuf::as_path))?;
-        let merged = if self.lowers.is_empty() {
+        let merged = if lowers.is_empty() {
             Root::open_host(&upper).op_path("open", &upper)?
         } else {
             let work = self.staging.join("work");
             std::fs::create_dir(&work).op_path("create", &work)?;
-            let mount = overlay::mount(&self.lowers, Some((&upper, &work))).op("mount overlay")?;
+            let mount = overlay::mount(lowers, Some((&upper, &work))).op("mount overlay")?;
             Root::new(mount)
         };
         let ownership = scene.ownership();
         let (ownership, devices) = if ownership.is_emulated() {
-            let stack = Stack::read(&self.lowers)?;
+            let stack = Stack::read(lowers)?;
             let below = specials::by_inode(&stack.visible(&merged)?)?;
             (ownership.over(below), stack.has_devices())
         } else {
