@@ -59,6 +59,7 @@ pub(crate) type Step<T> = std::result::Result<T, Refusal>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Stage {
+    Group,
     UserNamespace,
     MountNamespace,
     Session,
@@ -103,7 +104,8 @@ impl Report {
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str); 18] = [
+    const ALL: [(Self, &'static str); 19] = [
+        (Self::Group, "enter control group"),
         (Self::UserNamespace, "enter user namespace"),
         (Self::MountNamespace, "lock mounts"),
         (Self::Session, "start session"),

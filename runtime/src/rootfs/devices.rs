@@ -41,12 +41,14 @@ pub(super) const LINKS: [(&str, &str); 5] = [
 const TTY_GROUP: u32 = 5;
 
 /// Mounts a new `/dev` on the directory `target`. `console`, a terminal, is bound as
-/// `/dev/console` if it has a name in this mount namespace.
+/// `/dev/console` if it has a name in this mount namespace. `shm_size` is in bytes. Returns
+/// the new directory.
 pub(crate) fn mount(
     target: BorrowedFd<'_>,
     ids: IdMap,
     console: Option<BorrowedFd<'_>>,
-) -> Result<()> {
+    shm_size: Option<u64>,
+) -> Result<OwnedFd> {
     let inert = mount::INERT;
     // The nodes are mounts of the host's own, so the tmpfs need not allow devices.
     let dev = tmpfs(
@@ -65,7 +67,8 @@ pub(crate) fn mount(
     }
     let pts = new_devpts(ids)?;
     mount::attach(pts, make_dir(dev.as_fd(), "pts", ids)?).op("mount /dev/pts")?;
-    let shm = tmpfs(ids, "1777", "64m", inert)?;
+    let size = shm_size.map_or_else(|| "64m".to_owned(), |size| size.to_string());
+    let shm = tmpfs(ids, "1777", &size, inert)?;
     mount::attach(shm, make_dir(dev.as_fd(), "shm", ids)?).op("mount /dev/shm")?;
     // A kernel without POSIX message queues has nothing to mount.
     if let Ok(queues) = mount::new("mqueue", &[], inert) {
@@ -75,7 +78,7 @@ pub(crate) fn mount(
     if let Some(tree) = console.map(copy_terminal).transpose()?.flatten() {
         mount::attach(tree, make_file(dev.as_fd(), "console")?).op("mount /dev/console")?;
     }
-    Ok(())
+    Ok(dev)
 }
 
 /// Makes an empty file system in memory that belongs to the container's root.

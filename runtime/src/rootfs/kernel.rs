@@ -74,7 +74,7 @@ pub(crate) fn new_own_proc() -> rustix::io::Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, mount::INERT)
 }
 
-/// Mounts `/proc` on `target`, masked: a new one, if the kernel has allowed that.
+/// Mounts `/proc` on `target`, masked unless there are no masks: a new one, if the kernel has allowed that.
 ///
 /// It refuses (`EPERM`) where the caller's own `/proc` is partly hidden, as in a container with
 /// masked paths. Then the caller's is bound: weaker, since it lists the processes of the outer
@@ -82,13 +82,14 @@ pub(crate) fn new_own_proc() -> rustix::io::Result<OwnedFd> {
 pub(crate) fn mount_proc(
     target: BorrowedFd<'_>,
     new: rustix::io::Result<OwnedFd>,
-    masks: &Masks,
+    masks: Option<&Masks>,
 ) -> Result<()> {
     let tree = match new {
         Err(Errno::PERM) => bind(Path::new("/proc"), mount::INERT)?,
         other => other.op("create proc")?,
     };
     mount::attach(&tree, target).op("mount /proc")?;
+    let Some(masks) = masks else { return Ok(()) };
     for path in PROC_READ_ONLY {
         protect(tree.as_fd(), path)?;
     }
@@ -98,18 +99,22 @@ pub(crate) fn mount_proc(
     Ok(())
 }
 
-/// Mounts a read-only `/sys` on `target`, masked.
-pub(crate) fn mount_sys(target: BorrowedFd<'_>, sys: Sys, masks: &Masks) -> Result<()> {
-    let read_only = mount::INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
+/// Mounts `/sys` on `target`, read-only and masked unless there are no masks.
+pub(crate) fn mount_sys(target: BorrowedFd<'_>, sys: Sys, masks: Option<&Masks>) -> Result<()> {
+    let attributes = match masks {
+        Some(_) => mount::INERT | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        None => mount::INERT,
+    };
     let new = match sys {
-        Sys::New => mount::new("sysfs", &[], read_only),
+        Sys::New => mount::new("sysfs", &[], attributes),
         Sys::Host => Err(Errno::PERM),
     };
     let tree = match new {
-        Err(Errno::PERM) => bind(Path::new("/sys"), read_only)?,
+        Err(Errno::PERM) => bind(Path::new("/sys"), attributes)?,
         other => other.op("create sysfs")?,
     };
     mount::attach(&tree, target).op("mount /sys")?;
+    let Some(masks) = masks else { return Ok(()) };
     for path in SYS_MASKED {
         hide(tree.as_fd(), path, masks)?;
     }

@@ -12,6 +12,7 @@ pub(crate) mod devices;
 mod entry;
 pub mod files;
 mod filesystem;
+pub(crate) mod host_devices;
 mod idmap;
 pub(crate) mod kernel;
 pub mod layout;

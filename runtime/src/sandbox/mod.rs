@@ -11,6 +11,7 @@
 //! lock every mount: a mask can't be taken off from inside.
 
 mod attendance;
+mod confinement;
 mod init;
 mod payload;
 mod session;
@@ -24,6 +25,8 @@ use crate::identity::{IdMap, Identity, Specials};
 use crate::rootfs::files::{Created, ProvidedFile};
 use crate::rootfs::step_mounts::StepMount;
 use crate::sys;
+
+pub use confinement::{Confinement, HostDevice};
 
 /// What a container's network is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,6 +80,8 @@ pub struct Plan {
     pub devices: bool,
     /// Whether standard input is a terminal that becomes the controlling one and `/dev/console`.
     pub terminal: bool,
+    /// What it may do and use up.
+    pub confinement: Confinement,
 }
 
 /// How the payload ended.
@@ -114,6 +119,8 @@ pub struct Outcome {
     /// Directories in which mount points were made and removed again. In an overlay they were copied
     /// up for that.
     pub touched: Vec<PathBuf>,
+    /// Limits of [`Plan::confinement`]'s control group that don't hold, and why.
+    pub unenforced: Vec<String>,
 }
 
 /// Runs a container to its end, in a job process. Signals that arrive at the job
@@ -124,21 +131,25 @@ pub struct Outcome {
 /// badly is no error.
 pub fn run(plan: Plan) -> Result<Outcome> {
     let mut created = Created::default();
+    // Before the root changes, beneath which groups can't be found.
+    let (group, unenforced) = plan.confinement.make_group()?;
     // Mount namespaces, working directories and death signals belong to threads; one of its own
     // keeps all of that out of the job.
     let result = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("sandbox".to_owned())
-            .spawn_scoped(scope, || session::run(plan, &mut created))
+            .spawn_scoped(scope, || session::run(plan, &group, &mut created))
             .op("start thread")?;
         thread
             .join()
             .unwrap_or_else(|_| Err(Error::new("run container: the thread panicked")))
     });
     let removed = created.remove();
+    let ungrouped = group.remove();
     let mut outcome = result?;
     outcome.touched = removed?;
-    Ok(outcome)
+    outcome.unenforced = unenforced;
+    ungrouped.map(|()| outcome)
 }
 
 /// Tries, in a job process, whether the kernel makes a new proc for a container.

@@ -9,8 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::cgroup::enter_legacy;
 use crate::process::payload::{Payload, Refusal, Stage, Step, at};
 use crate::process::program::Program;
+use crate::rlimits::Rlimits;
 use crate::sys;
 
 /// All that the child needs.
@@ -20,6 +22,9 @@ pub(super) struct Prepared<'a> {
     pub(super) terminal: bool,
     pub(super) payload: Payload<'a>,
     pub(super) program: Program<'a>,
+    pub(super) rlimits: &'a Rlimits,
+    /// Files by which it enters groups of version 1.
+    pub(super) groups: &'a [OwnedFd],
     pub(super) report: &'a OwnedFd,
 }
 
@@ -38,6 +43,7 @@ pub(super) fn run(p: &Prepared<'_>) -> ! {
 }
 
 fn become_payload(p: &Prepared<'_>) -> Step<()> {
+    enter_legacy(p.groups).map_err(at(Stage::Group))?;
     if let Some(user) = p.user_namespace {
         move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
             .map_err(at(Stage::UserNamespace))?;
@@ -51,5 +57,6 @@ fn become_payload(p: &Prepared<'_>) -> Step<()> {
     if p.terminal {
         rustix::process::ioctl_tiocsctty(&p.stdio[0]).map_err(at(Stage::Terminal))?;
     }
+    p.rlimits.apply().map_err(at(Stage::Limits))?;
     p.payload.assume()
 }

@@ -16,10 +16,12 @@ use rustix::process::{Gid, Uid, WaitId, WaitIdOptions};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
 use super::attendance::Attendance;
+use super::confinement::Entrance;
 use super::init::Init;
 use super::payload::{self, Prepared};
 use super::{Exit, Network, Outcome, Plan};
-use crate::caps::{self, Sets};
+use crate::caps::Sets;
+use crate::cgroup::Group;
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::Identity;
 use crate::path::Root;
@@ -29,13 +31,13 @@ use crate::rootfs::files::{self, Created, Mounted};
 use crate::rootfs::kernel::{self, Sys};
 use crate::rootfs::protect::Masks;
 use crate::rootfs::step_mounts::{self, StepMount};
-use crate::rootfs::{devices, pivot};
+use crate::rootfs::{devices, host_devices, pivot};
 use crate::signals::Forwarder;
-use crate::supervisor::{self, Credentials, Start};
-use crate::{seccomp, sys};
+use crate::supervisor::{Credentials, Start};
+use crate::sys;
 
 /// Runs a plan to its end on the calling thread.
-pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
+pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Result<Outcome> {
     let emulated = plan.identity == Identity::Emulated;
     for id in plan.groups.iter().chain([&plan.uid, &plan.gid]) {
         if plan.ids.to_executor(*id).is_none() {
@@ -45,11 +47,9 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
     let forwarder = Forwarder::new()?;
     let program = Program::new(&plan.argv, &plan.env)?;
     let groups = settable_groups(&plan)?;
-    let filter = if emulated {
-        supervisor::filter()?
-    } else {
-        seccomp::default_filter()?
-    };
+    let mut own_notes = Vec::new();
+    let settled = plan.confinement.settle(plan.identity, &mut own_notes)?;
+    let entrance = Entrance::open(group)?;
 
     let _home = Home::leave()?;
     let outside = emulated.then(open_proc).transpose()?;
@@ -79,8 +79,13 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
     } else {
         (plan.uid, plan.gid)
     };
-    let capabilities = if uid == 0 {
-        caps::DEFAULT
+    let capabilities = if uid == 0 || settled.for_all {
+        settled.real
+    } else {
+        CapabilitySet::empty()
+    };
+    let handed_on = if settled.for_all {
+        settled.real
     } else {
         CapabilitySet::empty()
     };
@@ -92,14 +97,14 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
             keyring: true,
             umask: Some(Mode::from_raw_mode(0o022)),
             capabilities: Sets {
-                bounding: caps::DEFAULT,
+                bounding: settled.real,
                 effective: capabilities,
                 permitted: capabilities,
-                inheritable: CapabilitySet::empty(),
-                ambient: CapabilitySet::empty(),
+                inheritable: handed_on,
+                ambient: handed_on,
             },
             no_new_privileges: false,
-            filter: Some(filter),
+            filter: settled.filter.as_deref(),
             listener: if emulated {
                 Listener::Report(&report)
             } else {
@@ -112,11 +117,13 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
             descriptors: 3,
         },
         program,
+        rlimits: &settled.rlimits,
+        groups: &entrance.files,
         report: &report,
     };
     // SAFETY: the child calls only `payload::run`, which neither allocates nor locks.
     #[expect(unsafe_code, reason = "a clone site")]
-    let fork = unsafe { sys::fork(0) };
+    let fork = unsafe { sys::fork_into(0, entrance.directory.as_ref().map(AsFd::as_fd)) };
     let (pid, pidfd) = match fork.op("fork payload")? {
         sys::Fork::Child => payload::run(&prepared),
         sys::Fork::Parent(pid, pidfd) => (pid, pidfd),
@@ -129,7 +136,8 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
     let mut attendance = match outside {
         None => Attendance::unsupervised(report_read),
         Some(proc) => {
-            let credentials = Credentials::user(plan.uid, plan.gid, &plan.groups);
+            let credentials =
+                Credentials::user(plan.uid, plan.gid, &plan.groups).bounded(settled.capabilities);
             let specials = std::mem::take(&mut plan.specials);
             Attendance::supervised(report_read, pidfd.as_fd(), |listener| Start {
                 listener,
@@ -147,12 +155,14 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
         let exit = refused(&plan, &refusal)?;
         drop(init);
         let (specials, notes) = attendance.finish()?;
+        own_notes.extend(notes);
         return Ok(Outcome {
             exit,
             files: Vec::new(),
             specials,
-            notes,
             touched: Vec::new(),
+            notes: own_notes,
+            unenforced: Vec::new(),
         });
     }
     // The streams' other ends see the end of file when the container has closed its own.
@@ -167,12 +177,14 @@ pub(super) fn run(mut plan: Plan, created: &mut Created) -> Result<Outcome> {
     // Processes that the payload left behind write no more.
     drop(init);
     let (specials, notes) = attendance.finish()?;
+    own_notes.extend(notes);
     Ok(Outcome {
         exit,
         files: files.read()?,
         specials,
-        notes,
         touched: Vec::new(),
+        notes: own_notes,
+        unenforced: Vec::new(),
     })
 }
 
@@ -264,15 +276,29 @@ fn mount_root(
     let proc = init.new_proc()?;
     pivot::attach(plan.rootfs.as_fd())?;
     let root = Root::new(rustix::io::fcntl_dupfd_cloexec(&plan.rootfs, 3).op("open root")?);
-    let masks = Masks::new()?;
-    kernel::mount_proc(mount_point(&root, "proc")?.as_fd(), proc, &masks)?;
+    let insecure = plan.confinement.insecure;
+    let masks = (!insecure).then(Masks::new).transpose()?;
+    let masks = masks.as_ref();
+    kernel::mount_proc(mount_point(&root, "proc")?.as_fd(), proc, masks)?;
     let sys = match plan.network {
         Network::None => Sys::New,
         Network::Host => Sys::Host,
     };
-    kernel::mount_sys(mount_point(&root, "sys")?.as_fd(), sys, &masks)?;
+    kernel::mount_sys(mount_point(&root, "sys")?.as_fd(), sys, masks)?;
     let dev = mount_point(&root, "dev")?;
-    devices::mount(dev.as_fd(), plan.ids, terminal.map(AsFd::as_fd))?;
+    let dev = devices::mount(
+        dev.as_fd(),
+        plan.ids,
+        terminal.map(AsFd::as_fd),
+        plan.confinement.shm_size,
+    )?;
+    let given = plan.confinement.devices.iter();
+    for device in given {
+        host_devices::bind(dev.as_fd(), plan.ids, device)?;
+    }
+    if insecure {
+        host_devices::bind_all(dev.as_fd(), plan.ids)?;
+    }
     let files = files::mount(&root, plan.ids, &plan.files, created)?;
     step_mounts::attach(&root, plan.identity, plan.ids, mounts, created)?;
     pivot::finish(root.as_fd())?;

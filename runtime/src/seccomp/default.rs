@@ -8,6 +8,8 @@
 //! 32-bit programs get the same. What they do by socketcall(2) is decided by the call behind it,
 //! so that sockets are only made by socket(2), whose address family can be seen.
 
+use rustix::thread::CapabilitySet;
+
 use super::action::Action;
 use super::architecture::{Architecture, Family};
 use super::profile::{Condition, Profile, Rule, Test};
@@ -103,6 +105,58 @@ const ALLOWED: &[&str] = &[
     // What only ARM has.
     "arm_fadvise64_64", "arm_sync_file_range", "breakpoint", "cacheflush", "set_tls",
 ];
+
+/// Calls that a capability brings which is no default one (moby's default profile).
+#[rustfmt::skip]
+const UNLOCKED: [(CapabilitySet, &[&str]); 13] = [
+    (CapabilitySet::DAC_READ_SEARCH, &["open_by_handle_at"]),
+    (CapabilitySet::SYS_ADMIN, &[
+        "bpf", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr",
+        "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd", "setdomainname",
+        "sethostname", "setns", "syslog", "umount", "umount2", "unshare",
+    ]),
+    (CapabilitySet::SYS_BOOT, &["reboot"]),
+    (CapabilitySet::SYS_MODULE, &["delete_module", "init_module", "finit_module"]),
+    (CapabilitySet::SYS_PACCT, &["acct"]),
+    (CapabilitySet::SYS_PTRACE, &["kcmp", "pidfd_getfd", "process_madvise"]),
+    (CapabilitySet::SYS_RAWIO, &["iopl", "ioperm"]),
+    (CapabilitySet::SYS_TIME, &["settimeofday", "stime", "clock_settime", "clock_settime64"]),
+    (CapabilitySet::SYS_TTY_CONFIG, &["vhangup"]),
+    (CapabilitySet::SYS_NICE, &[
+        "get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node",
+    ]),
+    (CapabilitySet::SYSLOG, &["syslog"]),
+    (CapabilitySet::BPF, &["bpf"]),
+    (CapabilitySet::PERFMON, &["perf_event_open"]),
+];
+
+/// Returns the calls that some of these capabilities bring.
+pub(super) fn unlocked(added: CapabilitySet) -> impl Iterator<Item = &'static str> {
+    let brought = UNLOCKED.iter().filter(move |(c, _)| added.contains(*c));
+    brought.flat_map(|(_, calls)| calls.iter().copied())
+}
+
+/// Makes the profile for a container with these capabilities besides the default ones.
+pub(super) fn profile_with(family: &Family, added: CapabilitySet) -> Profile<'static> {
+    let mut profile = profile(family);
+    let mut calls: Vec<&'static str> = unlocked(added).collect();
+    calls.sort_unstable();
+    calls.dedup();
+    // Whoever may make namespaces may do it by this one, too.
+    if added.contains(CapabilitySet::SYS_ADMIN) {
+        for rule in &mut profile.rules {
+            rule.calls
+                .retain(|call| !matches!(*call, "clone" | "clone3"));
+        }
+        calls.extend(["clone", "clone3"]);
+    }
+    profile.rules.push(Rule {
+        calls,
+        action: Action::ALLOW,
+        conditions: Vec::new(),
+    });
+    profile
+}
 
 /// All `CLONE_NEW*` flags of clone(2), without `CLONE_NEWTIME`, whose bit is part of the exit
 /// signal there.

@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use libc::c_ulong;
+use rustix::thread::CapabilitySet;
 
 use crate::error::{Error, Result};
 use crate::{spec, sys};
@@ -61,6 +62,19 @@ pub fn default_filter() -> Result<&'static Filter> {
         })
         .as_ref()
         .map_err(Error::clone)
+}
+
+/// Whether some call is allowed to who has one of these capabilities besides the default ones.
+pub(crate) fn unlocks(added: CapabilitySet) -> bool {
+    default::unlocked(added).next().is_some()
+}
+
+/// Compiles the default profile for a container that has these capabilities besides the default
+/// ones.
+pub(crate) fn filter_with(added: CapabilitySet) -> Result<Filter> {
+    let family = Family::host();
+    let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    filter(&default::profile_with(family, added), flags, family)
 }
 
 /// Returns the default profile with calls that a supervisor answers; compiled once, as

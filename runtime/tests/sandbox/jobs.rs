@@ -207,6 +207,7 @@ fn run(dir: &Path, spec: &Spec, request: Request) -> Result<Reply, runtime::Erro
         specials: runtime::identity::Specials::new(),
         devices: false,
         terminal: spec.terminal,
+        confinement: sandbox::Confinement::default(),
     })?;
     Ok(Reply::Ended {
         code: match outcome.exit {

@@ -102,6 +102,16 @@ impl Credentials {
         }
     }
 
+    /// Takes away, or gives to root, so that these are the capabilities that there are.
+    pub(crate) fn bounded(mut self, capabilities: CapabilitySet) -> Self {
+        if self.euid == 0 {
+            self.permitted = capabilities;
+            self.effective = capabilities;
+        }
+        self.bounding = capabilities;
+        self
+    }
+
     /// Says whether the kernel takes dumpability away when these credentials follow others
     /// (`commit_creds`).
     pub(crate) fn is_other_than(&self, old: &Self) -> bool {
