@@ -1,5 +1,7 @@
 //! RUN: how a step is executed, apart from its mounts.
 
+use std::time::Duration;
+
 use support::image::assert_file;
 use support::progress::{assert_all_cached, steps};
 use support::{World, base, for_users};
@@ -78,5 +80,170 @@ for_users! {
         let own = format!("FROM {base}\nRUN echo own >/etc/resolv.conf\nRUN cat /etc/resolv.conf; ls -l /etc/resolv.conf\n");
         let lines = printed(world, &own, &["--dns=none"]);
         assert_eq!(lines[0], "own");
+    }
+
+    /// `--security=insecure` must be allowed, gives all there is, and is in the key.
+    fn insecure(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let text = format!(
+            "FROM {base}\n\
+             RUN --security=insecure grep -E '^(CapEff|Seccomp:)' /proc/self/status; \
+             mount -t tmpfs none /mnt && grep -c /mnt /proc/mounts; umount /mnt; \
+             grep -c ' /proc/' /proc/mounts; grep -c ' /sys sysfs rw' /proc/mounts; unshare -m true && echo unshared\n"
+        )
+        .replace("/mnt", "/tmp");
+        world.dockerfile(&text);
+        world.build([]).run().exits(1).says(&[
+            "`RUN --security=insecure` needs the entitlement security.insecure",
+            "Dockerfile:2:16",
+            "--allow security.insecure",
+        ]);
+        let allow = "--allow=security.insecure";
+        if world.user == support::User::Plain {
+            world.build([allow]).run().exits(1).says(&[
+                "`--security=insecure` needs user ids of its own",
+                "sandcrab doctor",
+            ]);
+            return;
+        }
+        let lines = printed(world, &text, &[allow]);
+        let all = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap();
+        let all = (1_u64 << (all.trim().parse::<u32>().unwrap() + 1)) - 1;
+        assert_eq!(lines[0], format!("CapEff:\t{all:016x}"));
+        assert_eq!(lines[1..], ["Seccomp:\t0", "1", "0", "1", "unshared"]);
+        // As BuildKit: other users have the capabilities, too.
+        let text = format!("FROM {base}\nUSER app\nRUN --security=insecure grep CapEff /proc/self/status\n");
+        assert_eq!(printed(world, &text, &[allow]), [format!("CapEff:\t{all:016x}")]);
+        let plain = |flag: &str| format!("FROM {base}\nRUN {flag} true\n");
+        world.dockerfile(&plain("--security=insecure"));
+        world.build([allow]).ok();
+        assert_all_cached(&world.build([allow]).ok().stderr, 1);
+        world.dockerfile(&plain("--security=sandbox"));
+        world.build([allow]).ok().never_says(&["CACHED\n#"]);
+    }
+
+    /// The host's devices, as far as they can be had.
+    fn insecure_devices(world) as [root, subids] {
+        let base = base!(world, Busybox);
+        let Some(device) = ["/dev/fuse", "/dev/net/tun", "/dev/kvm"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists())
+        else {
+            eprintln!("SKIP: no device that others may use");
+            return;
+        };
+        let text = format!("FROM {base}\nRUN --security=insecure test -c {device} && echo here\nRUN test -e {device} || echo gone\n");
+        assert_eq!(printed(world, &text, &["--allow=security.insecure"]), ["here", "gone"]);
+    }
+
+    /// `--ulimit`: as asked for, or as high as permitted with a word about it; in the key.
+    fn ulimits(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let text = format!("FROM {base}\nRUN ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -Ss\n");
+        let given = ["--ulimit=nofile=100:200", "--ulimit=core=0", "--ulimit", "stack=1048576:-1"];
+        assert_eq!(printed(world, &text, &given), ["100", "200", "0", "1024"]);
+        world.dockerfile(&text);
+        world.build(given).ok();
+        assert_all_cached(&world.build(given).ok().stderr, 1);
+        world.build(["--ulimit=nofile=100:201"]).ok().says(&["201"]);
+        if world.user != support::User::Root {
+            let text = format!("FROM {base}\nRUN ulimit -Hn\nRUN true\n");
+            world.dockerfile(&text);
+            let output = world.build(["--ulimit=nofile=100:1000000000"]).ok();
+            let output = output.says(&["--ulimit: RLIMIT_NOFILE lowered from 1000000000 to"]);
+            assert_eq!(output.stderr.matches("WARN:").count(), 1, "{}", output.stderr);
+        }
+        world.build(["--ulimit=nofiles=1"]).run().exits(2).says(&["unknown limit", "`nofile`"]);
+    }
+
+    /// `--shm-size` is the size of /dev/shm.
+    fn shared_memory(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let text = format!("FROM {base}\nRUN df -k /dev/shm | tail -n 1 | awk '{{print $2}}'\n");
+        assert_eq!(printed(world, &text, &[]), ["65536"]);
+        assert_eq!(printed(world, &text, &["--shm-size=128m"]), ["131072"]);
+        assert_eq!(printed(world, &text, &["--shm-size", "1048576"]), ["1024"]);
+    }
+
+    /// `--cap-add` and `--cap-drop`, with the calls that they bring; in the key.
+    fn capabilities(world) as [root, subids, plain] {
+        let base = base!(world, Owners);
+        let text = format!(
+            "FROM {base}\nRUN grep CapEff /proc/self/status; (mount -t tmpfs none /tmp && echo mount''ed) 2>/dev/null; \
+             (chown 1:1 /tmp && echo owned) 2>/dev/null; echo end\n"
+        );
+        let usual = 0xa804_25fb_u64;
+        let set = |bits: u64| format!("CapEff:\t{bits:016x}");
+        assert_eq!(printed(world, &text, &[]), [&set(usual), "owned", "end"]);
+        assert_eq!(printed(world, &text, &["--cap-drop=CHOWN"]), [&set(usual & !1), "end"]);
+        assert_eq!(printed(world, &text, &["--cap-drop=all"]), [&set(0), "end"]);
+        let one = printed(world, &text, &["--cap-drop=all", "--cap-add=cap_kill"]);
+        assert_eq!(one, [&set(1 << 5), "end"]);
+        let more = usual | 1 << 21;
+        world.dockerfile(&text);
+        let added = world.build(["--cap-add=SYS_ADMIN"]).ok();
+        if world.user == support::User::Plain {
+            added.says(&[&set(more), "--cap-add: where ids are emulated"]).never_says(&["mounted"]);
+        } else {
+            added.says(&[&set(more), "mounted"]);
+        }
+        assert_all_cached(&world.build(["--cap-add=CAP_SYS_ADMIN"]).ok().stderr, 1);
+        world.build(["--cap-add=SYS_ADMIM"]).run().exits(2).says(&["unknown capability", "CAP_SYS_ADMIN"]);
+    }
+
+    /// `--memory` and its like hold where a control group can be made, and leave none; elsewhere
+    /// one warning names them.
+    fn limits(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let text = format!(
+            "FROM {base}\nRUN dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null && echo done || echo kil''led\nRUN true\n"
+        );
+        let given = ["--memory=24m", "--memory-swap=24m", "-c", "512", "--cpuset-cpus=0"];
+        world.dockerfile(&text);
+        let output = world.build(given).ok();
+        if output.stderr.contains("WARN:") {
+            let output = output.says(&["--memory", "--cpu-shares", "--cpuset-cpus", "not enforced", "done"]);
+            assert_eq!(output.stderr.matches("WARN:").count(), 1, "{}", output.stderr);
+            if world.user == support::User::Root {
+                eprintln!("SKIP: root can't make control groups here");
+            }
+        } else {
+            output.says(&["killed"]);
+        }
+        // They change nothing that is kept.
+        assert_all_cached(&world.build([]).ok().stderr, 2);
+// Other tests' groups come and go at the same time.
+        let is_clean = || {
+            let mut find = std::process::Command::new("find");
+            find.args(["/sys/fs/cgroup", "-name", "sandcrab-[0-9]*"]);
+            let none = find.output().unwrap().stdout.is_empty();
+            if !none {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            none
+        };
+        assert!((0..100).any(|_| is_clean()), "control groups are left");
+        for (wrong, text) in [
+            ("--memory=x", "not a size"),
+            ("--memory-swap=1g", "needs --memory"),
+            ("--cpuset-cpus=a", "not a list"),
+        ] {
+            world.build([wrong]).run().exits(2).says(&[text]);
+        }
+    }
+
+    /// `--cgroup-parent` is where a step's group is.
+    fn parent_group(world) as [root] {
+        let base = base!(world, Busybox);
+        let text = format!("FROM {base}\nRUN grep -c '/sandcrab-test-parent/sandcrab-' /proc/self/cgroup\n");
+        world.dockerfile(&text);
+        let output = world.build(["--cgroup-parent=sandcrab-test-parent"]).run();
+        if output.stderr.contains("WARN:") {
+            eprintln!("SKIP: root can't make control groups here");
+        } else {
+            output.success();
+        }
+        let remove = "find /sys/fs/cgroup -depth -name sandcrab-test-parent -exec rmdir {} +";
+        assert!(std::process::Command::new("sh").args(["-c", remove]).status().unwrap().success());
     }
 }

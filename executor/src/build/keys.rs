@@ -4,6 +4,8 @@
 //! digests. Invariant: the tree below a step enters as its chain id, which is content: a rebuild
 //! whose upper steps come out the same meets its old keys again.
 
+use runtime::sandbox::Confinement;
+
 use crate::cache::key::KeyBuilder;
 use crate::dockerfile::mode::FileMode;
 use crate::image::digest::{ChainId, Digest};
@@ -42,7 +44,7 @@ pub(super) fn run(
     platform: &Platform,
     run: &Run,
     network: Network,
-    hosts: &[String],
+    around: Around<'_>,
 ) -> Digest {
     let network = match network {
         Network::Host => "host",
@@ -87,9 +89,11 @@ pub(super) fn run(
         }
     }
     // Without these the key is the same as before they could be given.
-    if !hosts.is_empty() {
-        key.list("hosts", hosts);
+    if !around.hosts.is_empty() {
+        key.list("hosts", around.hosts);
     }
+    let confinement = around.confinement;
+    key_of_confinement(&mut key, confinement);
     if run.insecure {
         key.field("security", "insecure");
     }
@@ -103,6 +107,29 @@ fn permissions(key: &mut KeyBuilder, permissions: Permissions) {
         ("gid", permissions.gid),
     ] {
         key.field(name, number.to_be_bytes());
+    }
+}
+
+/// What the command line says about all RUN steps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// Names, whose addresses don't count.
+    pub(super) hosts: &'a [String],
+    pub(super) confinement: &'a Confinement,
+}
+
+/// Adds what a step can see of its limits. Those of its control group only make it slower, or fail.
+fn key_of_confinement(key: &mut KeyBuilder, confinement: &Confinement) {
+    if let Some(capabilities) = confinement.capabilities {
+        key.field("capabilities", capabilities.to_be_bytes());
+    }
+    for limit in &confinement.rlimits {
+        key.field("ulimit", &limit.kind)
+            .field("soft", limit.soft.to_be_bytes())
+            .field("hard", limit.hard.to_be_bytes());
+    }
+    if let Some(size) = confinement.shm_size {
+        key.field("shm", size.to_be_bytes());
     }
 }
 
@@ -150,6 +177,15 @@ pub(super) fn tree_content(chain: Option<ChainId>) -> Digest {
 mod tests {
     use super::*;
 
+    fn around() -> Around<'static> {
+        static USUAL: std::sync::LazyLock<Confinement> =
+            std::sync::LazyLock::new(Confinement::default);
+        Around {
+            hosts: &[],
+            confinement: &USUAL,
+        }
+    }
+
     fn step() -> Run {
         Run {
             argv: vec!["true".into()],
@@ -166,7 +202,7 @@ mod tests {
     #[test]
     fn everything_counts_but_the_proxy() {
         let platform = Platform::host();
-        let key = |r: &Run, n| run(Below::default(), &platform, r, n, &[]);
+        let key = |r: &Run, n| run(Below::default(), &platform, r, n, around());
         let base = key(&step(), Network::Host);
         let variants = [
             Run {
@@ -198,13 +234,40 @@ mod tests {
                 epoch: Some(0),
             },
         ] {
-            assert_ne!(run(below, &platform, &step(), Network::Host, &[]), base);
+            assert_ne!(
+                run(below, &platform, &step(), Network::Host, around()),
+                base
+            );
         }
+        let usual = Confinement::default();
         let hosts = ["a".to_owned()];
-        assert_ne!(
-            run(Below::default(), &platform, &step(), Network::Host, &hosts),
-            base
-        );
+        let with = |hosts: &[String], confinement: &Confinement| {
+            let around = Around { hosts, confinement };
+            run(Below::default(), &platform, &step(), Network::Host, around)
+        };
+        assert_eq!(with(&[], &usual), base);
+        assert_ne!(with(&hosts, &usual), base);
+        for other in [
+            Confinement {
+                capabilities: Some(0),
+                ..Confinement::default()
+            },
+            Confinement {
+                shm_size: Some(1),
+                ..Confinement::default()
+            },
+            Confinement {
+                rlimits: vec![runtime::spec::Rlimit::default()],
+                ..Confinement::default()
+            },
+        ] {
+            assert_ne!(with(&[], &other), base);
+        }
+        let limited = Confinement {
+            cgroup_parent: Some("x".into()),
+            ..Confinement::default()
+        };
+        assert_eq!(with(&[], &limited), base);
         let proxied = Run {
             proxy: vec!["http_proxy=x".into()],
             ..step()

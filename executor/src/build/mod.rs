@@ -79,6 +79,7 @@ impl Build<'_> {
     pub fn run(&self) -> Result<Finished> {
         let places = Places::new(self.jobs);
         let warnings = Mutex::new(self.plan.warnings.clone());
+        let said = Mutex::default();
         let ledger = Ledger::new(self.session.blobs(), self.session.cache().steps());
         let shared = stage::Shared {
             plan: self.plan,
@@ -92,6 +93,7 @@ impl Build<'_> {
             settings: self.settings,
             warnings: &warnings,
             ledger: &ledger,
+            said: &said,
         };
         let built = schedule::run(&self.plan.heads, self.worker.cancel(), |head, earlier| {
             stage::build(&shared, head, earlier)

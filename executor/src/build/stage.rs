@@ -4,6 +4,7 @@
 //! jobs isolate or how results are written out. Invariant: a step's snapshot is in the store
 //! before the next step begins; its archive may still be on its way there.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use crate::progress::event::{Sender, Vertex};
 use crate::store::lock::Session;
 use crate::store::snapshots::Staging;
 
+use runtime::sandbox::Confinement;
 use tempfile::NamedTempFile;
 
 /// What all stages of a build share.
@@ -49,6 +51,8 @@ pub(super) struct Shared<'a> {
     pub(super) settings: &'a Settings,
     pub(super) warnings: &'a Mutex<Vec<Diagnostic>>,
     pub(super) ledger: &'a Ledger,
+    /// Options of the command line about which something was said.
+    pub(super) said: &'a Mutex<BTreeSet<String>>,
 }
 
 impl Shared<'_> {
@@ -58,6 +62,20 @@ impl Shared<'_> {
         for warning in warnings {
             if !kept.contains(warning) {
                 kept.push(warning.clone());
+            }
+        }
+    }
+}
+
+impl Shared<'_> {
+    /// Shows what a step's job has to say. What it says about an option of the command line is the
+    /// same for all steps, and shown once.
+    fn warn(&self, vertex: &Vertex, notes: &[String]) {
+        for note in notes {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let (about, _) = note.split_once(": ").unwrap_or((note, ""));
+            if !note.starts_with("--") || said.insert(about.to_owned()) {
+                vertex.warn(note.clone());
             }
         }
     }
@@ -76,6 +94,8 @@ pub struct Settings {
     pub hostname: String,
     /// Names that RUN steps find in `/etc/hosts`; their addresses are no part of a key.
     pub hosts: Vec<String>,
+    /// What RUN steps may do and use up.
+    pub confinement: Confinement,
     /// The date of what is built now (RFC 3339).
     pub now: String,
     /// What RUN steps can mount as secrets.
@@ -294,7 +314,10 @@ impl Stage<'_> {
                     platform,
                     run,
                     self.network(run),
-                    &self.shared.settings.hosts,
+                    keys::Around {
+                        hosts: &self.shared.settings.hosts,
+                        confinement: &self.shared.settings.confinement,
+                    },
                 ),
                 prepared: None,
             }),
@@ -339,6 +362,14 @@ impl Stage<'_> {
         }
     }
 
+    /// Returns what a step may do and use up.
+    fn confinement(&self, run: &Run) -> Confinement {
+        Confinement {
+            insecure: run.insecure,
+            ..self.shared.settings.confinement.clone()
+        }
+    }
+
     fn network(&self, run: &Run) -> Network {
         run.network.unwrap_or(self.shared.settings.network)
     }
@@ -362,11 +393,6 @@ impl Stage<'_> {
         };
         let reply = match &step.op {
             Op::Run(run) => {
-                if run.insecure {
-                    return Err(Error::new(
-                        "RUN with `--security=insecure` is not supported yet",
-                    ));
-                }
                 let mounts = mounts::prepare(&run.mounts, shared.settings)?;
                 let task = Task::Run(Box::new(RunTask {
                     tree,
@@ -377,6 +403,7 @@ impl Stage<'_> {
                         user: run.user.clone(),
                         host_network: self.network(run) == Network::Host,
                         hostname: shared.settings.hostname.clone(),
+                        confinement: self.confinement(run),
                     },
                     files: shared.settings.files.clone(),
                     mounts: mounts.mounts.clone(),
@@ -416,9 +443,7 @@ impl Stage<'_> {
             }
             Reply::Layer(Some(made)) => self.keep(state, made, staging, out, vertex).map(Some),
             Reply::Exited(ended) => {
-                for note in ended.notes {
-                    vertex.warn(note);
-                }
+                self.shared.warn(vertex, &ended.notes);
                 Err(step_failed(step, ended.code))
             }
             _ => Err(Error::new("unexpected reply to a step").kind(Kind::Internal)),
@@ -434,9 +459,7 @@ impl Stage<'_> {
         out: NamedTempFile,
         vertex: &Vertex,
     ) -> Result<(Layer, NamedTempFile)> {
-        for note in &made.notes {
-            vertex.warn(note.clone());
-        }
+        self.shared.warn(vertex, &made.notes);
         let diff_id = DiffId(made.digest);
         let chain = ChainId::child(state.chain(), diff_id);
         self.shared.trees.commit(staging, chain, made.bytes)?;

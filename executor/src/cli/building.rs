@@ -198,6 +198,7 @@ impl Building<'_> {
             hostname: hostname.into(),
             hosts: request.steps.host_names(),
             secrets: self.secrets.clone(),
+            confinement: request.steps.confinement.clone(),
             now: self.now(),
             epoch: self.request.epoch,
         };

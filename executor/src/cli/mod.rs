@@ -18,6 +18,7 @@ mod history;
 mod images;
 mod input;
 mod inspect;
+mod limits;
 mod load;
 mod login;
 mod logout;

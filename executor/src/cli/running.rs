@@ -6,6 +6,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use runtime::sandbox::Confinement;
+
 use super::building::MAX_LAYER;
 use super::desk::{self, Desk};
 use super::environment::Environment;
@@ -169,6 +171,7 @@ fn command(request: &Request, config: &ContainerConfig, hostname: String) -> Res
         user: request.user.clone().unwrap_or_else(|| config.user.clone()),
         host_network: request.network == Network::Host,
         hostname,
+        confinement: Confinement::default(),
     })
 }
 

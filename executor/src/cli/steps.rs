@@ -5,7 +5,10 @@
 
 use std::net::IpAddr;
 
+use runtime::sandbox::Confinement;
+
 use super::choices::NetworkChoice;
+use super::limits::LimitArgs;
 use super::names::{self, Names};
 use crate::error::{Error, Kind, Result};
 use crate::plan::entitlements::Entitlements;
@@ -36,6 +39,9 @@ pub(super) struct StepArgs {
     /// Option of the resolver in RUN steps instead of this machine's
     #[arg(long, value_name = "OPTION")]
     dns_option: Vec<String>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// What the options mean.
@@ -45,6 +51,8 @@ pub(super) struct StepOptions {
     pub entitlements: Entitlements,
     /// Which hosts they find, and how.
     pub names: Names,
+    /// What they may do and use up.
+    pub confinement: Confinement,
 }
 
 impl StepOptions {
@@ -83,6 +91,7 @@ impl StepArgs {
         Ok(StepOptions {
             entitlements,
             names,
+            confinement: self.limits.confinement()?,
         })
     }
 }

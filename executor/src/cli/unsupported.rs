@@ -30,26 +30,7 @@ const BUILD: &[(&[&str], Answer)] = &[
         ],
         NotYet,
     ),
-    (&["--cap-add", "--cap-drop", "--cert-dir"], NotYet),
-    (
-        &[
-            "--cgroup-parent",
-            "--cpu-period",
-            "--cpu-quota",
-            "--cpu-shares",
-        ],
-        NotYet,
-    ),
-    (
-        &[
-            "--cpuset-cpus",
-            "--cpuset-mems",
-            "--memory",
-            "-m",
-            "--memory-swap",
-        ],
-        NotYet,
-    ),
+    (&["--cert-dir"], NotYet),
     (&["--device", "--env", "--from"], NotYet),
     (
         &[
@@ -70,19 +51,9 @@ const BUILD: &[(&[&str], Answer)] = &[
         ],
         NotYet,
     ),
+    (&["--security-opt", "--sign-by", "--squash"], NotYet),
     (
-        &["--security-opt", "--shm-size", "--sign-by", "--squash"],
-        NotYet,
-    ),
-    (
-        &[
-            "--ssh",
-            "--timestamp",
-            "--tls-verify",
-            "--ulimit",
-            "--volume",
-            "-v",
-        ],
+        &["--ssh", "--timestamp", "--tls-verify", "--volume", "-v"],
         NotYet,
     ),
     (

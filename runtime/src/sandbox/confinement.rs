@@ -150,16 +150,16 @@ impl Confinement {
 
     fn limits(&self, emulated: bool, notes: &mut Vec<String>) -> Result<Rlimits> {
         let mut list = self.rlimits.clone();
-        if emulated {
-            let before = list.len();
-            list.retain(|limit| limit.kind != "RLIMIT_RTTIME");
-            if list.len() < before {
-                notes.push("--ulimit: rttime can't be set where ids are emulated".to_owned());
-            }
-        }
+        // Where ids are emulated, that limit is what the supervisor knows a process by.
+        list.retain(|limit| !(emulated && limit.kind == "RLIMIT_RTTIME"));
         let mut limits = Rlimits::parse(&list)?;
-        let warnings = limits.prepare();
-        notes.extend(warnings.into_iter().map(|w| format!("--ulimit: {w}")));
+        let mut warnings = limits.prepare();
+        if list.len() < self.rlimits.len() {
+            warnings.push("rttime can't be set where ids are emulated".to_owned());
+        }
+        if !warnings.is_empty() {
+            notes.push(format!("--ulimit: {}", warnings.join("; ")));
+        }
         Ok(limits)
     }
 
@@ -181,7 +181,7 @@ impl Confinement {
             "" if parent.is_empty() => String::new(),
             parent => format!("{parent}/{id}"),
         };
-        cgroup::create(&Request {
+        let (group, mut warnings) = cgroup::create(&Request {
             id: &id,
             path: &path,
             resources: Some(&self.resources),
@@ -191,7 +191,13 @@ impl Confinement {
             annotations: &BTreeMap::new(),
             owner: None,
             bus: None,
-        })
+        })?;
+        // Rules about devices, which nobody asked for, come with every group.
+        warnings.retain(|warning| !warning.contains("device"));
+        if group.is_none() && warnings.is_empty() {
+            warnings.push(format!("no control group can be made in `{parent}`"));
+        }
+        Ok((group, warnings))
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use runtime::identity::Owner;
 use runtime::rootfs::files::ProvidedFile;
 use runtime::rootfs::skeleton;
-use runtime::sandbox::{self, Network, Outcome, Plan};
+use runtime::sandbox::{self, Confinement, Network, Outcome, Plan};
 
 use super::mounts::{self, StepMount};
 use super::tree::{Staged, Tree};
@@ -41,6 +41,8 @@ pub struct Command {
     pub host_network: bool,
     /// Host name inside.
     pub hostname: String,
+    /// What it may do and use up.
+    pub confinement: Confinement,
 }
 
 /// A file that exists during the step only.
@@ -133,10 +135,10 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
         terminal: false,
     };
     let mut tree = task.tree.open(scene)?;
-    let ended = execute(scene, &tree, command, &task.files, mounts, stdio)?;
+    let mut ended = execute(scene, &tree, command, &task.files, mounts, stdio)?;
     let code = ended.exit.code();
+    let notes = notes_of(&mut ended);
     if code != 0 {
-        let notes = ended.notes;
         return Ok(Reply::Exited(Exited { code, notes }));
     }
     for (given, now) in task.files.iter().zip(&ended.files) {
@@ -151,7 +153,7 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
     tree.ownership.put_specials(ended.specials);
     tree.forget(ended.touched);
     let mut made = tree.write_layer(scene, layer)?;
-    made.notes.extend(ended.notes);
+    made.notes.extend(notes);
     Ok(Reply::Layer(Some(made)))
 }
 
@@ -223,8 +225,44 @@ fn execute(
         specials: tree.ownership.take_specials(),
         devices: tree.devices,
         terminal: stdio.terminal,
+        confinement: command.confinement,
     })
-    .op("run sandbox")
+    .map_err(|error| {
+        let hints = error.hints().to_vec();
+        let error = Error::new("run sandbox").source(error);
+        hints.into_iter().fold(error, Error::hint)
+    })
+}
+
+/// Options that a control group enforces, and their names in the runtime.
+const GROUP_LIMITS: [(&str, &str); 7] = [
+    ("--memory", "memory.limit"),
+    ("--memory-swap", "memory.swap"),
+    ("--cpu-shares", "cpu.shares"),
+    ("--cpu-period", "cpu.period"),
+    ("--cpu-quota", "cpu.quota"),
+    ("--cpuset-cpus", "cpu.cpus"),
+    ("--cpuset-mems", "cpu.mems"),
+];
+
+/// Returns what people should know. What doesn't hold is named by its option.
+fn notes_of(ended: &mut Outcome) -> Vec<String> {
+    let mut notes = std::mem::take(&mut ended.notes);
+    let reasons = ended.unenforced.join("; ");
+    if !reasons.is_empty() {
+        let flags: Vec<&str> = (GROUP_LIMITS.iter())
+            .filter(|(_, name)| reasons.contains(name))
+            .map(|(flag, _)| *flag)
+            .collect();
+        let flags = match &flags[..] {
+            [] => "--cgroup-parent".to_owned(),
+            flags => flags.join(", "),
+        };
+        // The names are said already.
+        let why = reasons.split_once("): ").map_or(&*reasons, |(_, why)| why);
+        notes.push(format!("{flags} not enforced: {why}"));
+    }
+    notes
 }
 
 fn c_string(text: String) -> Result<CString> {
