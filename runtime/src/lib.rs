@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod binfmt;
 pub mod caps;
 pub mod cgroup;
 pub mod container;

@@ -6,4 +6,5 @@ mod coverage;
 mod differential;
 mod expectation;
 mod mounts;
+mod platforms;
 mod run;

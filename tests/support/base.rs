@@ -3,13 +3,16 @@
 //! Responsible for making them from what the system has: its static busybox, and Debian packages
 //! from its mirror. Must not serve them; [`crate::Registry`] does.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::layer::{Layer, by_root, owned, write_layout};
+use crate::layer::{
+    Layer, PlatformLayers, architecture, by_root, owned, write_layout, write_layout_of,
+};
 use crate::scratch;
 
 /// A base image.
@@ -27,7 +30,13 @@ pub enum Base {
     Debian,
     /// Debian with what asks for owners in many ways: interpreters, rsync, capabilities' tools.
     Tools,
+    /// Busybox, and a shell with its libraries, as an index for this machine's platform and for
+    /// [`FOREIGN`].
+    Platforms,
 }
+
+/// The other platform's architecture.
+pub const FOREIGN: &str = "arm64";
 
 /// What [`Base::Tools`] has and [`Base::Debian`] has not.
 const TOOLS: [&str; 7] = [
@@ -53,6 +62,7 @@ impl Base {
             Self::Triggers => "triggers",
             Self::Debian => "debian",
             Self::Tools => "tools",
+            Self::Platforms => "platforms",
         }
     }
 
@@ -65,6 +75,9 @@ impl Base {
             return debian(self).map(|path| format!("docker-archive:{}", path.display()));
         }
         let directory = scratch::directory().join("base").join(self.name());
+        if self == Self::Platforms && !directory.join("index.json").exists() {
+            write_layout_of(&directory, &platforms()?, &config());
+        }
         if !directory.join("index.json").exists() {
             let (layers, config) = self.content()?;
             write_layout(&directory, &layers, &config);
@@ -73,8 +86,7 @@ impl Base {
     }
 
     fn content(self) -> Result<(Vec<Vec<u8>>, Value), String> {
-        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        let mut config = json!({"Env": [path], "Cmd": ["sh"]});
+        let mut config = config();
         let layers = match self {
             Self::Busybox => vec![busybox(false)?.finish()],
             Self::Owners => vec![busybox(true)?.finish()],
@@ -83,10 +95,89 @@ impl Base {
                 config["OnBuild"] = json!(["ENV TRIGGERED=yes", "RUN echo triggered >/triggered"]);
                 vec![busybox(false)?.finish()]
             }
-            Self::Debian | Self::Tools => unreachable!("made by mmdebstrap"),
+            Self::Debian | Self::Tools | Self::Platforms => unreachable!("made elsewhere"),
         };
         Ok((layers, config))
     }
+}
+
+fn config() -> Value {
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    json!({"Env": [path], "Cmd": ["sh"]})
+}
+
+/// One layer for each platform.
+fn platforms() -> Result<Vec<PlatformLayers>, String> {
+    [architecture(), FOREIGN]
+        .into_iter()
+        .map(|architecture| {
+            let files = foreign(architecture)?;
+            let (_, program) = files
+                .iter()
+                .find(|(path, _)| path == "bin/busybox")
+                .ok_or("no busybox in the package")?;
+            let mut layer = busybox_with(false, program)?;
+            for directory in [
+                "lib",
+                "lib64",
+                "lib/aarch64-linux-gnu",
+                "lib/x86_64-linux-gnu",
+            ] {
+                layer = layer.dir(directory, by_root(0o755));
+            }
+            for (path, bytes) in &files {
+                if path != "bin/busybox" {
+                    layer = layer.file(path, by_root(0o755), bytes);
+                }
+            }
+            Ok((architecture, vec![layer.finish()]))
+        })
+        .collect()
+}
+
+/// Returns what [`Base::Platforms`] has of Debian's packages for an architecture: a static program,
+/// and one with the libraries it needs.
+fn foreign(architecture: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let path = scratch::fixtures().join(format!("foreign-{architecture}.tar"));
+    if !path.exists() {
+        let script = crate::user::repository().join("tests/support/foreign-files");
+        let output = Command::new(script)
+            .arg(&path)
+            .args([architecture, "busybox-static", "dash"])
+            .output()
+            .map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let last = text.lines().last().unwrap_or("no message");
+            return Err(format!("no packages for {architecture}: {last}"));
+        }
+    }
+    let file = std::fs::File::open(&path).map_err(|error| error.to_string())?;
+    let mut archive = tar::Archive::new(std::io::BufReader::new(file));
+    let mut found = Vec::new();
+    for entry in archive.entries().map_err(|error| error.to_string())? {
+        let mut entry = entry.map_err(|error| error.to_string())?;
+        let name = entry.path().map_err(|error| error.to_string())?;
+        let name = name.to_string_lossy().trim_start_matches("./").to_owned();
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let wanted = matches!(name.as_str(), "bin/busybox" | "bin/dash")
+            || (name.starts_with("lib/") && (last == "libc.so.6" || last.starts_with("ld-linux")));
+        if !wanted || !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        entry
+            .read_to_end(&mut bytes)
+            .map_err(|error| error.to_string())?;
+        // The name that programs ask for is a link to the one in the directory of the architecture.
+        let name = match last {
+            "ld-linux-aarch64.so.1" => "lib/ld-linux-aarch64.so.1".to_owned(),
+            "ld-linux-x86-64.so.2" => "lib64/ld-linux-x86-64.so.2".to_owned(),
+            _ => name,
+        };
+        found.push((name, bytes));
+    }
+    Ok(found)
 }
 
 /// The first layer of all small images. With `owners`, as several users would leave it.
@@ -96,7 +187,12 @@ fn busybox(owners: bool) -> Result<Layer, String> {
         .find(|path| Path::new(path).exists())
         .ok_or("no busybox")?;
     let bytes = std::fs::read(program).map_err(|error| format!("{program}: {error}"))?;
-    let applets = Command::new(program)
+    busybox_with(owners, &bytes)
+}
+
+/// As [`busybox`], with a program that may be for another processor.
+fn busybox_with(owners: bool, bytes: &[u8]) -> Result<Layer, String> {
+    let applets = Command::new("busybox")
         .arg("--list")
         .output()
         .map_err(|e| e.to_string())?;
@@ -104,7 +200,7 @@ fn busybox(owners: bool) -> Result<Layer, String> {
     let mut layer =
         Layer::empty()
             .dir("bin", by_root(0o755))
-            .file("bin/busybox", by_root(0o755), &bytes);
+            .file("bin/busybox", by_root(0o755), bytes);
     for applet in String::from_utf8_lossy(&applets.stdout).lines() {
         if applet != "busybox" {
             layer = layer.symlink(&format!("bin/{applet}"), "busybox");

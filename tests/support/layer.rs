@@ -22,6 +22,9 @@ impl std::fmt::Debug for Layer {
     }
 }
 
+/// An architecture, and the layers of its image, bottom first.
+pub type PlatformLayers = (&'static str, Vec<Vec<u8>>);
+
 /// Who a file belongs to and what may be done with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta {
@@ -170,13 +173,42 @@ impl Layer {
 /// # Panics
 /// When it can't be written.
 pub fn write_layout(directory: &Path, layers: &[Vec<u8>], config: &Value) {
+    let descriptor = write_image(directory, layers, config, architecture());
+    write_index(directory, &descriptor);
+}
+
+/// Writes an OCI layout with an index of images for several architectures.
+///
+/// # Panics
+/// When it can't be written.
+pub fn write_layout_of(directory: &Path, images: &[PlatformLayers], config: &Value) {
+    let manifests: Vec<Value> = images
+        .iter()
+        .map(|(architecture, layers)| {
+            let mut descriptor = write_image(directory, layers, config, architecture);
+            descriptor["platform"] = json!({"architecture": architecture, "os": "linux"});
+            descriptor
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+    let (digest, size) = write_blob(directory, index.to_string().as_bytes());
+    write_index(
+        directory,
+        &json!({"mediaType": media_type, "digest": digest, "size": size}),
+    );
+}
+
+fn write_blob(directory: &Path, bytes: &[u8]) -> (String, usize) {
     let blobs = directory.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("make the layout");
-    let write = |bytes: &[u8]| {
-        let hash = hash::sha256(bytes);
-        std::fs::write(blobs.join(&hash), bytes).expect("write a blob");
-        (format!("sha256:{hash}"), bytes.len())
-    };
+    let hash = hash::sha256(bytes);
+    std::fs::write(blobs.join(&hash), bytes).expect("write a blob");
+    (format!("sha256:{hash}"), bytes.len())
+}
+
+fn write_image(directory: &Path, layers: &[Vec<u8>], config: &Value, architecture: &str) -> Value {
+    let write = |bytes: &[u8]| write_blob(directory, bytes);
     let mut diff_ids = Vec::new();
     let mut descriptors = Vec::new();
     for layer in layers {
@@ -195,7 +227,7 @@ pub fn write_layout(directory: &Path, layers: &[Vec<u8>], config: &Value) {
         .collect();
     let (config, config_size) = write(
         json!({
-            "architecture": architecture(), "os": "linux", "created": "2020-09-13T12:26:40Z",
+            "architecture": architecture, "os": "linux", "created": "2020-09-13T12:26:40Z",
             "config": config, "history": history,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         })
@@ -212,12 +244,17 @@ pub fn write_layout(directory: &Path, layers: &[Vec<u8>], config: &Value) {
         .to_string()
         .as_bytes(),
     );
-    let index = json!({
-        "schemaVersion": 2,
-        "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": manifest, "size": manifest_size,
-            "annotations": {"org.opencontainers.image.ref.name": "fixture"}}],
-    });
+    json!({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": manifest, "size": manifest_size,
+    })
+}
+
+/// Names one image, or an index of some, `fixture`.
+fn write_index(directory: &Path, descriptor: &Value) {
+    let mut descriptor = descriptor.clone();
+    descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": "fixture"});
+    let index = json!({"schemaVersion": 2, "manifests": [descriptor]});
     std::fs::write(directory.join("index.json"), index.to_string()).expect("write the index");
     std::fs::write(
         directory.join("oci-layout"),

@@ -157,6 +157,7 @@ impl Registry {
                 "--quiet",
                 "--dest-tls-verify=false",
             ])
+            .args((base == Base::Platforms).then_some("--all"))
             .args([
                 "--format",
                 format,

@@ -404,6 +404,7 @@ impl Stage<'_> {
                         host_network: self.network(run) == Network::Host,
                         hostname: shared.settings.hostname.clone(),
                         confinement: self.confinement(run),
+                        platform: self.head.platform.clone(),
                     },
                     files: shared.settings.files.clone(),
                     mounts: mounts.mounts.clone(),

@@ -21,7 +21,7 @@ use crate::build::jobs::{Command, Reply, ShellTask, Staged, Task};
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::image::config::ContainerConfig;
+use crate::image::config::ImageConfig;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::plan::step::Network;
@@ -55,7 +55,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             staging: staging.dir().to_path_buf(),
             latest: None,
         };
-        start(&request, &worker, &image.config.config, tree)
+        start(&request, &worker, &image.config, tree)
     });
     let cleared = desk::clear(&session, &worker);
     let code = result?;
@@ -80,12 +80,7 @@ fn find(session: &Session, images: &Images<'_>, request: &Request) -> Result<Loa
     images.load(&reference, &Platform::host(), &(0..0))
 }
 
-fn start(
-    request: &Request,
-    worker: &Worker,
-    config: &ContainerConfig,
-    tree: Staged,
-) -> Result<i32> {
+fn start(request: &Request, worker: &Worker, config: &ImageConfig, tree: Staged) -> Result<i32> {
     let hostname = short(&crate::image::digest::Digest::of(
         tree.staging.as_os_str().as_encoded_bytes(),
     ));
@@ -129,7 +124,8 @@ fn start(
 
 /// Joins the command line with the image's config as docker does: an entry point from the
 /// command line also removes the image's CMD.
-fn command(request: &Request, config: &ContainerConfig, hostname: String) -> Result<Command> {
+fn command(request: &Request, image: &ImageConfig, hostname: String) -> Result<Command> {
+    let config = &image.config;
     let (entrypoint, cmd) = match &request.entrypoint {
         Some(program) if program.is_empty() => (Vec::new(), Vec::new()),
         Some(program) => (vec![program.clone()], Vec::new()),
@@ -172,12 +168,14 @@ fn command(request: &Request, config: &ContainerConfig, hostname: String) -> Res
         host_network: request.network == Network::Host,
         hostname,
         confinement: Confinement::default(),
+        platform: image.platform.clone(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::config::ContainerConfig;
 
     fn request() -> Request {
         Request {
@@ -194,14 +192,16 @@ mod tests {
         }
     }
 
-    fn config() -> ContainerConfig {
-        ContainerConfig {
+    fn config() -> ImageConfig {
+        let mut image = ImageConfig::scratch(Platform::host());
+        image.config = ContainerConfig {
             entrypoint: Some(vec!["/e".into()]),
             cmd: Some(vec!["c".into()]),
             env: vec!["A=1".into(), "PATH=/p".into()],
             user: "u".into(),
             ..ContainerConfig::default()
-        }
+        };
+        image
     }
 
     #[test]

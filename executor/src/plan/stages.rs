@@ -529,16 +529,6 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        let host = &self.options.build_platform;
-        if !host.accepts(&platform) {
-            self.errors.push(Diagnostic::error(
-                written.span(),
-                format!(
-                    "the platform `{platform}` is not supported yet: only this machine's, `{host}`"
-                ),
-            ));
-            return None;
-        }
         Some(platform)
     }
 }

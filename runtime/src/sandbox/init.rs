@@ -11,12 +11,11 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::{CapabilitySet, ThreadNameSpaceType};
 
 use super::Network;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Result, ResultExt};
 use crate::identity::{IdMap, Identity, detect, nested_maps};
 use crate::rootfs::kernel;
 use crate::{caps, sys};
@@ -133,30 +132,11 @@ fn open_namespace(pid: Pid, kind: &str) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Lets a child, which is in the joined pid namespace, make the proc: it shares the descriptor
-/// table, so what it opens is ours.
+/// Lets a child, which is in the joined pid namespace, make the proc.
 fn new_proc_by_child() -> Result<rustix::io::Result<OwnedFd>> {
-    // Any descriptor will do as a place for the child's.
-    let (place, _) = pipe_with(PipeFlags::CLOEXEC).op("create pipe")?;
-    // SAFETY: the child calls only `new_own_proc` and `dup_onto`, which neither allocate nor lock.
+    // SAFETY: `new_own_proc` neither allocates nor locks.
     #[expect(unsafe_code, reason = "a clone site")]
-    let fork = unsafe { sys::fork(libc::CLONE_FILES as u64) };
-    let pidfd = match fork.op("fork child")? {
-        sys::Fork::Child => {
-            let made = kernel::new_own_proc()
-                .and_then(|fd| sys::dup_onto(fd.as_fd(), place.as_raw_fd(), true));
-            sys::exit(made.map_or_else(Errno::raw_os_error, |()| 0))
-        }
-        sys::Fork::Parent(_, pidfd) => pidfd,
-    };
-    let status = rustix::io::retry_on_intr(|| {
-        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
-    });
-    match status.op("wait for child")?.and_then(|s| s.exit_status()) {
-        Some(0) => Ok(Ok(place)),
-        Some(errno) => Ok(Err(Errno::from_raw_os_error(errno))),
-        None => Err(Error::new("create proc: the child was killed")),
-    }
+    unsafe { sys::open_by_child(kernel::new_own_proc) }.op("create proc")
 }
 
 /// The life of the init process.

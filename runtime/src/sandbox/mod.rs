@@ -20,6 +20,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::binfmt::Emulator;
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::{IdMap, Identity, Specials};
 use crate::rootfs::files::{Created, ProvidedFile};
@@ -82,6 +83,8 @@ pub struct Plan {
     pub terminal: bool,
     /// What it may do and use up.
     pub confinement: Confinement,
+    /// What executes programs for another processor, where the container has such.
+    pub emulator: Option<Emulator>,
 }
 
 /// How the payload ended.

@@ -20,6 +20,7 @@ use super::confinement::Entrance;
 use super::init::Init;
 use super::payload::{self, Prepared};
 use super::{Exit, Network, Outcome, Plan};
+use crate::binfmt::Emulator;
 use crate::caps::Sets;
 use crate::cgroup::Group;
 use crate::error::{Error, Result, ResultExt};
@@ -56,6 +57,12 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
     let init = Init::start(plan.identity, plan.ids, plan.network)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).op("make mounts private")?;
+    // Before init, which is dropped earlier than this: what is registered stays so for all processes.
+    let _registered = plan
+        .emulator
+        .as_ref()
+        .map(|emulator| emulator.register(init.user_namespace()))
+        .transpose()?;
     init.join(plan.network)?;
     init.seal()?;
     set_host(&plan)?;
@@ -146,6 +153,7 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
                 credentials,
                 specials,
                 devices: plan.devices,
+                emulates_native: plan.emulator.as_ref().is_some_and(Emulator::is_native),
             })?
         }
     };

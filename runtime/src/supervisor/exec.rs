@@ -127,7 +127,7 @@ impl State {
                 fd = self.handle(call, caller, libc::AT_FDCWD, interpreter, true)?;
                 continue;
             }
-            if is_32_bit(&head) {
+            if is_native_32_bit(&head) && !self.emulates_native {
                 // Its calls have other numbers, and would go past the supervisor.
                 self.note(format!(
                     "`{}` is a 32-bit program: they do not run with the identity `emulated`",
@@ -221,10 +221,30 @@ fn interpreter(head: &[u8]) -> Option<&[u8]> {
     line[start..].split(is_blank).next()
 }
 
-fn is_32_bit(head: &[u8]) -> bool {
-    // elf(5): the magic number, then the class.
+/// Machine numbers (elf(5), `elf-em.h`) of the 32-bit programs that this processor executes. Those of
+/// others are an emulator's, which makes the usual calls.
+const NATIVE_32: &[u16] = if cfg!(target_arch = "x86_64") {
+    &[3, 6, 62]
+} else if cfg!(target_arch = "aarch64") {
+    &[40]
+} else if cfg!(target_arch = "s390x") {
+    &[22]
+} else {
+    &[]
+};
+
+fn is_native_32_bit(head: &[u8]) -> bool {
     const CLASS_32: u8 = 1;
-    head.strip_prefix(b"\x7fELF").and_then(<[u8]>::first) == Some(&CLASS_32)
+    const LITTLE: u8 = 1;
+    let Some([CLASS_32, order, ..]) = head.strip_prefix(b"\x7fELF") else {
+        return false;
+    };
+    let machine = head.get(18..20).map_or([0; 2], |m| [m[0], m[1]]);
+    let machine = match *order {
+        LITTLE => u16::from_le_bytes(machine),
+        _ => u16::from_be_bytes(machine),
+    };
+    NATIVE_32.contains(&machine)
 }
 
 fn executable(caller: &Caller, fd: &OwnedFd, facts: &Facts) -> Executable {
@@ -284,10 +304,20 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
     fn old_programs_are_known() {
-        assert!(is_32_bit(b"\x7fELF\x01\x01"));
-        assert!(!is_32_bit(b"\x7fELF\x02\x01"));
-        assert!(!is_32_bit(b"\x7fELF"));
+        let head = |class: u8, machine: u8| {
+            let mut head = b"\x7fELF".to_vec();
+            head.extend([class, 1, 1]);
+            head.resize(18, 0);
+            head.extend([machine, 0]);
+            head
+        };
+        assert!(is_native_32_bit(&head(1, 3)));
+        assert!(is_native_32_bit(&head(1, 62)), "x32");
+        assert!(!is_native_32_bit(&head(1, 40)), "arm");
+        assert!(!is_native_32_bit(&head(2, 62)));
+        assert!(!is_native_32_bit(b"\x7fELF"));
     }
 
     #[test]

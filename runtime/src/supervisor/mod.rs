@@ -90,6 +90,8 @@ pub(crate) struct Start {
     pub(crate) specials: Specials,
     /// Whether the container's files may hold placeholders of devices.
     pub(crate) devices: bool,
+    /// Whether an emulator executes the programs of this processor's 32-bit mode.
+    pub(crate) emulates_native: bool,
 }
 
 /// What a supervisor leaves.
@@ -131,6 +133,8 @@ struct State {
     pinned: usize,
     /// Whether there may be placeholders of devices.
     devices: bool,
+    /// Whether an emulator executes the programs of this processor's 32-bit mode.
+    emulates_native: bool,
     /// Until the first execve(2), which ends this, the process is the runtime's own: its changes of
     /// ids, groups and capabilities are real ones, and the kernel's to make.
     preparing: bool,
@@ -173,6 +177,7 @@ impl Supervisor {
                 specials: start.specials,
                 pinned: 0,
                 devices: start.devices,
+                emulates_native: start.emulates_native,
                 preparing: true,
                 chrooted: false,
                 bound: Vec::new(),

@@ -4,6 +4,7 @@
 //! documented as usable in a forked child neither allocate nor lock.
 
 mod bpf;
+mod child;
 #[cfg(test)]
 mod credentials;
 mod execute;
@@ -26,6 +27,7 @@ pub(crate) use bpf::{
     attach_device_program, detach_device_program, device_programs, load_device_program,
     program_by_id,
 };
+pub(crate) use child::open_by_child;
 #[cfg(test)]
 pub(crate) use credentials::call_with_numbers;
 pub(crate) use execute::{execute_fd, is_open, namespace_kind, set_domain_name};

@@ -208,6 +208,7 @@ fn run(dir: &Path, spec: &Spec, request: Request) -> Result<Reply, runtime::Erro
         devices: false,
         terminal: spec.terminal,
         confinement: sandbox::Confinement::default(),
+        emulator: None,
     })?;
     Ok(Reply::Ended {
         code: match outcome.exit {

@@ -23,8 +23,9 @@ use super::mounts::{self, StepMount};
 use super::tree::{Staged, Tree};
 use super::{Descriptors, Exited, Reply, Scene, workdir};
 use crate::build::mounts::secrets;
-use crate::build::users;
+use crate::build::{emulation, users};
 use crate::error::{Error, Result, ResultExt};
+use crate::image::platform::Platform;
 
 /// What to run, as whom and where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub struct Command {
     pub hostname: String,
     /// What it may do and use up.
     pub confinement: Confinement,
+    /// What the programs are for.
+    pub platform: Platform,
 }
 
 /// A file that exists during the step only.
@@ -195,6 +198,7 @@ fn execute(
     if !env.iter().any(|e| e.starts_with("HOME=")) {
         env.push(format!("HOME={}", who.home.as_deref().unwrap_or("/")));
     }
+    let emulator = emulation::emulator(&command.platform, scene.identity)?;
     sandbox::run(Plan {
         rootfs: tree.handle()?,
         argv: c_strings(command.argv)?,
@@ -226,6 +230,7 @@ fn execute(
         devices: tree.devices,
         terminal: stdio.terminal,
         confinement: command.confinement,
+        emulator,
     })
     .map_err(|error| {
         let hints = error.hints().to_vec();
