@@ -251,6 +251,10 @@ for_users! {
         all_of("checks", world);
     }
 
+    fn mounts(world) as [root, subids, plain] {
+        all_of("mounts", world);
+    }
+
     fn instructions(world) as [root, subids, plain] {
         all_of("instructions", world);
     }
