@@ -1,5 +1,6 @@
 //! The Dockerfile language, row by row: COVERAGE.md says which test shows what.
 
+mod add;
 mod copy;
 mod corpus;
 mod coverage;

@@ -1,10 +1,12 @@
-//! What COPY and ADD take: files of the context, other trees, here-documents, and what a URL
-//! gives.
+//! What COPY and ADD take: files of the context, other trees, here-documents, and what URLs
+//! and repositories give.
 //!
 //! Responsible for reading a copy's sources once before it, for the step's key, and for handing
 //! the job the very tree that was read. Must not place files. Invariant: a step is cached under
 //! the content that was copied: the job reports the files' identity, and a copy whose files
 //! changed meanwhile is not recorded.
+
+mod remote;
 
 use std::fs::File;
 use std::io::Write;
@@ -18,21 +20,23 @@ use rustix::fs::{Mode, OFlags};
 
 use super::copy::{CopyRequest, Owners};
 use super::keys;
+use super::mounts::secrets::Secrets;
 use super::state::Layer;
+use crate::cache::downloads::Download;
 use crate::cache::key::KeyBuilder;
 use crate::cache::stat::{FileStat, StatCache};
 use crate::context::Context;
 use crate::context::digest::{FileDigests, FileKey, SelectRequest};
-use crate::context::http::{self, FetchOptions, Fetched};
 use crate::context::ignore::IgnoreFile;
-use crate::context::location;
 use crate::context::pattern::has_wildcard;
 use crate::context::walk::Pick;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Result, ResultExt};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::step::{Copy, CopySourceKind};
 use crate::progress::event::Sender;
 use crate::store::lock::Session;
+
+use remote::Repository;
 
 /// The build context, ready to be selected from.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ pub struct Sources<'a> {
     context: &'a Context,
     session: &'a Session,
     progress: &'a Sender,
+    secrets: &'a Secrets,
     known: Known,
 }
 
@@ -71,6 +76,10 @@ pub(super) struct Part {
 pub(super) enum Place {
     /// Under this directory of the caller's.
     Directory(OwnedFd),
+    /// In a repository, at this commit, which is fetched when it is needed.
+    Git(Box<Repository>),
+    /// In the store, as an earlier build has fetched it.
+    Download(Box<Download>),
     /// In the tree of these layers; the name is for the progress display.
     Layers(Vec<Layer>, String),
 }
@@ -86,11 +95,13 @@ impl<'a> Sources<'a> {
         known: StatCache,
         session: &'a Session,
         progress: &'a Sender,
+        secrets: &'a Secrets,
     ) -> Self {
         Self {
             context,
             session,
             progress,
+            secrets,
             known: Known(known),
         }
     }
@@ -120,11 +131,20 @@ impl<'a> Sources<'a> {
                     select(&mut parts, &mut local)?;
                     parts.push(self.inline(name, content)?);
                 }
-                CopySourceKind::Word(url) if copy.add && location::is_http(url) => {
-                    select(&mut parts, &mut local)?;
-                    parts.push(self.fetch(copy, url)?);
+                CopySourceKind::Word(word) => {
+                    let remote = if copy.add {
+                        self.remote(copy, word)?
+                    } else {
+                        None
+                    };
+                    match remote {
+                        Some(part) => {
+                            select(&mut parts, &mut local)?;
+                            parts.push(part);
+                        }
+                        None => local.push(word.clone()),
+                    }
                 }
-                CopySourceKind::Word(word) => local.push(word.clone()),
             }
         }
         select(&mut parts, &mut local)?;
@@ -153,7 +173,7 @@ impl<'a> Sources<'a> {
             stamp: Some(selection.stamp),
             ignore: self.context.ignore_file().cloned(),
             pick,
-            unpack: copy.add,
+            unpack: copy.unpack.unwrap_or(copy.add),
         })
     }
 
@@ -181,33 +201,6 @@ impl<'a> Sources<'a> {
             stamp: None,
             ignore: None,
             pick: Pick::plain(vec![literal(name)]),
-            unpack: false,
-        })
-    }
-
-    fn fetch(&self, copy: &Copy, url: &str) -> Result<Part> {
-        let vertex = self.progress.start(format!("[internal] fetch {url}"));
-        let dir = self.session.scratch().dir();
-        let fetched = http::fetch(url, copy.checksum.as_ref(), &FetchOptions::default(), dir)
-            .and_then(|fetched| {
-                let root = Root::open_host(&fetched.dir).op_path("open", &fetched.dir)?;
-                Ok((fetched, root))
-            });
-        let (fetched, root) = match fetched {
-            Ok(found) => found,
-            Err(error) => {
-                vertex.fail(error.chain());
-                return Err(error);
-            }
-        };
-        vertex.status(url, fetched.size, Some(fetched.size), true);
-        vertex.done();
-        Ok(Part {
-            place: Place::of(&root)?,
-            digest: fetched.key(),
-            stamp: None,
-            ignore: None,
-            pick: Pick::plain(vec![file_pattern(&fetched, url, &copy.dest)?]),
             unpack: false,
         })
     }
@@ -273,8 +266,8 @@ impl Part {
     pub(super) fn request(&self, copy: &Copy) -> CopyRequest {
         let owners = match (&copy.chown, &self.place) {
             (Some(spec), _) => Owners::Named(spec.clone()),
-            (None, Place::Directory(_)) => Owners::Root,
             (None, Place::Layers(..)) => Owners::Source,
+            (None, _) => Owners::Root,
         };
         CopyRequest {
             pick: self.pick.clone(),
@@ -293,16 +286,6 @@ fn pick(copy: &Copy, sources: Vec<String>) -> Pick {
         exclude: copy.exclude.clone(),
         parents: copy.parents,
     }
-}
-
-/// Returns the pattern for a download's file, whose name the destination may have to lend.
-fn file_pattern(fetched: &Fetched, url: &str, dest: &str) -> Result<String> {
-    if fetched.name.is_none() && dest.ends_with('/') {
-        return Err(Error::new(format!("`{url}` gives its file no name"))
-            .hint("name the file in ADD's destination"));
-    }
-    let name = fetched.path.file_name().unwrap_or_default();
-    Ok(literal(&name.to_string_lossy()))
 }
 
 /// Returns the pattern that only `name` matches: a source in which nothing looks like a wildcard is

@@ -479,16 +479,16 @@ impl Stage<'_> {
             .prepared
             .as_ref()
             .ok_or_else(|| Error::new("a copy was not prepared").kind(Kind::Internal))?;
-        let mut fds = vec![out.as_fd()];
+        let mut dirs = Vec::new();
         let mut parts = Vec::new();
         for part in prepared.parts() {
             let source = match &part.place {
-                Place::Directory(fd) => {
-                    fds.push(fd.as_fd());
-                    Source::Directory
-                }
                 Place::Layers(layers, name) => {
                     Source::Snapshots(shared.trees.lowers(layers, name)?)
+                }
+                _ => {
+                    dirs.push(shared.sources.open(part)?);
+                    Source::Directory
                 }
             };
             parts.push(CopyPart {
@@ -497,6 +497,8 @@ impl Stage<'_> {
                 unpack: part.unpacks(),
             });
         }
+        let mut fds = vec![out.as_fd()];
+        fds.extend(dirs.iter().map(AsFd::as_fd));
         let task = Task::Copy(Box::new(CopyTask {
             tree,
             parts,

@@ -4,6 +4,7 @@
 //! offering the means to write it down ([`key`]). Invariant: every record may vanish or be torn
 //! at any time; then it reads as absent, and work is done again.
 
+pub mod downloads;
 pub mod key;
 pub mod stat;
 pub mod steps;
@@ -19,6 +20,7 @@ use crate::image::digest::Digest;
 use crate::store::blobs::Blobs;
 use crate::store::{needs_session, record};
 
+use downloads::Downloads;
 use stat::StatCache;
 use steps::Steps;
 use variants::Variants;
@@ -55,6 +57,11 @@ impl Cache {
         Variants::new(self.shelf("variants"), self.blobs.clone())
     }
 
+    /// Returns what URLs gave.
+    pub fn downloads(&self) -> Downloads {
+        Downloads::new(self.shelf("downloads"), self.blobs.clone())
+    }
+
     /// Loads the file digests known for one context. `name` is any text that stands for the
     /// context, such as its directory's path.
     pub fn stats(&self, name: &[u8]) -> StatCache {
@@ -63,8 +70,8 @@ impl Cache {
     }
 
     /// Returns the directories that hold records.
-    pub(crate) fn dirs(&self) -> [PathBuf; 3] {
-        ["steps", "variants", "stat"].map(|name| self.dir.join(name))
+    pub(crate) fn dirs(&self) -> [PathBuf; 4] {
+        ["steps", "variants", "stat", "downloads"].map(|name| self.dir.join(name))
     }
 
     /// Returns the directory of the file digests.

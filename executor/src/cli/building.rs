@@ -185,7 +185,7 @@ impl Building<'_> {
         });
         let plan = self.plan(&file.text, &context)?;
         let known = self.session.cache().stats(identity.as_bytes());
-        let sources = Sources::new(&context, known, self.session, self.progress);
+        let sources = Sources::new(&context, known, self.session, self.progress, self.secrets);
         let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
         let images = Images::new(self.session, self.registry, self.progress, request.pull);
         let hostname = given(request, platform::SANDBOX_HOSTNAME)

@@ -19,6 +19,7 @@ mod url;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -245,7 +246,7 @@ fn settle(root: &Root, keep_git_dir: bool, time: i64) -> Result<()> {
     let mut todo = vec![PathBuf::new()];
     let mut dirs = Vec::new();
     while let Some(dir) = todo.pop() {
-        let fd = root.open_dir(&dir).op_path("open directory", &dir)?;
+        let fd = open_dir(root, &dir)?;
         for entry in rustix::fs::Dir::read_from(&fd).op_path("read directory", &dir)? {
             let entry = entry.op_path("read directory", &dir)?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
@@ -285,12 +286,18 @@ fn settle(root: &Root, keep_git_dir: bool, time: i64) -> Result<()> {
         dirs.push(dir);
     }
     for dir in dirs {
-        let fd = root.open_dir(&dir).op_path("open directory", &dir)?;
+        let fd = open_dir(root, &dir)?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
             .op_path("change the permissions of", &dir)?;
         rustix::fs::futimens(&fd, &times).op_path("set the time of", &dir)?;
     }
     Ok(())
+}
+
+fn open_dir(root: &Root, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    root.open(path, flags, Mode::empty())
+        .op_path("open directory", path)
 }
 
 #[cfg(test)]

@@ -6,18 +6,20 @@
 //! is right; memory is one chunk.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use reqwest::header::{CONTENT_DISPOSITION, LAST_MODIFIED};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_DISPOSITION, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
 
 /// Name of a download whose URL and reply give none; BuildKit's.
-const UNNAMED: &str = "__unnamed__";
+pub const UNNAMED: &str = "__unnamed__";
 
 /// How to fetch.
 #[derive(Debug, Clone)]
@@ -32,6 +34,38 @@ pub struct FetchOptions {
     pub backoff: Duration,
     /// How long a connection may be silent.
     pub timeout: Duration,
+    /// Value of `Authorization`; it is not sent on to other hosts.
+    pub authorization: Option<String>,
+    /// What an earlier download came with: when the server says that this still holds, nothing is
+    /// transferred.
+    pub known: Validators,
+}
+
+/// What a server calls a version of its content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`, verbatim.
+    pub etag: Option<String>,
+    /// `Last-Modified`, verbatim.
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    fn of(response: &Response) -> Self {
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        Self {
+            etag: header(ETAG),
+            last_modified: header(LAST_MODIFIED),
+        }
+    }
+
+    /// Tells whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
 }
 
 impl Default for FetchOptions {
@@ -42,6 +76,8 @@ impl Default for FetchOptions {
             retries: 4,
             backoff: Duration::from_millis(500),
             timeout: Duration::from_secs(60),
+            authorization: None,
+            known: Validators::default(),
         }
     }
 }
@@ -62,18 +98,29 @@ pub struct Fetched {
     pub size: u64,
     /// Seconds since the epoch.
     pub mtime: u64,
+    /// What the server calls this version.
+    pub validators: Validators,
 }
 
-impl Fetched {
-    /// Returns what stands for the download in a cache key: name, content and time.
-    pub fn key(&self) -> Digest {
-        let name = self.name.as_deref().unwrap_or(UNNAMED);
-        let text = format!(
-            "sandcrab download 1\n{}\n{}\n{name}",
-            self.digest, self.mtime
-        );
-        Digest::of(text.as_bytes())
-    }
+/// Returns what stands for a download in a cache key: name, content and time.
+pub fn key(name: Option<&str>, digest: &Digest, mtime: u64) -> Digest {
+    let name = name.unwrap_or(UNNAMED);
+    Digest::of(format!("sandcrab download 1\n{digest}\n{mtime}\n{name}").as_bytes())
+}
+
+/// Writes a download's file into a new directory: `content` under its name, with its mode and time.
+pub fn write_file(
+    content: &mut dyn Read,
+    name: Option<&str>,
+    mtime: u64,
+    dir: &Path,
+) -> Result<PathBuf> {
+    std::fs::create_dir(dir).op_path("create", dir)?;
+    let path = dir.join(name.and_then(plain).as_deref().unwrap_or(UNNAMED));
+    let mut file = File::create(&path).op_path("create", &path)?;
+    std::io::copy(content, &mut file).op_path("write", &path)?;
+    settle(&file, mtime).op_path("set the status of", &path)?;
+    Ok(path)
 }
 
 /// Why one attempt failed.
@@ -84,17 +131,35 @@ enum Failure {
     Final(Error),
 }
 
-/// Fetches `url` into a new directory in `tmp`.
+/// Fetches `url` into a new directory in `tmp`, whatever is known of it.
 ///
 /// # Errors
-/// When the URL is malformed, the server refuses, the content is larger than the limit, or its
-/// digest is not `checksum`.
+/// Those of [`fetch_changed`].
 pub fn fetch(
     url: &str,
     checksum: Option<&Digest>,
     options: &FetchOptions,
     tmp: &Path,
 ) -> Result<Fetched> {
+    let options = FetchOptions {
+        known: Validators::default(),
+        ..options.clone()
+    };
+    fetch_changed(url, checksum, &options, tmp)?
+        .ok_or_else(|| Error::new("the server left out what nobody has").during("fetch"))
+}
+
+/// Fetches `url` into a new directory in `tmp`; `None` when it is what the options know of.
+///
+/// # Errors
+/// When the URL is malformed, the server refuses, the content is larger than the limit, or its
+/// digest is not `checksum`.
+pub fn fetch_changed(
+    url: &str,
+    checksum: Option<&Digest>,
+    options: &FetchOptions,
+    tmp: &Path,
+) -> Result<Option<Fetched>> {
     let parsed =
         Url::parse(url).map_err(|e| Error::new(format!("invalid URL `{url}`")).source(e))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -107,8 +172,10 @@ pub fn fetch(
         .op_path("make a directory in", tmp)?;
     let fetched = runtime.block_on(with_retries(&parsed, checksum, options, dir.path()));
     let fetched = fetched.map_err(|e| e.during(format!("fetch {}", shown(&parsed))))?;
-    // The file now belongs to whoever asked for it.
-    drop(dir.keep());
+    if fetched.is_some() {
+        // The file now belongs to whoever asked for it.
+        drop(dir.keep());
+    }
     Ok(fetched)
 }
 
@@ -117,7 +184,7 @@ async fn with_retries(
     checksum: Option<&Digest>,
     options: &FetchOptions,
     dir: &Path,
-) -> Result<Fetched> {
+) -> Result<Option<Fetched>> {
     let client = Client::builder()
         .user_agent(&options.user_agent)
         .connect_timeout(options.timeout)
@@ -127,7 +194,7 @@ async fn with_retries(
     let mut wait = options.backoff;
     let mut left = options.retries;
     loop {
-        match attempt(&client, url, checksum, options.limit, dir).await {
+        match attempt(&client, url, checksum, options, dir).await {
             Ok(fetched) => return Ok(fetched),
             Err(Failure::Passing(_, asked)) if left > 0 => {
                 left -= 1;
@@ -143,11 +210,26 @@ async fn attempt(
     client: &Client,
     url: &Url,
     checksum: Option<&Digest>,
-    limit: u64,
+    options: &FetchOptions,
     dir: &Path,
-) -> Result<Fetched, Failure> {
+) -> Result<Option<Fetched>, Failure> {
+    let limit = options.limit;
     let passing = |e: reqwest::Error| Failure::Passing(network(e), None);
-    let mut response = client.get(url.clone()).send().await.map_err(passing)?;
+    let mut request = client.get(url.clone());
+    let headers = [
+        (AUTHORIZATION, &options.authorization),
+        (IF_NONE_MATCH, &options.known.etag),
+        (IF_MODIFIED_SINCE, &options.known.last_modified),
+    ];
+    for (name, value) in headers {
+        if let Some(value) = value {
+            request = request.header(name, value);
+        }
+    }
+    let mut response = request.send().await.map_err(passing)?;
+    if response.status() == StatusCode::NOT_MODIFIED && !options.known.is_empty() {
+        return Ok(None);
+    }
     check_status(&response)?;
     let too_large = || {
         Failure::Final(Error::new(format!(
@@ -159,6 +241,7 @@ async fn attempt(
     }
     let name = file_name(url, &response);
     let mtime = last_modified(&response);
+    let validators = Validators::of(&response);
     let path = dir.join(name.as_deref().unwrap_or(UNNAMED));
     let file = File::create(&path).op_path("create", &path);
     let mut out = HashingWriter::new(file.map_err(Failure::Final)?);
@@ -181,14 +264,15 @@ async fn attempt(
     settle(&file, mtime)
         .op_path("set the status of", &path)
         .map_err(Failure::Final)?;
-    Ok(Fetched {
+    Ok(Some(Fetched {
         dir: dir.to_owned(),
         path,
         name,
         digest,
         size,
         mtime,
-    })
+        validators,
+    }))
 }
 
 fn settle(file: &File, mtime: u64) -> std::io::Result<()> {

@@ -200,7 +200,10 @@ pub fn source_kind(text: &str) -> SourceKind {
             SourceKind::Http
         };
     }
-    if text.starts_with("git://") || text.starts_with("ssh://") {
+    if ["git://", "ssh://", "git+ssh://"]
+        .iter()
+        .any(|s| text.starts_with(s))
+    {
         return SourceKind::Git;
     }
     // scp's form, user@host:path.
@@ -225,8 +228,7 @@ pub fn source_kind(text: &str) -> SourceKind {
 /// Checks that COPY or ADD can take a source from where it is; the error says why not.
 pub fn check_source(keyword: Keyword, source: &str) -> Result<(), String> {
     match (keyword, source_kind(source)) {
-        (_, SourceKind::Local) | (Keyword::Add, SourceKind::Http) => Ok(()),
-        (Keyword::Add, _) => Err("ADD of a git repository is not supported yet".into()),
+        (_, SourceKind::Local) | (Keyword::Add, _) => Ok(()),
         (_, SourceKind::Http) => Err("the source of COPY can't be a URL: use ADD".into()),
         (_, SourceKind::Git) => Err("the source of COPY can't be a git repository".into()),
     }

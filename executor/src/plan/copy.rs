@@ -25,7 +25,6 @@ impl Lowering<'_> {
         args: &CopyArgs,
     ) -> Lookup<(String, Op)> {
         let keyword = instruction.keyword;
-        unsupported(keyword, args)?;
         let from = match &args.from {
             None => CopyFrom::Context,
             Some(from) => self.source(from)?,
@@ -111,6 +110,8 @@ impl Lowering<'_> {
             link: args.link && args.chmod.is_none(),
             add: keyword == Keyword::Add,
             checksum,
+            unpack: args.unpack,
+            keep_git_dir: args.keep_git_dir,
         });
         Ok((created_by, op))
     }
@@ -185,41 +186,28 @@ impl Lowering<'_> {
         Ok(found)
     }
 
-    fn checksum(&mut self, written: &Text, sources: &[String]) -> Lookup<Option<Digest>> {
+    fn checksum(&mut self, written: &Text, sources: &[String]) -> Lookup<Option<String>> {
         let text = self.expand(written)?;
         if text.is_empty() {
             return Ok(None);
         }
         let error = |message: String| Diagnostic::error(written.span(), message);
-        match sources {
-            [source] if values::source_kind(source) == SourceKind::Http => text
-                .parse()
-                .map(Some)
-                .map_err(|e: crate::error::Error| error(e.chain())),
-            [_] => Err(error("`--checksum` needs an http or https source".into())),
-            _ => Err(error("`--checksum` takes one source only".into())),
+        let [source] = sources else {
+            return Err(error("`--checksum` takes one source only".into()));
+        };
+        match values::source_kind(source) {
+            SourceKind::Http => text
+                .parse::<Digest>()
+                .map(|_| ())
+                .map_err(|e| error(e.chain()))?,
+            // Which commit it has to be shows when the repository is asked.
+            SourceKind::Git => {}
+            SourceKind::Local => {
+                return Err(error(
+                    "`--checksum` needs an http or https source, or a git repository".into(),
+                ));
+            }
         }
-    }
-}
-
-/// Refuses what is not done yet.
-fn unsupported(keyword: Keyword, args: &CopyArgs) -> Lookup<()> {
-    let at = args.dest.span();
-    let found = match args {
-        CopyArgs {
-            keep_git_dir: Some(true),
-            ..
-        } => Some(("`--keep-git-dir`", at)),
-        CopyArgs {
-            unpack: Some(_), ..
-        } => Some(("`--unpack`", at)),
-        _ => None,
-    };
-    match found {
-        Some((what, span)) => Err(Diagnostic::error(
-            span,
-            format!("{} with {what} is not supported yet", keyword.name()),
-        )),
-        None => Ok(()),
+        Ok(Some(text))
     }
 }

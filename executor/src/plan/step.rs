@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::dockerfile::mode::FileMode;
 use crate::image::config::ContainerConfig;
-use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 
@@ -278,8 +277,12 @@ pub struct Copy {
     pub link: bool,
     /// ADD: URLs are fetched and archives unpacked.
     pub add: bool,
-    /// `--checksum=` of ADD.
-    pub checksum: Option<Digest>,
+    /// `--checksum=` of ADD: a digest for a URL, a commit or the beginning of one for a repository.
+    pub checksum: Option<String>,
+    /// `--unpack=` of ADD: whether archives are unpacked; by default local ones are.
+    pub unpack: Option<bool>,
+    /// `--keep-git-dir=` of ADD.
+    pub keep_git_dir: Option<bool>,
 }
 
 /// A stage that is needed, in an order in which each comes after those it needs.

@@ -151,7 +151,16 @@ fn sweep(store: &Store, options: Options, scratch: &Scratch, report: &mut Report
     if !options.all {
         live.add_variants(&variants);
     }
+    let downloads = cache.downloads().list();
+    let keeps_download =
+        |s: &cache::downloads::Stored| !options.all && s.blob.is_some() && !old(s.used);
+    let kept = downloads.iter().filter(|s| keeps_download(s));
+    live.blobs.extend(kept.filter_map(|s| s.blob));
     // Records go before what they name.
+    for stored in downloads.iter().filter(|s| !keeps_download(s)) {
+        report.bytes += remove_file(&stored.path)?;
+        report.records += 1;
+    }
     for stored in steps.iter().filter(|s| !keeps(s)) {
         report.bytes += remove_file(&stored.path)?;
         report.records += 1;
