@@ -125,7 +125,6 @@ for_users! {
     fn not_supported(world) as [plain] {
         for (line, named) in [
             ("RUN --mount=type=cache,target=/x true", "--mount"),
-            ("RUN --device=a/b=c true", "--device"),
             ("COPY --link a /", "--link"),
             ("ADD https://github.com/a/b.git /", "git"),
             ("RUN <<END\ntrue\nEND", "<<END"),

@@ -246,4 +246,53 @@ for_users! {
         let remove = "find /sys/fs/cgroup -depth -name sandcrab-test-parent -exec rmdir {} +";
         assert!(std::process::Command::new("sh").args(["-c", remove]).status().unwrap().success());
     }
+
+    /// `--device`: what a specification says, if that is allowed; by its name in the key.
+    fn devices(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.write("shared/hello", "from the host\n");
+        world.set_mode("shared", 0o755);
+        let specification = format!(
+            r#"{{"cdiVersion": "0.6.0", "kind": "vendor.example/dev", "devices": [
+                {{"name": "zero", "containerEdits": {{"env": ["FOUND=yes"],
+                    "deviceNodes": [{{"path": "/dev/my/zero", "hostPath": "/dev/zero", "major": 1, "minor": 5}}],
+                    "mounts": [{{"hostPath": "{}", "containerPath": "/opt/lib", "options": ["ro", "bind"]}}]}}}},
+                {{"name": "free", "annotations": {{"org.mobyproject.buildkit.device.autoallow": true}},
+                    "containerEdits": {{"env": ["FREE=yes"]}}}},
+                {{"name": "wrong", "containerEdits": {{"hooks": []}}}}]}}"#,
+            world.path("shared").display()
+        );
+        world.write("cdi/a.json", specification);
+        let cdi = format!("--cdi-spec-dir={}", world.path("cdi").display());
+        let text = format!(
+            "FROM {base}\nRUN --device=vendor.example/dev=zero,required head -c 3 /dev/my/zero | wc -c; \
+             echo $FOUND; cat /opt/lib/hello; touch /opt/lib/x 2>/dev/null || echo read-only\n\
+             RUN ls -d /opt /dev/my 2>/dev/null; echo ${{FOUND:-none}}\n"
+        );
+        let lines = printed(world, &text, &[&cdi, "--allow=device"]);
+        assert_eq!(lines, ["3", "yes", "from the host", "read-only", "none"]);
+        let named = [cdi.as_str(), "--allow", "device=vendor.example/dev=zero"];
+        world.dockerfile(&text);
+        world.build(named).ok();
+        assert_all_cached(&world.build(named).ok().stderr, 2);
+        // Not even when the step is cached.
+        world.build([cdi.as_str()]).run().exits(1).says(&[
+            "device `vendor.example/dev=zero` needs the entitlement device",
+            "Dockerfile:2:14",
+            "--allow device=vendor.example/dev=zero",
+        ]);
+        let text = format!(
+            "FROM {base}\nRUN --device=no.example/x=y true\nRUN --device=vendor.example/dev=free echo $FREE\n"
+        );
+        assert_eq!(printed(world, &text, &[&cdi]), ["yes"]);
+        for (flag, said) in [
+            ("no.example/x=y,required", "required device `no.example/x=y` is not there"),
+            ("vendor.example/dev=wrong", "wants `hooks`"),
+            ("vendor.example/dev=zero,require", "unknown key `require`"),
+            ("required", "names no device"),
+        ] {
+            world.dockerfile(&format!("FROM {base}\nRUN --device={flag} true\n"));
+            world.build([cdi.as_str(), "--allow=device"]).run().exits(1).says(&[said]);
+        }
+    }
 }

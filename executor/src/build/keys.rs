@@ -94,6 +94,9 @@ pub(super) fn run(
     }
     let confinement = around.confinement;
     key_of_confinement(&mut key, confinement);
+    for device in &run.devices {
+        key.field("device", &device.name);
+    }
     if run.insecure {
         key.field("security", "insecure");
     }
@@ -195,6 +198,7 @@ mod tests {
             user: String::new(),
             network: None,
             insecure: false,
+            devices: Vec::new(),
             mounts: Vec::new(),
         }
     }

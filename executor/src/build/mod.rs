@@ -8,6 +8,7 @@
 pub mod add;
 pub mod base;
 pub mod copy;
+pub mod devices;
 pub mod emulation;
 pub mod jobs;
 mod keys;

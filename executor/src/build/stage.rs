@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::base::Images;
+use super::devices::{Devices, Given};
 use super::jobs::{
     Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task,
     WorkdirTask,
@@ -28,6 +29,7 @@ use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, DiffId, Digest};
+use crate::plan::entitlements::Entitlements;
 use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, Step};
 use crate::plan::{self, Lowered, Origin, Plan};
 use crate::progress::event::{Sender, Vertex};
@@ -96,6 +98,10 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// What RUN steps may do and use up.
     pub confinement: Confinement,
+    /// Directories with specifications of devices.
+    pub devices: Vec<PathBuf>,
+    /// What RUN steps may ask for.
+    pub entitlements: Entitlements,
     /// The date of what is built now (RFC 3339).
     pub now: String,
     /// What RUN steps can mount as secrets.
@@ -308,19 +314,23 @@ impl Stage<'_> {
         };
         let platform = &self.head.platform;
         match &step.op {
-            Op::Run(run) => Ok(Ready {
-                key: keys::run(
-                    below,
-                    platform,
-                    run,
-                    self.network(run),
-                    keys::Around {
-                        hosts: &self.shared.settings.hosts,
-                        confinement: &self.shared.settings.confinement,
-                    },
-                ),
-                prepared: None,
-            }),
+            Op::Run(run) => {
+                // Also where the step is cached: what isn't allowed isn't used.
+                self.devices(run, &mut Confinement::default())?;
+                Ok(Ready {
+                    key: keys::run(
+                        below,
+                        platform,
+                        run,
+                        self.network(run),
+                        keys::Around {
+                            hosts: &self.shared.settings.hosts,
+                            confinement: &self.shared.settings.confinement,
+                        },
+                    ),
+                    prepared: None,
+                })
+            }
             Op::Workdir { path, user } => Ok(Ready {
                 key: keys::workdir(below, path, user),
                 prepared: None,
@@ -370,6 +380,15 @@ impl Stage<'_> {
         }
     }
 
+    /// Adds the devices that a step asks for to its confinement.
+    fn devices(&self, run: &Run, confinement: &mut Confinement) -> Result<Given> {
+        let settings = self.shared.settings;
+        if run.devices.is_empty() {
+            return Ok(Given::default());
+        }
+        Devices::read(&settings.devices)?.give(&run.devices, &settings.entitlements, confinement)
+    }
+
     fn network(&self, run: &Run) -> Network {
         run.network.unwrap_or(self.shared.settings.network)
     }
@@ -394,17 +413,22 @@ impl Stage<'_> {
         let reply = match &step.op {
             Op::Run(run) => {
                 let mounts = mounts::prepare(&run.mounts, shared.settings)?;
+                let mut confinement = self.confinement(run);
+                let given = self.devices(run, &mut confinement)?;
                 let task = Task::Run(Box::new(RunTask {
                     tree,
                     command: Command {
                         argv: run.argv.clone(),
-                        env: run.env.iter().chain(&run.proxy).cloned().collect(),
+                        env: (run.env.iter().chain(&run.proxy).chain(&given.env))
+                            .cloned()
+                            .collect(),
                         cwd: run.cwd.clone(),
                         user: run.user.clone(),
                         host_network: self.network(run) == Network::Host,
                         hostname: shared.settings.hostname.clone(),
-                        confinement: self.confinement(run),
                         platform: self.head.platform.clone(),
+                        confinement,
+                        groups: given.groups,
                     },
                     files: shared.settings.files.clone(),
                     mounts: mounts.mounts.clone(),

@@ -199,6 +199,8 @@ impl Building<'_> {
             hosts: request.steps.host_names(),
             secrets: self.secrets.clone(),
             confinement: request.steps.confinement.clone(),
+            devices: request.steps.device_directories.clone(),
+            entitlements: request.steps.entitlements.clone(),
             now: self.now(),
             epoch: self.request.epoch,
         };

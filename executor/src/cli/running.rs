@@ -169,6 +169,7 @@ fn command(request: &Request, image: &ImageConfig, hostname: String) -> Result<C
         hostname,
         confinement: Confinement::default(),
         platform: image.platform.clone(),
+        groups: Vec::new(),
     })
 }
 

@@ -4,12 +4,14 @@
 //! Dockerfile. Invariant: an option that can't hold is refused here or named in a warning later.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use runtime::sandbox::Confinement;
 
 use super::choices::NetworkChoice;
 use super::limits::LimitArgs;
 use super::names::{self, Names};
+use crate::build::devices;
 use crate::error::{Error, Kind, Result};
 use crate::plan::entitlements::Entitlements;
 use crate::plan::step::Network;
@@ -40,6 +42,10 @@ pub(super) struct StepArgs {
     #[arg(long, value_name = "OPTION")]
     dns_option: Vec<String>,
 
+    /// Directory with specifications of devices [default: /etc/cdi and /var/run/cdi]
+    #[arg(long, value_name = "DIR")]
+    cdi_spec_dir: Vec<PathBuf>,
+
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -53,6 +59,8 @@ pub(super) struct StepOptions {
     pub names: Names,
     /// What they may do and use up.
     pub confinement: Confinement,
+    /// Where specifications of devices are.
+    pub device_directories: Vec<PathBuf>,
 }
 
 impl StepOptions {
@@ -92,6 +100,10 @@ impl StepArgs {
             entitlements,
             names,
             confinement: self.limits.confinement()?,
+            device_directories: match self.cdi_spec_dir {
+                none if none.is_empty() => devices::DIRECTORIES.map(PathBuf::from).to_vec(),
+                given => given,
+            },
         })
     }
 }

@@ -4,6 +4,7 @@
 //! anything: base image configs are handed in.
 
 mod copy;
+mod devices;
 pub mod entitlements;
 mod history;
 mod inputs;

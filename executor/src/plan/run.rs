@@ -8,7 +8,6 @@ use super::path;
 use super::platform::proxy_env;
 use super::step::{Mount, MountKind, Network, Op, Run, SCRIPTS};
 use super::steps::Lowering;
-use crate::diagnostics::Diagnostic;
 use crate::dockerfile::ast::{Command, Instruction, RunArgs, RunNetwork};
 use crate::dockerfile::heredoc::is_alone;
 
@@ -19,7 +18,6 @@ impl Lowering<'_> {
         instruction: &Instruction,
         args: &RunArgs,
     ) -> Lookup<(String, Op)> {
-        unsupported(args)?;
         let entitled = &self.plan.entitlements;
         if let Some((RunNetwork::Host, span)) = &args.network {
             entitled.check_network(span)?;
@@ -49,6 +47,7 @@ impl Lowering<'_> {
                 RunNetwork::None => Network::None,
             }),
             insecure: args.insecure.is_some(),
+            devices: self.devices(&args.devices)?,
             mounts,
         });
         Ok((created_by, op))
@@ -90,19 +89,5 @@ impl Lowering<'_> {
                 Command::Shell(text)
             }
         }
-    }
-}
-
-/// Refuses what is not done yet.
-fn unsupported(args: &RunArgs) -> Lookup<()> {
-    let refuse = |span, what: &str| {
-        Err(Diagnostic::error(
-            span,
-            format!("RUN `{what}` is not supported yet"),
-        ))
-    };
-    match args.devices.first() {
-        Some(device) => refuse(device.span(), "--device"),
-        None => Ok(()),
     }
 }

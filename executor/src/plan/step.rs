@@ -78,8 +78,21 @@ pub struct Run {
     pub network: Option<Network>,
     /// `--security=insecure`.
     pub insecure: bool,
+    /// `--device`, in order.
+    pub devices: Vec<DeviceRequest>,
     /// What is mounted during the step, in order.
     pub mounts: Vec<Mount>,
+}
+
+/// `RUN --device=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// Where in the Dockerfile it is asked for.
+    pub span: Range<usize>,
+    /// `vendor/class`, `vendor/class=device` or a class of devices.
+    pub name: String,
+    /// Whether the step can't do without.
+    pub required: bool,
 }
 
 /// Something that is mounted during a RUN step.

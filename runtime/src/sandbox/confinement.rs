@@ -35,6 +35,8 @@ pub struct Confinement {
     pub shm_size: Option<u64>,
     /// Devices of the host besides the usual.
     pub devices: Vec<HostDevice>,
+    /// Files and directories of the host.
+    pub binds: Vec<HostBind>,
     /// Limits of the container as a whole.
     pub resources: Resources,
     /// The control group that the container's own is put into.
@@ -50,6 +52,17 @@ pub struct HostDevice {
     pub path: PathBuf,
     /// Its numbers, when they are known.
     pub numbers: Option<(u32, u32)>,
+}
+
+/// A file or directory of the host that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostBind {
+    /// Where it is on the host.
+    pub host: PathBuf,
+    /// Where the container sees it: absolute, resolved inside the container.
+    pub path: PathBuf,
+    /// Whether the container can't write to it.
+    pub read_only: bool,
 }
 
 /// Capabilities that are a question of owners, which a supervisor answers. Its own effects need them

@@ -27,7 +27,7 @@ use crate::rootfs::files::{Created, ProvidedFile};
 use crate::rootfs::step_mounts::StepMount;
 use crate::sys;
 
-pub use confinement::{Confinement, HostDevice};
+pub use confinement::{Confinement, HostBind, HostDevice};
 
 /// What a container's network is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

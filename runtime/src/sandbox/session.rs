@@ -31,8 +31,8 @@ use crate::process::program::{self, Program};
 use crate::rootfs::files::{self, Created, Mounted};
 use crate::rootfs::kernel::{self, Sys};
 use crate::rootfs::protect::Masks;
-use crate::rootfs::step_mounts::{self, StepMount};
-use crate::rootfs::{devices, host_devices, pivot};
+use crate::rootfs::step_mounts::{self, Content, StepMount};
+use crate::rootfs::{devices, host_devices, mount, pivot};
 use crate::signals::Forwarder;
 use crate::supervisor::{Credentials, Start};
 use crate::sys;
@@ -308,7 +308,20 @@ fn mount_root(
         host_devices::bind_all(dev.as_fd(), plan.ids)?;
     }
     let files = files::mount(&root, plan.ids, &plan.files, created)?;
-    step_mounts::attach(&root, plan.identity, plan.ids, mounts, created)?;
+    let mut all = Vec::new();
+    for bind in &plan.confinement.binds {
+        let mount = mount::copy(&bind.host, true).op_path("bind", &bind.host)?;
+        all.push(StepMount {
+            target: bind.path.clone(),
+            content: Content::Tree {
+                mount,
+                source: "/".into(),
+            },
+            read_only: bind.read_only,
+        });
+    }
+    all.extend(mounts);
+    step_mounts::attach(&root, plan.identity, plan.ids, all, created)?;
     pivot::finish(root.as_fd())?;
     Ok((root, files))
 }

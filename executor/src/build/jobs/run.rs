@@ -46,6 +46,8 @@ pub struct Command {
     pub confinement: Confinement,
     /// What the programs are for.
     pub platform: Platform,
+    /// Further supplementary groups.
+    pub groups: Vec<u32>,
 }
 
 /// A file that exists during the step only.
@@ -193,6 +195,7 @@ fn execute(
     // program could shed a group that a file denies.
     let mut groups = vec![who.gid];
     groups.extend(who.groups.iter().filter(|g| **g != who.gid));
+    groups.extend(command.groups);
     let mut env = command.env;
     // As runc does: HOME comes from the image's passwd unless the environment names one.
     if !env.iter().any(|e| e.starts_with("HOME=")) {
