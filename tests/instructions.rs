@@ -190,13 +190,13 @@ for_users! {
         assert_eq!(first.config["rootfs"], second.config["rootfs"]);
     }
 
-    /// `--platform` of this machine is accepted; another one's base is refused by name.
+    /// `--platform` of this machine is accepted; what a base lacks is said by name.
     fn platform(world) as [subids] {
         let base = base!(world, Busybox);
         world.dockerfile(&format!("FROM --platform=$TARGETPLATFORM {base}\nRUN true\n"));
         let host = format!("--platform=linux/{}", support::layer::architecture());
         world.build([host.as_str()]).ok();
-        world.build(["--platform=linux/s390x"]).run().exits(2).says(&["s390x"]);
+        world.build(["--platform=linux/s390x"]).run().exits(1).says(&["s390x"]);
     }
 
     /// `run` starts the result as its config says.

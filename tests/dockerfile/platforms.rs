@@ -15,6 +15,10 @@ fn is_foreign(world: &World, path: &str) {
     );
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 for_users! {
     /// Steps run whatever processor their programs are for: static and dynamic ones, scripts, what
     /// they start, and as whichever user. Nothing of how that is done is seen inside.
@@ -38,5 +42,90 @@ for_users! {
         let other = "other: applet not found";
         assert_eq!(lines, ["aarch64", "zero", "script", other, "1000", "mail", "0", "3"]);
         is_foreign(world, "out/program");
+    }
+}
+
+for_users! {
+    /// Several platforms make an index, in the store, in archives, in a registry and as files;
+    /// stages of the build platform are built once. No user needs more than qemu's programs.
+    fn several_platforms_make_an_index(world) as [root, subids, plain] {
+        need!(world, "qemu-aarch64-static", "skopeo");
+        let base = base!(world, Platforms);
+        world.dockerfile(&format!(
+            "FROM --platform=$BUILDPLATFORM {base} AS tool\n\
+             ARG BUILDPLATFORM\n\
+             RUN echo for $BUILDPLATFORM >/tool\n\
+             FROM {base}\n\
+             ARG TARGETARCH\n\
+             COPY --from=tool /tool /\n\
+             RUN uname -m >/machine; echo $TARGETARCH >/arch; cp /bin/busybox /program\n"
+        ));
+        let host = base.split('/').next().expect("a host").to_owned();
+        let name = format!("{host}/index-{}:1", world.user.name());
+        let push = format!("-t={name}");
+        let output = world
+            .build([
+                "--platform=linux/amd64,linux/arm64",
+                &push,
+                "--push",
+                "--output=out",
+                "--output=type=oci,dest=index.oci",
+                "--iidfile=iid",
+                "--metadata-file=metadata",
+            ])
+            .ok();
+        let shown = |text: &str| output.stderr.matches(text).count();
+        assert_eq!(shown("[linux/arm64 stage-1 2/3] COPY"), 1, "{}", output.stderr);
+        is_foreign(world, "out/linux_arm64/program");
+        let read = |path: &str| std::fs::read_to_string(world.path(path)).expect(path);
+        for (directory, machine, arch) in [("amd64", "x86_64", "amd64"), ("arm64", "aarch64", "arm64")] {
+            let path = |name: &str| format!("out/linux_{directory}/{name}");
+            assert_eq!(read(&path("machine")).trim(), machine);
+            assert_eq!(read(&path("arch")).trim(), arch);
+            assert_eq!(read(&path("tool")), "for linux/amd64\n");
+        }
+        let metadata: serde_json::Value = serde_json::from_str(&read("metadata")).expect("JSON");
+        let digest = metadata["containerimage.digest"].as_str().expect("a digest");
+        assert_eq!(read("iid"), digest);
+
+        // The registry's index, and each of its images, as another tool sees them.
+        let raw = |reference: &str| {
+            let arguments = ["inspect", "--raw", "--tls-verify=false", reference];
+            text(&world.command("skopeo").args(arguments).ok().stdout)
+        };
+        let index: serde_json::Value =
+            serde_json::from_str(&raw(&format!("docker://{name}"))).expect("JSON");
+        let architectures: Vec<_> = (index["manifests"].as_array().expect("manifests").iter())
+            .map(|m| m["platform"]["architecture"].as_str().expect("text"))
+            .collect();
+        assert_eq!(architectures, ["amd64", "arm64"]);
+        for arch in ["amd64", "arm64"] {
+            let to = format!("oci:copy-{arch}:x");
+            world
+                .command("skopeo")
+                .args(["--insecure-policy", "copy", "-q", "--src-tls-verify=false"])
+                .args(["--override-arch", arch, &format!("docker://{name}"), &to])
+                .ok();
+            let config = world.command("skopeo").args(["inspect", "--config", &to]).ok().stdout;
+            let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+            assert_eq!(config["architecture"], arch);
+        }
+        let archived = raw("oci-archive:index.oci:1");
+        assert!(archived.contains("image.index"), "{archived}");
+
+        // In the store one name stands for all, and for this machine's part where it is run.
+        let list = text(&world.sandcrab(["images"]).ok().stdout);
+        assert_eq!(list.lines().count(), 3, "{list}");
+        assert_eq!(text(&world.sandcrab(["run", &name, "cat", "/arch"]).ok().stdout), "amd64\n");
+        world.sandcrab(["prune"]).ok();
+        world.dockerfile(&format!("FROM {name}\nRUN cat /arch\n"));
+        let output = world.build(["--platform=linux/arm64", "--pull=never"]).ok();
+        let lines: Vec<String> =
+            steps(&output.stderr).into_iter().flat_map(|step| step.lines).collect();
+        assert_eq!(lines, ["arm64"]);
+        let arguments = ["--platform=linux/amd64,linux/arm64", "--output=type=docker,dest=x.tar"];
+        world.build(arguments).run().exits(1).says(&["one platform only", "type=oci"]);
+        world.sandcrab(["rmi", &name]).ok();
+        world.sandcrab(["inspect", &name]).run().exits(1);
     }
 }

@@ -116,7 +116,16 @@ impl<'a> Images<'a> {
         if self.policy == PullPolicy::Always && !is_local_only(reference) {
             return Ok(None);
         }
-        let lack = match self.session.store().images().by_reference(reference)? {
+        let images = self.session.store().images();
+        let mut found = images.by_reference(reference)?;
+        if let Some(image) = &found
+            && !platform.accepts(&image.config.platform)
+        {
+            let mut parts = images.parts(image)?.into_iter();
+            let fits = parts.find(|part| platform.accepts(&part.config.platform));
+            found = fits.or(found);
+        }
+        let lack = match found {
             None => "is not in the store".to_owned(),
             Some(image) if !platform.accepts(&image.config.platform) => format!(
                 "in the store is for {}, not for {platform}",

@@ -34,7 +34,8 @@ use crate::build::worker::Worker;
 use crate::diagnostics::Diagnostic;
 use crate::error::Result;
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, Manifest, media_type};
+use crate::image::manifest::{Descriptor, Index, Manifest, media_type};
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::plan::Plan;
 use crate::progress::event::Sender;
@@ -126,6 +127,40 @@ pub struct Stored {
 
 /// Puts a finished image into the store under these names.
 pub fn store(session: &Session, state: &State, names: &[Reference]) -> Result<Stored> {
+    let stored = put(session, state)?;
+    session.store().images().add(&stored.manifest, names)?;
+    Ok(stored)
+}
+
+/// Puts images for several platforms into the store, and under these names an index of them, whose
+/// digest is returned.
+pub fn store_several(
+    session: &Session,
+    states: &[State],
+    host: &Platform,
+    names: &[Reference],
+) -> Result<Digest> {
+    let blobs = session.blobs();
+    let mut manifests = Vec::new();
+    for state in states {
+        let stored = put(session, state)?;
+        let size = blobs.size(&stored.manifest).unwrap_or_default();
+        let mut descriptor = Descriptor::new(media_type::OCI_MANIFEST, stored.manifest, size);
+        descriptor.platform = Some(state.config.platform.clone());
+        manifests.push(descriptor);
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.into()),
+        manifests,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let index = blobs.put(&serde_json::to_vec(&index).expect("an index has string keys only"))?;
+    session.store().images().add_index(&index, host, names)?;
+    Ok(index)
+}
+
+fn put(session: &Session, state: &State) -> Result<Stored> {
     let blobs = session.blobs();
     let config = state.config.to_bytes();
     let manifest = Manifest {
@@ -137,7 +172,6 @@ pub fn store(session: &Session, state: &State, names: &[Reference]) -> Result<St
     };
     let manifest = serde_json::to_vec(&manifest).expect("a manifest has string keys only");
     let [config_digest, manifest_digest] = blobs.put_both([&config, &manifest])?;
-    session.store().images().add(&manifest_digest, names)?;
     Ok(Stored {
         manifest: manifest_digest,
         config: config_digest,

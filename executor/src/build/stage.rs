@@ -88,6 +88,8 @@ impl Shared<'_> {
 pub struct Settings {
     /// Take nothing from the cache.
     pub no_cache: bool,
+    /// Whether several platforms are built for, so that steps are shown with theirs.
+    pub several: bool,
     /// The network of RUN steps that don't choose one.
     pub network: Network,
     /// Files that exist in every RUN step only.
@@ -187,6 +189,19 @@ impl Stage<'_> {
     fn label(&self, number: usize) -> String {
         let total = self.total;
         let width = total.to_string().len();
+        if self.shared.settings.several {
+            let platform = &self.head.platform;
+            return match &self.head.name {
+                Some(name) => format!("[{platform} {name} {number:>width$}/{total}]"),
+                None if self.shared.plan.stage_count() > 1 => {
+                    format!(
+                        "[{platform} stage-{} {number:>width$}/{total}]",
+                        self.head.index
+                    )
+                }
+                None => format!("[{platform} {number:>width$}/{total}]"),
+            };
+        }
         match (&self.head.name, self.shared.plan.stage_count() > 1) {
             (_, false) => format!("[{number:>width$}/{total}]"),
             (Some(name), true) => format!("[{name} {number:>width$}/{total}]"),

@@ -53,7 +53,8 @@ pub(super) struct Args {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
 
-    /// Platform to build for, or `local`; other processors' steps need qemu-user-static
+    /// Platforms to build for, with commas between, or `local`; several make an index. Steps for other
+    /// processors need qemu-user-static
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 
@@ -173,6 +174,10 @@ pub(super) struct Request {
     pub epoch: Option<i64>,
     /// Platform to build for.
     pub platform: Platform,
+    /// All platforms to build for, `platform` being the first.
+    pub platforms: Vec<Platform>,
+    /// Whether the result is an index, as it is of several platforms.
+    pub index: bool,
     /// When base images are looked up.
     pub pull: PullPolicy,
     /// Names for the image.
@@ -255,13 +260,17 @@ impl Args {
             (true, Mode::Auto) => Mode::Quiet,
             (_, chosen) => streams::settle(from_environment.unwrap_or(chosen), environment),
         };
+        let platforms = platforms(self.platform.as_deref())?;
+        let index = is_index(&platforms, &build_args);
         Ok(Request {
             context,
             dockerfile,
             target: self.target,
             epoch: epoch(&build_args)?,
             build_args,
-            platform: platform(self.platform.as_deref())?,
+            platform: platforms.first().cloned().unwrap_or_else(Platform::host),
+            index,
+            platforms,
             pull: pull_policy(&self.pull)?,
             tags,
             labels: labels(&self.labels)?,
@@ -309,6 +318,7 @@ fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Ou
                 target: Target::Image { push: true },
                 names: Vec::new(),
                 form: Form::default(),
+                split: None,
             });
         } else {
             images.for_each(|image| image.target = Target::Image { push: true });
@@ -402,19 +412,27 @@ fn labels(given: &[String]) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-fn platform(given: Option<&str>) -> Result<Platform> {
-    let host = Platform::host();
-    let Some(text) = given else { return Ok(host) };
-    if text.contains(',') {
-        return Err(
-            usage("building for several platforms at once is not supported yet")
-                .hint("build once per platform"),
-        );
+/// Reads `--platform`: one or several, each once.
+fn platforms(given: Option<&str>) -> Result<Vec<Platform>> {
+    let mut platforms = Vec::new();
+    for text in given.unwrap_or("local").split(',') {
+        let platform = match text.trim() {
+            "local" => Platform::host(),
+            text => text.parse().map_err(|e: Error| e.kind(Kind::Usage))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
-    if text == "local" {
-        return Ok(host);
-    }
-    text.parse().map_err(|e: Error| e.kind(Kind::Usage))
+    Ok(platforms)
+}
+
+/// Tells whether the result is an index: of several platforms, or as BUILDKIT_MULTI_PLATFORM asks.
+fn is_index(platforms: &[Platform], build_args: &[(String, String)]) -> bool {
+    let asked = build_args
+        .iter()
+        .find(|(name, _)| name == "BUILDKIT_MULTI_PLATFORM");
+    platforms.len() > 1 || asked.is_some_and(|(_, value)| matches!(value.as_str(), "1" | "true"))
 }
 
 /// Parses `--pull`: docker's boolean or podman's word.
@@ -470,6 +488,8 @@ mod tests {
                 build_args: Vec::new(),
                 epoch: None,
                 platform: Platform::host(),
+                platforms: vec![Platform::host()],
+                index: false,
                 pull: PullPolicy::Missing,
                 tags: Vec::new(),
                 labels: Vec::new(),
@@ -571,10 +591,6 @@ mod tests {
                 "--quiet prints the id where the output should go",
             ),
             (&["--build-arg", "=x", "."], "build argument without a name"),
-            (
-                &["--platform", "linux/amd64,linux/arm64", "."],
-                "building for several platforms",
-            ),
             (&["--pull=sometimes", "."], "--pull can't be `sometimes`"),
             (
                 &["https://example.com/x.git"],

@@ -30,8 +30,9 @@ use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
 use crate::dockerfile::checks::Checks;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::output::assemble::{PushPlan, prepare_push, verbatim};
+use crate::output::assemble::{prepare_push, verbatim};
 use crate::output::destination::{self, Destination};
 use crate::output::layout::{self, Export};
 use crate::output::options::{Dest, Output, Target};
@@ -183,7 +184,6 @@ impl Building<'_> {
             name: dockerfile.name,
             text: dockerfile.bytes,
         });
-        let plan = self.plan(&file.text, &context)?;
         let known = self.session.cache().stats(identity.as_bytes());
         let sources = Sources::new(&context, known, self.session, self.progress, self.secrets);
         let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
@@ -193,6 +193,7 @@ impl Building<'_> {
             .unwrap_or(HOSTNAME);
         let settings = build::Settings {
             no_cache: request.no_cache,
+            several: request.platforms.len() > 1,
             network: request.network,
             files: provided_files(hostname, &request.steps.names),
             hostname: hostname.into(),
@@ -204,35 +205,48 @@ impl Building<'_> {
             now: self.now(),
             epoch: self.request.epoch,
         };
-        let built = Build {
-            plan: &plan,
-            session: self.session,
-            worker: self.worker,
-            progress: self.progress,
-            trees: &trees,
-            images: &images,
-            sources: &sources,
-            settings: &settings,
-            jobs: self.desk.settings.jobs.get(),
-            labels: &request.labels,
-        }
-        .run();
+        let mut states = Vec::new();
+        let mut warnings: Vec<Diagnostic> = Vec::new();
+        let built = (|| -> Result<()> {
+            // One after the other: what they share, the later ones find in the cache.
+            for platform in &request.platforms {
+                let plan = self.plan(&file.text, &context, platform)?;
+                let built = Build {
+                    plan: &plan,
+                    session: self.session,
+                    worker: self.worker,
+                    progress: self.progress,
+                    trees: &trees,
+                    images: &images,
+                    sources: &sources,
+                    settings: &settings,
+                    jobs: self.desk.settings.jobs.get(),
+                    labels: &request.labels,
+                }
+                .run()?;
+                refuse(plan.checks(), &built.warnings)?;
+                for warning in built.warnings {
+                    if !warnings.contains(&warning) {
+                        warnings.push(warning);
+                    }
+                }
+                states.push(built.state);
+            }
+            Ok(())
+        })();
         let saved = sources.save();
         // On a full disk both fail, and the build's own error is the one that explains.
-        let built = built?;
+        built?;
         saved?;
-        refuse(plan.checks(), &built.warnings)?;
-        let image = self.store(&built.state)?;
+        let image = self.store(&states)?;
         let mut written = None;
         for output in &request.outputs {
-            written = self
-                .write(output, &image, &built.state, &trees)?
-                .or(written);
+            written = self.write(output, &image, &states, &trees)?.or(written);
         }
         self.describe(&image, written)?;
         Ok(Finished {
-            id: image.config_digest.to_string(),
-            warnings: built.warnings,
+            id: image.index.unwrap_or(image.config_digest).to_string(),
+            warnings,
         })
     }
 
@@ -267,9 +281,12 @@ impl Building<'_> {
     }
 
     /// Finds what has to be built, or everything that is wrong as far as it shows by now.
-    fn plan(&self, text: &[u8], context: &Context) -> Result<plan::Plan> {
+    fn plan(&self, text: &[u8], context: &Context, platform: &Platform) -> Result<plan::Plan> {
         let parsed = parse(self.request, text);
-        let options = options(self.request);
+        let options = plan::Options {
+            platform: platform.clone(),
+            ..options(self.request)
+        };
         let excluded = |path: &str| context.excludes(std::path::Path::new(path));
         let mut found = plan::survey(&parsed, &options, Extents::Target, &excluded);
         if let Some(error) = found.error() {
@@ -294,7 +311,7 @@ impl Building<'_> {
     }
 
     /// Puts the image into the store, under the names of `-t` and of outputs that stay here.
-    fn store(&self, state: &State) -> Result<Image> {
+    fn store(&self, states: &[State]) -> Result<Image> {
         let vertex = self.progress.start("exporting to image");
         let mut names = self.request.tags.clone();
         for output in &self.request.outputs {
@@ -302,16 +319,21 @@ impl Building<'_> {
                 names.extend(output.names.iter().cloned());
             }
         }
-        let stored = build::store(self.session, state, &names).and_then(|stored| {
-            self.session
-                .store()
-                .images()
-                .get(&stored.manifest.to_string())
-        });
+        let stored = match states {
+            [state] if !self.request.index => {
+                build::store(self.session, state, &names).map(|stored| stored.manifest)
+            }
+            states => build::store_several(self.session, states, &Platform::host(), &names),
+        };
+        let images = self.session.store().images();
+        let stored = stored.and_then(|digest| images.get(&digest.to_string()));
         match &stored {
             Ok(image) => {
                 vertex.status(
-                    &format!("writing image {}", image.config_digest),
+                    &match image.index {
+                        Some(index) => format!("writing index {index}"),
+                        None => format!("writing image {}", image.config_digest),
+                    },
                     0,
                     None,
                     true,
@@ -331,9 +353,9 @@ impl Building<'_> {
         &self,
         output: &Output,
         image: &Image,
-        state: &State,
+        states: &[State],
         trees: &Trees<'_>,
-    ) -> Result<Option<PushPlan>> {
+    ) -> Result<Option<Export>> {
         let vertex = match &output.target {
             Target::Image { push: false } => return Ok(None),
             Target::Image { push: true } => self.progress.start("pushing image"),
@@ -361,29 +383,51 @@ impl Building<'_> {
                     &vertex,
                     cancel,
                 )
-                .and_then(|_| prepare_push(self.session, image, &output.form, watch))
+                .and_then(|_| self.export(output, image, watch))
                 .map(Some)
             }
             Target::Archive { format, dest, tar } => {
-                prepare_push(self.session, image, &output.form, watch).and_then(|plan| {
+                self.export(output, image, watch).and_then(|export| {
                     let sink = match (dest, tar) {
                         (Dest::Path(path), false) => archive::Sink::dir(path)?,
                         _ => archive::Sink::tar(Destination::open(dest, stdout().as_fd())?),
                     };
-                    let names = self.names(output).to_vec();
-                    let export = Export { plan, names };
                     layout::write(std::slice::from_ref(&export), *format, sink)?;
-                    Ok(Some(export.plan))
+                    Ok(Some(export))
                 })
             }
-            Target::Tar(dest) => self.write_tar(&vertex, dest, state, trees).map(|()| None),
-            Target::Local(dest) => self.write_files(&vertex, dest, state, trees).map(|()| None),
+            Target::Tar(dest) => match states {
+                [state] => self.write_tar(&vertex, dest, state, trees).map(|()| None),
+                _ => Err(
+                    Error::new("a tar of files is of one platform, not of several")
+                        .hint("use type=local, which makes a directory for each"),
+                ),
+            },
+            Target::Local(dest) => states
+                .iter()
+                .try_for_each(|state| {
+                    let split = output.split.unwrap_or(states.len() > 1);
+                    let name = state.config.platform.to_string().replace('/', "_");
+                    let dest = if split { &dest.join(name) } else { dest };
+                    self.write_files(&vertex, dest, state, trees)
+                })
+                .map(|()| None),
         };
         match &result {
             Ok(_) => vertex.done(),
             Err(error) => vertex.fail(error.chain()),
         }
         result
+    }
+
+    /// Brings the image, or the images of an index, into the form of an output.
+    fn export(&self, output: &Output, image: &Image, watch: Watch<'_>) -> Result<Export> {
+        let prepare = |part: &Image| prepare_push(self.session, part, &output.form, watch);
+        Ok(Export {
+            plan: prepare(image)?,
+            index: push::index_of(self.session, image, prepare)?,
+            names: self.names(output).to_vec(),
+        })
     }
 
     fn names<'o>(&'o self, output: &'o Output) -> &'o [Reference] {
@@ -427,14 +471,18 @@ impl Building<'_> {
     }
 
     /// Writes `--iidfile` and `--metadata-file`.
-    fn describe(&self, image: &Image, written: Option<PushPlan>) -> Result<()> {
+    fn describe(&self, image: &Image, written: Option<Export>) -> Result<()> {
         let request = self.request;
         if request.iidfile.is_none() && request.metadata_file.is_none() {
             return Ok(());
         }
         let plan = match written {
             Some(plan) => plan,
-            None => verbatim(self.session, image)?,
+            None => Export {
+                plan: verbatim(self.session, image)?,
+                index: push::index_of(self.session, image, |part| verbatim(self.session, part))?,
+                names: Vec::new(),
+            },
         };
         if let Some(path) = &request.iidfile {
             destination::write_file(path, &metadata::iid(&plan))?;

@@ -13,7 +13,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::media_type;
 use crate::image::reference::Reference;
 use crate::layer::compress::Compression;
-use crate::output::assemble::{PushPlan, prepare_push};
+use crate::output::assemble::{IndexPlan, PushPlan, prepare_push};
 use crate::output::options::Form;
 use crate::output::transcode::Watch;
 use crate::progress::event::{Sender, Vertex};
@@ -127,8 +127,31 @@ pub(super) fn push(
         cancel,
         vertex: Some(vertex),
     };
-    let plan = prepare_push(session, image, form, watch)?;
-    let digest = registry.push(references, &artifact(plan, &image.origins), vertex)?;
+    let prepare = |part: &Image| prepare_push(session, part, form, watch);
+    let digest = match index_of(session, image, prepare)? {
+        None => {
+            let artifact = artifact(prepare(image)?, &image.origins);
+            registry.push(references, &artifact, vertex)?
+        }
+        Some(index) => {
+            let unnamed: Vec<Reference> = references
+                .iter()
+                .map(|r| Reference {
+                    tag: None,
+                    ..r.clone()
+                })
+                .collect();
+            for part in index.parts {
+                registry.push(&unnamed, &artifact(part, &image.origins), vertex)?;
+            }
+            let artifact = Artifact {
+                media_type: index.descriptor.media_type,
+                manifest: index.bytes,
+                blobs: Vec::new(),
+            };
+            registry.push(references, &artifact, vertex)?
+        }
+    };
     for reference in references {
         let origin = Reference {
             tag: None,
@@ -138,9 +161,27 @@ pub(super) fn push(
         session
             .store()
             .images()
-            .add_origin(&image.manifest_digest, &origin)?;
+            .add_origin(&image.index.unwrap_or(image.manifest_digest), &origin)?;
     }
     Ok(digest)
+}
+
+/// Makes the index of an image that stands for one, of its parts as `prepare` makes them.
+pub(super) fn index_of(
+    session: &Session,
+    image: &Image,
+    prepare: impl Fn(&Image) -> Result<PushPlan>,
+) -> Result<Option<IndexPlan>> {
+    if image.index.is_none() {
+        return Ok(None);
+    }
+    let images = session.store().images();
+    let parts = images.parts(image)?;
+    let parts = parts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    let oci = parts
+        .first()
+        .is_none_or(|part| part.manifest.media_type != media_type::DOCKER_MANIFEST);
+    Ok(Some(IndexPlan::new(parts, oci)))
 }
 
 /// Joins what is pushed with the repositories that may have parts of it already.

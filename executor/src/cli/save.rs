@@ -52,14 +52,18 @@ pub(super) fn run(args: &Args, store: &Store, stdout: BorrowedFd<'_>) -> Result<
             .into_iter()
             .filter(|name| image.names.contains(name))
             .collect();
-        let same = |e: &&mut Export| e.plan.manifest.digest == image.manifest_digest;
+        let same = |e: &&mut Export| {
+            e.plan.manifest.digest == image.manifest_digest
+                && e.index.is_some() == image.index.is_some()
+        };
         if let Some(export) = exports.iter_mut().find(same) {
             let new = names.into_iter().filter(|n| !export.names.contains(n));
             let new: Vec<_> = new.collect();
             export.names.extend(new);
         } else {
             let plan = verbatim(&session, &image)?;
-            exports.push(Export { plan, names });
+            let index = super::push::index_of(&session, &image, |part| verbatim(&session, part))?;
+            exports.push(Export { plan, names, index });
         }
     }
     let dest = match &args.output {

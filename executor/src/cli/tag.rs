@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, store: &Store) -> Result<()> {
     // A collector must not take the image between finding and naming it.
     let session = store.session()?;
     let images = session.store().images();
-    images.set_name(&name, &images.find(&args.source)?.manifest)
+    images.set_name(&name, &images.find(&args.source)?)
 }
 
 #[cfg(test)]

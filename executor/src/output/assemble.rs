@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
-use crate::image::manifest::{Descriptor, Manifest, media_type};
+use crate::image::manifest::{Descriptor, Index, Manifest, media_type};
 use crate::layer::compress::{Compression, Format};
 use crate::output::options::Form;
 use crate::output::transcode::{self, Watch, format_of};
@@ -38,6 +38,40 @@ pub struct PushPlan {
     pub config_bytes: Vec<u8>,
     /// The layers, bottom first.
     pub layers: Vec<LayerBlob>,
+}
+
+/// An index of images, one for each platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexPlan {
+    /// Describes the index.
+    pub descriptor: Descriptor,
+    /// The index's bytes.
+    pub bytes: Vec<u8>,
+    /// Its images, in order.
+    pub parts: Vec<PushPlan>,
+}
+
+impl IndexPlan {
+    /// Makes the index of some images in the form that they have.
+    pub fn new(parts: Vec<PushPlan>, oci: bool) -> Self {
+        let kind = if oci {
+            media_type::OCI_INDEX
+        } else {
+            media_type::DOCKER_LIST
+        };
+        let index = Index {
+            schema_version: 2,
+            media_type: Some(kind.to_owned()),
+            manifests: parts.iter().map(|part| part.manifest.clone()).collect(),
+            annotations: Default::default(),
+        };
+        let bytes = serde_json::to_vec(&index).expect("an index has string keys only");
+        Self {
+            descriptor: Descriptor::of(kind, &bytes),
+            bytes,
+            parts,
+        }
+    }
 }
 
 /// Brings an image into the form in which it is pushed or exported; layers are compressed with

@@ -16,7 +16,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, media_type};
 use crate::image::reference::Reference;
 use crate::output::archive::Sink;
-use crate::output::assemble::{LayerBlob, PushPlan};
+use crate::output::assemble::{IndexPlan, LayerBlob, PushPlan};
 use crate::output::options::ArchiveFormat;
 
 /// Annotation with an image's tag (OCI image-spec, "annotations").
@@ -30,10 +30,26 @@ pub const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// An image for an archive, with the names that it has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// The image.
+    /// The image; of an index, the part that stands for it.
     pub plan: PushPlan,
+    /// The index, where the names are of one.
+    pub index: Option<IndexPlan>,
     /// Complete references with a tag.
     pub names: Vec<Reference>,
+}
+
+impl Export {
+    /// Returns all images.
+    fn parts(&self) -> &[PushPlan] {
+        let own = std::slice::from_ref(&self.plan);
+        self.index.as_ref().map_or(own, |index| &index.parts)
+    }
+
+    /// Describes what the names are of.
+    pub fn descriptor(&self) -> &Descriptor {
+        let index = self.index.as_ref();
+        index.map_or(&self.plan.manifest, |index| &index.descriptor)
+    }
 }
 
 /// One image in `manifest.json`.
@@ -55,7 +71,20 @@ pub struct DockerImage {
 /// Those of the destination; when a blob is not what its digest says.
 pub fn write(exports: &[Export], format: ArchiveFormat, mut sink: Sink) -> Result<()> {
     let mut blobs: BTreeMap<Digest, Source<'_>> = BTreeMap::new();
-    for Export { plan, .. } in exports {
+    let several = exports.iter().find(|e| {
+        let parts = e.index.as_ref().map_or(1, |index| index.parts.len());
+        parts > 1 && format == ArchiveFormat::Docker
+    });
+    if several.is_some() {
+        return Err(Error::new(
+            "a docker archive holds images for one platform only, not an index of several",
+        )
+        .hint("use an OCI archive: type=oci"));
+    }
+    for index in exports.iter().filter_map(|e| e.index.as_ref()) {
+        blobs.insert(index.descriptor.digest, Source::Bytes(&index.bytes));
+    }
+    for plan in exports.iter().flat_map(Export::parts) {
         blobs.insert(plan.manifest.digest, Source::Bytes(&plan.manifest_bytes));
         blobs.insert(plan.config.digest, Source::Bytes(&plan.config_bytes));
         for layer in &plan.layers {
@@ -101,16 +130,16 @@ fn index(exports: &[Export]) -> Index {
     for export in exports {
         for tag in export.names.iter().filter_map(|n| n.tag.as_deref()) {
             let same = tags.entry(tag).or_default();
-            same.insert(export.plan.manifest.digest);
+            same.insert(export.descriptor().digest);
         }
     }
     let mut manifests = Vec::new();
-    for Export { plan, names } in exports {
-        if names.is_empty() {
-            manifests.push(plan.manifest.clone());
+    for export in exports {
+        if export.names.is_empty() {
+            manifests.push(export.descriptor().clone());
         }
-        for name in names {
-            let mut descriptor = plan.manifest.clone();
+        for name in &export.names {
+            let mut descriptor = export.descriptor().clone();
             let tag = name.tag.clone().unwrap_or_default();
             // A tag that several images share would not tell them apart.
             let reference = match tags.get(tag.as_str()).map(BTreeSet::len) {
@@ -156,7 +185,7 @@ fn merge(index: &mut Index, dir: &Path) -> Result<()> {
 fn docker_images(exports: &[Export]) -> Vec<DockerImage> {
     exports
         .iter()
-        .map(|Export { plan, names }| DockerImage {
+        .map(|Export { plan, names, .. }| DockerImage {
             config: blob_name(&plan.config.digest),
             repo_tags: Some(names.iter().map(Reference::familiar).collect()),
             layers: plan
@@ -171,7 +200,7 @@ fn docker_images(exports: &[Export]) -> Vec<DockerImage> {
 /// Repository to tag to top layer: what Docker read before `manifest.json` existed.
 fn repositories(exports: &[Export]) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for Export { plan, names } in exports {
+    for Export { plan, names, .. } in exports {
         let Some(top) = plan.layers.last() else {
             continue;
         };
@@ -211,6 +240,7 @@ mod tests {
         Export {
             plan: prepare_push(session, &image, form, watch).expect("plan"),
             names: image.names,
+            index: None,
         }
     }
 
@@ -346,6 +376,7 @@ mod tests {
         let export = Export {
             plan,
             names: image.names.clone(),
+            index: None,
         };
         let path = dir.path().join("x.tar");
         let null = fs::File::open("/dev/null").expect("null");

@@ -5,15 +5,19 @@
 use serde_json::{Value, json};
 
 use crate::image::reference::Reference;
-use crate::output::assemble::PushPlan;
+use crate::output::layout::Export;
 
 /// Makes the content of `--metadata-file`.
-pub fn metadata(plan: &PushPlan, names: &[Reference]) -> Vec<u8> {
+pub fn metadata(export: &Export, names: &[Reference]) -> Vec<u8> {
+    let descriptor = export.descriptor();
     let mut document = json!({
-        "containerimage.config.digest": plan.config.digest,
-        "containerimage.descriptor": plan.manifest,
-        "containerimage.digest": plan.manifest.digest,
+        "containerimage.descriptor": descriptor,
+        "containerimage.digest": descriptor.digest,
     });
+    if let (None, Some(object)) = (&export.index, document.as_object_mut()) {
+        let config = json!(export.plan.config.digest);
+        object.insert("containerimage.config.digest".to_owned(), config);
+    }
     if let (false, Some(object)) = (names.is_empty(), document.as_object_mut()) {
         let names: Vec<String> = names.iter().map(Reference::to_string).collect();
         object.insert("image.name".to_owned(), Value::String(names.join(",")));
@@ -23,15 +27,21 @@ pub fn metadata(plan: &PushPlan, names: &[Reference]) -> Vec<u8> {
     bytes
 }
 
-/// Makes the content of `--iidfile`: the image's id, without a line end, as Docker writes it.
-pub fn iid(plan: &PushPlan) -> Vec<u8> {
-    plan.config.digest.to_string().into_bytes()
+/// Makes the content of `--iidfile`: the image's id, or an index's digest, without a line end, as
+/// Docker writes it.
+pub fn iid(export: &Export) -> Vec<u8> {
+    let digest = match &export.index {
+        Some(index) => index.descriptor.digest,
+        None => export.plan.config.digest,
+    };
+    digest.to_string().into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::manifest::{Descriptor, media_type};
+    use crate::output::assemble::PushPlan;
 
     #[test]
     fn has_buildkits_keys() {
@@ -42,11 +52,16 @@ mod tests {
             config_bytes: b"c".to_vec(),
             layers: Vec::new(),
         };
+        let plan = Export {
+            plan,
+            names: Vec::new(),
+            index: None,
+        };
         let names = ["a:1".parse().expect("name"), "b:2".parse().expect("name")];
         let value: Value = serde_json::from_slice(&metadata(&plan, &names)).expect("json");
         assert_eq!(
             value["containerimage.digest"],
-            plan.manifest.digest.to_string()
+            plan.descriptor().digest.to_string()
         );
         assert_eq!(value["containerimage.descriptor"]["size"], 1);
         assert_eq!(

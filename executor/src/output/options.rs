@@ -20,6 +20,9 @@ pub struct Output {
     pub names: Vec<Reference>,
     /// The image's form; of no meaning for file trees.
     pub form: Form,
+    /// Whether files of several platforms go into a directory for each (`platform-split`); `None`
+    /// leaves it to their number.
+    pub split: Option<bool>,
 }
 
 /// What is written, and where.
@@ -112,6 +115,7 @@ pub fn parse(text: &str) -> Result<Output> {
             target,
             names: Vec::new(),
             form: Form::default(),
+            split: None,
         });
     }
     let mut keys = BTreeMap::new();
@@ -169,6 +173,10 @@ impl Fields<'_> {
         } else {
             (Vec::new(), Form::default())
         };
+        let split = match target {
+            Target::Local(_) => self.flag("platform-split")?,
+            _ => None,
+        };
         if let Some(key) = self.keys.keys().next() {
             return Err(usage(format!("unknown key `{key}` for output type={kind}")));
         }
@@ -176,6 +184,7 @@ impl Fields<'_> {
             target,
             names,
             form,
+            split,
         })
     }
 

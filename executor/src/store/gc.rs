@@ -63,17 +63,23 @@ impl Live {
     pub(crate) fn add_images(&mut self, store: &Store, images: &[Record]) {
         for record in images {
             self.blobs.extend([record.manifest, record.config]);
-            let Ok(image) = store.images().read(record) else {
+            self.blobs.extend(record.index);
+            self.blobs.extend(&record.parts);
+            let images = store.images();
+            let Ok(parts) = images.read(record).and_then(|image| images.parts(&image)) else {
                 continue;
             };
-            let layers = image.manifest.layers.iter().map(|l| l.digest);
-            self.blobs.extend(layers);
-            let mut chain = None;
-            for diff_id in &image.config.rootfs.diff_ids {
-                let next = ChainId::child(chain, *diff_id);
-                self.chains.insert(next);
-                self.diff_ids.insert(*diff_id);
-                chain = Some(next);
+            for image in parts {
+                self.blobs.insert(image.config_digest);
+                let layers = image.manifest.layers.iter().map(|l| l.digest);
+                self.blobs.extend(layers);
+                let mut chain = None;
+                for diff_id in &image.config.rootfs.diff_ids {
+                    let next = ChainId::child(chain, *diff_id);
+                    self.chains.insert(next);
+                    self.diff_ids.insert(*diff_id);
+                    chain = Some(next);
+                }
             }
         }
     }

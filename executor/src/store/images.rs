@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::manifest::{Document, Manifest};
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::store::blobs::Blobs;
 use crate::store::index::Index;
@@ -45,6 +46,10 @@ pub struct Image {
     pub config_digest: Digest,
     /// Its raw bytes.
     pub config_bytes: Vec<u8>,
+    /// The index that the names are of, when it is one part of several.
+    pub index: Option<Digest>,
+    /// Manifests of all parts of the index, in its order.
+    pub parts: Vec<Digest>,
 }
 
 /// What [`Images::remove`] did.
@@ -79,26 +84,39 @@ impl Images {
         let config = document.config.digest;
         ImageConfig::parse(&self.blobs.read(&config, CONFIG_LIMIT)?)?;
         let names = names.iter().map(tagged).collect::<Result<Vec<_>>>()?;
+        let record = Record {
+            manifest: *manifest,
+            config,
+            names: Default::default(),
+            origins: Default::default(),
+            index: None,
+            parts: Vec::new(),
+        };
         self.update(|images| {
-            take(images, manifest, &config, &names);
+            take(images, record, &names);
             Ok(())
         })
     }
 
     /// Gives an image in the index a name, which another image loses.
-    pub fn set_name(&self, name: &Reference, manifest: &Digest) -> Result<()> {
-        self.add(manifest, std::slice::from_ref(name))
+    pub fn set_name(&self, name: &Reference, image: &Record) -> Result<()> {
+        let name = tagged(name)?;
+        self.update(|images| {
+            take(images, image.clone(), std::slice::from_ref(&name));
+            Ok(())
+        })
     }
 
-    /// Notes that a registry knows the image by this reference, which has a digest (of the
-    /// manifest or of an index that leads to it).
+    /// Notes that a registry knows the image, or the index in the store, by this reference, which has
+    /// a digest (of the manifest or of an index that leads to it).
     pub fn add_origin(&self, manifest: &Digest, origin: &Reference) -> Result<()> {
         let Some(digest) = origin.digest else {
             return Err(Error::new(format!("`{origin}` has no digest")).kind(Kind::Internal));
         };
         let text = format!("{}@{digest}", origin.name());
         self.update(|images| {
-            for record in images.iter_mut().filter(|r| r.manifest == *manifest) {
+            let is_it = |r: &&mut Record| r.index.unwrap_or(r.manifest) == *manifest;
+            for record in images.iter_mut().filter(is_it) {
                 record.origins.insert(text.clone());
             }
             Ok(())
@@ -147,6 +165,61 @@ impl Images {
             config: ImageConfig::parse(&config_bytes)?,
             config_digest: record.config,
             config_bytes,
+            index: record.index,
+            parts: record.parts.clone(),
+        })
+    }
+
+    /// Adds an index whose manifests and their blobs are in the store, and gives it names, which
+    /// other images lose. The part for `host`, or else the first, stands for it.
+    ///
+    /// # Errors
+    /// When a document is missing or malformed, or a name has no tag.
+    pub fn add_index(&self, index: &Digest, host: &Platform, names: &[Reference]) -> Result<()> {
+        let Document::Index(document) =
+            Document::parse(&self.blobs.read(index, MANIFEST_LIMIT)?, None)?
+        else {
+            return Err(Error::new(format!("{index} is not an index of images")));
+        };
+        let chosen = document
+            .select(host)
+            .or_else(|| document.manifests.first())
+            .ok_or_else(|| Error::new(format!("the index {index} is empty")))?
+            .digest;
+        let (_, manifest) = self.read_manifest(&chosen)?;
+        let names = names.iter().map(tagged).collect::<Result<Vec<_>>>()?;
+        let record = Record {
+            manifest: chosen,
+            config: manifest.config.digest,
+            names: Default::default(),
+            origins: Default::default(),
+            index: Some(*index),
+            parts: document.manifests.iter().map(|d| d.digest).collect(),
+        };
+        self.update(|images| {
+            take(images, record, &names);
+            Ok(())
+        })
+    }
+
+    /// Reads all parts of the index that an image stands for; the image alone, when there is none.
+    pub fn parts(&self, image: &Image) -> Result<Vec<Image>> {
+        if image.index.is_none() {
+            return Ok(vec![image.clone()]);
+        }
+        image.parts.iter().map(|part| self.part(part)).collect()
+    }
+
+    /// Reads a part of an index.
+    fn part(&self, manifest: &Digest) -> Result<Image> {
+        let (_, document) = self.read_manifest(manifest)?;
+        self.read(&Record {
+            manifest: *manifest,
+            config: document.config.digest,
+            names: Default::default(),
+            origins: Default::default(),
+            index: None,
+            parts: Vec::new(),
         })
     }
 
@@ -174,7 +247,7 @@ impl Images {
             }
             let at = images
                 .iter()
-                .position(|r| r.manifest == record.manifest)
+                .position(|r| r.manifest == record.manifest && r.index == record.index)
                 .ok_or_else(|| Error::new("image vanished").kind(Kind::Internal))?;
             let untagged = match name {
                 Some(name) => vec![name],
@@ -244,22 +317,19 @@ fn tagged(name: &Reference) -> Result<String> {
 }
 
 /// Gives an image its names. One that has them all stays where it is, so that nothing changes.
-fn take(images: &mut Vec<Record>, manifest: &Digest, config: &Digest, names: &[String]) {
-    let has_all = |r: &Record| r.manifest == *manifest && names.iter().all(|n| r.names.contains(n));
+fn take(images: &mut Vec<Record>, new: Record, names: &[String]) {
+    let (manifest, index) = (new.manifest, new.index);
+    let same = |r: &Record| r.manifest == manifest && r.index == index;
+    let has_all = |r: &Record| same(r) && names.iter().all(|n| r.names.contains(n));
     if images.iter().any(has_all) {
         return;
     }
     for record in images.iter_mut() {
         record.names.retain(|n| !names.contains(n));
     }
-    let mut record = match images.iter().position(|r| r.manifest == *manifest) {
+    let mut record = match images.iter().position(same) {
         Some(at) => images.remove(at),
-        None => Record {
-            manifest: *manifest,
-            config: *config,
-            names: Default::default(),
-            origins: Default::default(),
-        },
+        None => new,
     };
     record.names.extend(names.iter().cloned());
     images.push(record);
@@ -274,7 +344,8 @@ fn by_reference<'a>(images: &'a [Record], reference: &Reference) -> Option<&'a R
     let repository = format!("{}:", reference.name());
     images.iter().find(|r| {
         r.origins.contains(&origin)
-            || (r.manifest == digest && r.names.iter().any(|n| n.starts_with(&repository)))
+            || (r.index.unwrap_or(r.manifest) == digest
+                && r.names.iter().any(|n| n.starts_with(&repository)))
     })
 }
 
@@ -290,7 +361,10 @@ fn find(images: &[Record], text: &str) -> Result<Record> {
         && hex.len() <= 64
         && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if is_hex {
-        if let Some(record) = images.iter().find(|r| r.manifest.hex() == hex) {
+        if let Some(record) = images
+            .iter()
+            .find(|r| r.index.unwrap_or(r.manifest).hex() == hex)
+        {
             return Ok(record.clone());
         }
         let mut fits: Vec<&Record> = images

@@ -30,6 +30,13 @@ pub struct Record {
     /// Complete references with a digest under which registries know it, sorted.
     #[serde(default)]
     pub origins: BTreeSet<String>,
+    /// Digest of the index, where these are the names of one: `manifest` is then the part of it
+    /// that serves this machine best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
+    /// Digests of all manifests of the index, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Digest>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -23,6 +23,7 @@ fn save(session: &Session, names: &[&str], format: ArchiveFormat, path: &Path) {
             Export {
                 plan: verbatim(session, &image).expect("plan"),
                 names: image.names,
+                index: None,
             }
         })
         .collect();
