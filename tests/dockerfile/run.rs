@@ -295,4 +295,45 @@ for_users! {
             world.build([cdi.as_str(), "--allow=device"]).run().exits(1).says(&[said]);
         }
     }
+
+    /// Each form of USER: ids, groups, HOME; a name that the image lacks is said with its line.
+    fn users(world) as [root, subids, plain] {
+        let base = base!(world, Owners);
+        let who = "RUN echo $(id -u) $(id -g) $(id -G) $HOME";
+        for (user, wanted) in [
+            ("app", "1000 1001 1001 33 50 /home/app"),
+            ("1000", "1000 1001 1001 33 50 /home/app"),
+            ("app:mail", "1000 8 8 /home/app"),
+            ("app:4000", "1000 4000 4000 /home/app"),
+            ("4321", "4321 0 0 /"),
+            ("4321:99", "4321 99 99 /"),
+            (":mail", "0 8 8 /root"),
+        ] {
+            let text = format!("FROM {base}\nUSER {user}\n{who}\n");
+            assert_eq!(printed(world, &text, &[]), [wanted], "{user}");
+        }
+        world.dockerfile(&format!("FROM {base}\nUSER ap\nRUN true\n"));
+        world.build([]).run().exits(1).says(&["unable to find user ap", "Dockerfile:3", "did you mean `app`?"]);
+    }
+
+    /// A command's end is the build's: by its code, or by a signal with its number.
+    fn ends(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        for (command, code) in [("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143), ("nothing-of-that-name", 127)] {
+            world.dockerfile(&format!("FROM {base}\nRUN {command}\n"));
+            let text = format!("exit code: {code}");
+            world.build([]).run().says(&[&text, "Dockerfile:2"]);
+        }
+    }
+
+    /// The host name is a build argument's, and in the key.
+    fn host_name(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let text = format!("FROM {base}\nRUN hostname; grep -c $(hostname) /etc/hosts\n");
+        assert_eq!(printed(world, &text, &[]), ["sandcrab", "1"]);
+        let own = ["--build-arg=BUILDKIT_SANDBOX_HOSTNAME=builder.example"];
+        world.dockerfile(&text);
+        world.build(own).ok().says(&["builder.example"]);
+        assert_all_cached(&world.build(own).ok().stderr, 1);
+    }
 }

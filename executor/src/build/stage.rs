@@ -96,7 +96,7 @@ pub struct Settings {
     pub files: Vec<FileMount>,
     /// Host name in RUN steps.
     pub hostname: String,
-    /// Names that RUN steps find in `/etc/hosts`; their addresses are no part of a key.
+    /// Names that RUN steps find in `/etc/hosts`, as part of keys; their addresses are not.
     pub hosts: Vec<String>,
     /// What RUN steps may do and use up.
     pub confinement: Confinement,

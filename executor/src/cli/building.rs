@@ -197,7 +197,7 @@ impl Building<'_> {
             network: request.network,
             files: provided_files(hostname, &request.steps.names),
             hostname: hostname.into(),
-            hosts: request.steps.host_names(),
+            hosts: request.steps.host_names(hostname, HOSTNAME),
             secrets: self.secrets.clone(),
             confinement: request.steps.confinement.clone(),
             devices: request.steps.device_directories.clone(),

@@ -64,10 +64,12 @@ pub(super) struct StepOptions {
 }
 
 impl StepOptions {
-    /// Returns the names of `--add-host`.
-    pub(super) fn host_names(&self) -> Vec<String> {
-        let hosts = self.names.hosts.iter();
-        hosts.map(|(name, _)| name.clone()).collect()
+    /// Returns the names of `--add-host`, and the steps' own if it is not the `usual` one.
+    pub(super) fn host_names(&self, own: &str, usual: &str) -> Vec<String> {
+        let hosts = self.names.hosts.iter().map(|(name, _)| name.clone());
+        // Nothing that was added has a blank in it.
+        let own = (own != usual).then(|| format!("own {own}"));
+        hosts.chain(own).collect()
     }
 }
 
