@@ -125,8 +125,6 @@ for_users! {
     fn not_supported(world) as [plain] {
         for (line, named) in [
             ("RUN --mount=type=cache,target=/x true", "--mount"),
-            ("COPY --link a /", "--link"),
-            ("ADD https://github.com/a/b.git /", "git"),
             ("RUN <<END\ntrue\nEND", "<<END"),
         ] {
             world.write("ctx/a", "");

@@ -109,7 +109,7 @@ for_users! {
             world.dockerfile(&format!("FROM scratch\nARG M={mode}\nCOPY --chmod=$M f /\n"));
             world.build([]).run().exits(1).says(&[why, "Dockerfile:3:14"]);
             world.dockerfile(&format!("FROM scratch\nCOPY --chmod={mode} f /\n"));
-            world.build([]).run().exits(1).says(&[why, "Dockerfile:2:21"]);
+            world.build([]).run().exits(1).says(&[why, "Dockerfile:2:14"]);
         }
     }
 

@@ -151,16 +151,16 @@ fn mistakes() {
             "invalid mode `999`: it must be octal, from 0 to 07777",
         ),
         (
-            "COPY --chmod=u+x a b",
-            "the symbolic mode `u+x` is not supported yet: write it in octal",
+            "COPY --chmod=u+y a b",
+            "invalid mode `u+y`: unknown permission `y`; modes are as in `755` or `u=rwX,go=rX`",
         ),
         (
             "COPY http://x/y z",
             "the source of COPY can't be a URL: use ADD",
         ),
         (
-            "ADD https://x/y.git z",
-            "ADD of a git repository is not supported yet",
+            "COPY https://x/y.git z",
+            "the source of COPY can't be a git repository",
         ),
         (
             "COPY a <<EOF\nEOF",

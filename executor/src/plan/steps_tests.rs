@@ -292,7 +292,7 @@ fn mistakes_show_after_expansion() {
         ),
         (
             "ADD --checksum=sha256:00 a b",
-            "`--checksum` needs an http or https source",
+            "`--checksum` needs an http or https source, or a git repository",
         ),
         (
             "ADD --checksum=md5:00 http://x/a b",

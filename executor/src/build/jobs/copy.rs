@@ -1,4 +1,8 @@
 //! COPY and ADD: files into a staged tree, and the layer that this makes.
+//!
+//! Others who need files of the caller's as a tree (a mount of the context, for example) take a part
+//! of their own: `Source::Directory` with the context's root as descriptor, a request for `.` with its
+//! ignore file, and `link` for a tree that knows nothing of what is below.
 
 use std::path::PathBuf;
 
