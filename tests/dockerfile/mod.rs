@@ -7,5 +7,7 @@ mod coverage;
 mod differential;
 mod expectation;
 mod mounts;
+mod mounts_bind;
+mod mounts_cache;
 mod platforms;
 mod run;

@@ -103,6 +103,18 @@ pub(super) fn run(
     key.finish()
 }
 
+/// Returns the key of a RUN step with files mounted that have the digests `content`.
+pub(super) fn with_mounts(key: Digest, content: &[Digest]) -> Digest {
+    if content.is_empty() {
+        return key;
+    }
+    let mut whole = KeyBuilder::new("run with mounts");
+    whole
+        .field("run", key.as_bytes())
+        .list("content", content.iter().map(|d| *d.as_bytes()));
+    whole.finish()
+}
+
 fn permissions(key: &mut KeyBuilder, permissions: Permissions) {
     for (name, number) in [
         ("mode", permissions.mode),

@@ -290,7 +290,7 @@ fn pick(copy: &Copy, sources: Vec<String>) -> Pick {
 
 /// Returns the pattern that only `name` matches: a source in which nothing looks like a wildcard is
 /// taken literally, in others brackets and backslashes quote.
-fn literal(name: &str) -> String {
+pub(super) fn literal(name: &str) -> String {
     if !has_wildcard(name.as_bytes()) {
         return name.to_owned();
     }

@@ -18,8 +18,8 @@ use super::jobs::{
 };
 use super::keys::{self, Below};
 use super::ledger::{Entry, Ledger};
-use super::mounts;
 use super::mounts::secrets::Secrets;
+use super::mounts::{Held, Inputs};
 use super::schedule::{Earlier, Places};
 use super::sources::{Place, Prepared, Sources};
 use super::state::{Layer, State};
@@ -172,8 +172,9 @@ fn is_shown(step: &Step) -> bool {
     !matches!(step.op, Op::Config)
 }
 
-struct Stage<'a> {
-    shared: &'a Shared<'a>,
+/// A stage that is being executed.
+pub(super) struct Stage<'a> {
+    pub(super) shared: &'a Shared<'a>,
     head: &'a StageHead,
     earlier: &'a Earlier<'a, Built>,
     total: usize,
@@ -183,6 +184,7 @@ struct Stage<'a> {
 struct Ready {
     key: Digest,
     prepared: Option<Prepared>,
+    mounted: Inputs,
 }
 
 impl Stage<'_> {
@@ -247,6 +249,15 @@ impl Stage<'_> {
                 )
             }));
         }
+        // Before a place is taken: who holds a lock may be waiting for one.
+        let held = match &step.op {
+            Op::Run(run) => self.hold_caches(run, &ready.mounted),
+            _ => Ok(Held::default()),
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(error) => return Err(self.refuse(name, at(error, step))),
+        };
         let place = self.shared.places.take();
         self.shared.worker.cancel().check()?;
         // Unpacking is not the step's own time.
@@ -255,8 +266,8 @@ impl Stage<'_> {
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         let vertex = self.shared.progress.start(name);
-        let result = self.run_step(step, &ready, state, lowers, &vertex);
-        drop(place);
+        let result = self.run_step(step, &ready, state, lowers, &held, &vertex);
+        drop((place, held));
         match result {
             Ok(made) => {
                 let created = self.shared.settings.now.clone();
@@ -272,7 +283,8 @@ impl Stage<'_> {
                     created: created.clone(),
                     name: step.name.clone(),
                 };
-                let unchanged = ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);
+                let unchanged = ready.mounted.is_unchanged()
+                    && ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);
                 if !unchanged {
                     vertex.warn(
                         "the context changed while it was being copied; the step is not cached",
@@ -332,43 +344,48 @@ impl Stage<'_> {
             Op::Run(run) => {
                 // Also where the step is cached: what isn't allowed isn't used.
                 self.devices(run, &mut Confinement::default())?;
+                let mounted = self.mount_inputs(run)?;
+                let key = keys::run(
+                    below,
+                    platform,
+                    run,
+                    self.network(run),
+                    keys::Around {
+                        hosts: &self.shared.settings.hosts,
+                        confinement: &self.shared.settings.confinement,
+                    },
+                );
                 Ok(Ready {
-                    key: keys::run(
-                        below,
-                        platform,
-                        run,
-                        self.network(run),
-                        keys::Around {
-                            hosts: &self.shared.settings.hosts,
-                            confinement: &self.shared.settings.confinement,
-                        },
-                    ),
+                    key: keys::with_mounts(key, &mounted.digests(&run.mounts)),
                     prepared: None,
+                    mounted,
                 })
             }
             Op::Workdir { path, user } => Ok(Ready {
                 key: keys::workdir(below, path, user),
                 prepared: None,
+                mounted: Inputs::default(),
             }),
             Op::Copy(copy) => {
                 let prepared = self.prepare_copy(copy, &step.span)?;
                 Ok(Ready {
                     key: keys::copy(below, copy, &prepared.digests()),
                     prepared: Some(prepared),
+                    mounted: Inputs::default(),
                 })
             }
             Op::Config => Err(Error::new("a config step has no key").kind(Kind::Internal)),
         }
     }
 
-    fn prepare_copy(&self, copy: &Copy, span: &Range<usize>) -> Result<Prepared> {
+    pub(super) fn prepare_copy(&self, copy: &Copy, span: &Range<usize>) -> Result<Prepared> {
         let tree = self.tree_of(&copy.from, span)?;
         self.shared.sources.prepare(copy, tree)
     }
 
     /// Returns the layers of another stage or of an image, and its name for people; `None` for files
     /// of the caller's, which [`Sources`] has.
-    fn tree_of(
+    pub(super) fn tree_of(
         &self,
         from: &CopyFrom,
         span: &Range<usize>,
@@ -414,6 +431,7 @@ impl Stage<'_> {
         ready: &Ready,
         state: &State,
         lowers: Vec<PathBuf>,
+        held: &Held,
         vertex: &Vertex,
     ) -> Result<Option<(Layer, NamedTempFile)>> {
         let shared = self.shared;
@@ -427,7 +445,7 @@ impl Stage<'_> {
         };
         let reply = match &step.op {
             Op::Run(run) => {
-                let mounts = mounts::prepare(&run.mounts, shared.settings)?;
+                let mounts = self.ready_mounts(run, &ready.mounted, held, vertex)?;
                 let mut confinement = self.confinement(run);
                 let given = self.devices(run, &mut confinement)?;
                 let task = Task::Run(Box::new(RunTask {
@@ -448,6 +466,7 @@ impl Stage<'_> {
                     files: shared.settings.files.clone(),
                     mounts: mounts.mounts.clone(),
                     secrets: mounts.has_secrets(),
+                    locks: mounts.locks(),
                     secret_env: mounts.secret_env.clone(),
                 }));
                 let mut fds = vec![out.as_file().as_fd()];

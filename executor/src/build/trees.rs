@@ -92,7 +92,8 @@ impl<'a> Trees<'a> {
         Ok(dir)
     }
 
-    fn find(&self, chain: ChainId) -> Option<PathBuf> {
+    /// Finds a snapshot.
+    pub(super) fn find(&self, chain: ChainId) -> Option<PathBuf> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = known.get(&chain) {
             return Some(dir.clone());

@@ -44,6 +44,7 @@ pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()>
         line("Images", usage.images),
         line("Layers", usage.layers),
         line("Unpacked layers", usage.snapshots),
+        line("Cache mounts", usage.cache_mounts),
         line("Cache records", usage.cache),
         line("Leftovers", usage.garbage),
     ];
@@ -83,7 +84,7 @@ mod tests {
             String::from_utf8(out).expect("text")
         };
         let table = print(ListFormat::Table);
-        assert_eq!(table.lines().count(), 6);
+        assert_eq!(table.lines().count(), 7);
         assert!(table.contains("(50%)"), "{table}");
         let first: serde_json::Value =
             serde_json::from_str(print(ListFormat::Json).lines().next().expect("line"))

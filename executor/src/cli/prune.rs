@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// Wait until no build runs
     #[arg(long)]
     pub(super) wait: bool,
-    /// With until=DURATION, forget cache records unused for that long, such as 24h or 7d
+    /// With until=DURATION, forget cache records and cache mounts unused for that long, such as 24h or 7d
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     pub(super) filters: Vec<String>,
 }
@@ -69,7 +69,7 @@ pub(super) fn run(
     } = terminal;
     if let (false, Some(answers)) = (args.force, answers) {
         let what = if args.all {
-            "all images without a name, the whole cache, and all layers that no image needs"
+            "all images without a name, the whole cache, all cache mounts, and all layers that no image needs"
         } else {
             "all images without a name, and all layers that no image and no cached step needs"
         };
@@ -100,6 +100,7 @@ fn describe(report: &Report) -> String {
     for (count, what) in [
         (report.blobs, "blobs"),
         (report.snapshots, "unpacked layers"),
+        (report.cache_mounts, "cache mounts"),
         (report.records, "cache records"),
         (report.sessions, "leftovers of interrupted commands"),
     ] {

@@ -213,6 +213,15 @@ pub struct Permissions {
     pub gid: u32,
 }
 
+impl Permissions {
+    /// A directory of root's that everybody may read.
+    pub const DIRECTORY: Self = Self {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+    };
+}
+
 /// Directory of a step's scripts.
 pub const SCRIPTS: &str = "/dev/pipes";
 
@@ -226,9 +235,10 @@ pub enum Network {
 }
 
 /// Where COPY takes files from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CopyFrom {
     /// The build context.
+    #[default]
     Context,
     /// Another stage's result.
     Stage(StageIndex),
@@ -270,7 +280,7 @@ pub enum CopySourceKind {
 }
 
 /// A COPY or ADD step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Copy {
     /// Where from.
     pub from: CopyFrom,

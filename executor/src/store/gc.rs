@@ -22,11 +22,11 @@ use crate::store::{Remover, Store};
 /// What to collect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Also forget all cache records, and what only they need.
+    /// Also forget all cache records, what only they need, and all cache mounts.
     pub all: bool,
     /// Wait until no session lives.
     pub wait: bool,
-    /// Also forget cache records that were not used for this long.
+    /// Also forget cache records and cache mounts that were not used for this long.
     pub unused_for: Option<Duration>,
 }
 
@@ -39,6 +39,8 @@ pub struct Report {
     pub sessions: usize,
     /// Unpacked layers.
     pub snapshots: usize,
+    /// Cache mounts.
+    pub cache_mounts: usize,
     /// Blobs.
     pub blobs: usize,
     /// Cache records.
@@ -191,6 +193,14 @@ fn sweep(store: &Store, options: Options, scratch: &Scratch, report: &mut Report
         report.bytes += size.unwrap_or_else(|| tree_size(&found.dir));
         report.snapshots += 1;
         fs::rename(&found.dir, scratch.fresh("snapshot")).op_path("move", &found.dir)?;
+    }
+    // Nobody holds one: who does has a session.
+    for found in store.cache_mounts().list()? {
+        if options.all || old(found.used) {
+            report.bytes += tree_size(&found.dir);
+            report.cache_mounts += 1;
+            fs::rename(&found.dir, scratch.fresh("cache-mount")).op_path("move", &found.dir)?;
+        }
     }
     for path in store.blobs().files() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -10,6 +10,7 @@
 //! images/{index.json,lock}   names of images
 //! cache/…                    records that may vanish at any time
 //! snapshots/IDENTITY/HEX/    unpacked layers
+//! cache-mounts/IDENTITY/HEX-N/ directories that outlive builds
 //! tmp/NAME.lock, tmp/NAME/   a session's unfinished work
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! in `tmp/` only.
 
 pub mod blobs;
+pub mod cache_mounts;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -40,6 +42,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, ResultExt};
 
 use blobs::Blobs;
+use cache_mounts::CacheMounts;
 use images::Images;
 use lock::Session;
 use snapshots::Snapshots;
@@ -107,6 +110,11 @@ impl Store {
     /// Returns the unpacked layers.
     pub fn snapshots(&self) -> Snapshots {
         Snapshots::new(self.root.join("snapshots"))
+    }
+
+    /// Returns the cache mounts.
+    pub fn cache_mounts(&self) -> CacheMounts {
+        CacheMounts::new(self.root.join("cache-mounts"))
     }
 
     /// Returns the records of earlier work.

@@ -35,6 +35,8 @@ pub struct Usage {
     pub layers: Share,
     /// Unpacked layers.
     pub snapshots: Share,
+    /// Cache mounts, as far as the caller may read them.
+    pub cache_mounts: Share,
     /// Records of the cache.
     pub cache: Share,
     /// Leftovers of dead sessions.
@@ -85,6 +87,9 @@ pub fn measure(store: &Store) -> Result<Usage> {
         let active = known && found.chain.is_some_and(|c| live.chains.contains(&c));
         let bytes = found.size.unwrap_or_else(|| tree_size(&found.dir));
         usage.snapshots.add(bytes, active);
+    }
+    for found in store.cache_mounts().list()? {
+        usage.cache_mounts.add(tree_size(&found.dir), false);
     }
     for path in store.cache().dirs().iter().flat_map(|d| cache::files(d)) {
         usage.cache.add(file_size(&path), false);

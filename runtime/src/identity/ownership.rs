@@ -258,6 +258,18 @@ impl Ownership {
         })
     }
 
+    /// Adds the owners of links, fifos and the like of another tree, which were not changed.
+    ///
+    /// # Errors
+    /// No room for so many.
+    pub fn learn(&self, specials: Specials) -> Result<(), Trouble> {
+        let mut given = self.given.borrow_mut();
+        for (inode, owner) in specials.iter() {
+            given.set_lower(inode, owner)?;
+        }
+        Ok(())
+    }
+
     /// Takes out the owners of links, fifos and the like of a tree that was written.
     pub fn take_specials(&self) -> Specials {
         self.given.take()

@@ -58,6 +58,14 @@ pub enum Content {
     },
 }
 
+/// Copies the mount at a directory, from there downwards.
+///
+/// # Errors
+/// Those of open_tree(2).
+pub fn copy(dir: &Root) -> Result<OwnedFd> {
+    mount::copy_at(dir.as_fd(), false).op("copy mount")
+}
+
 /// Attaches each mount. Afterwards the host's `/proc` is hidden in this mount namespace.
 pub(crate) fn attach(
     root: &Root,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use runtime::path::Root;
 
-use super::tree::{self, LayerReply, Staged};
+use super::tree::{self, LayerReply, Staged, Tree};
 use super::{Descriptors, Scene};
 use crate::build::add;
 use crate::build::copy::{self, CopyRequest, Origin};
@@ -67,8 +67,31 @@ pub(super) fn copy(scene: Scene, task: &CopyTask, fds: &mut Descriptors) -> Resu
     } else {
         task.tree.open(scene)?
     };
-    let (mut stamps, mut notes) = (Vec::new(), Vec::new());
-    for part in &task.parts {
+    let copied = copy_parts(scene, &tree, &task.parts, fds)?;
+    Ok(CopyReply {
+        layer: tree.write_layer(scene, out)?,
+        stamps: copied.stamps,
+        notes: copied.notes,
+    })
+}
+
+/// What copying has shown.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    pub(super) stamps: Vec<Digest>,
+    pub(super) notes: Vec<String>,
+    pub(super) bytes: u64,
+}
+
+/// Copies each part into a tree.
+pub(super) fn copy_parts(
+    scene: Scene,
+    tree: &Tree,
+    parts: &[CopyPart],
+    fds: &mut Descriptors,
+) -> Result<Copied> {
+    let mut copied = Copied::default();
+    for part in parts {
         let (root, owners) = match &part.source {
             Source::Directory => (Root::new(fds.take()?), None),
             Source::Snapshots(lowers) => {
@@ -82,12 +105,9 @@ pub(super) fn copy(scene: Scene, task: &CopyTask, fds: &mut Descriptors) -> Resu
         };
         let work = if part.unpack { add::add } else { copy::copy };
         let stats = work(source, &tree.merged, &part.request, &tree.ownership)?;
-        stamps.push(stats.stamp);
-        notes.extend(stats.warnings);
+        copied.stamps.push(stats.stamp);
+        copied.notes.extend(stats.warnings);
+        copied.bytes += stats.bytes;
     }
-    Ok(CopyReply {
-        layer: tree.write_layer(scene, out)?,
-        stamps,
-        notes,
-    })
+    Ok(copied)
 }

@@ -10,6 +10,7 @@ mod export;
 mod mounts;
 mod remove;
 mod run;
+mod seed;
 mod specials;
 mod tree;
 mod unpack;
@@ -29,6 +30,7 @@ pub use export::{ExportLocalTask, ExportTarTask};
 pub use mounts::{MountContent, StepMount};
 pub use remove::RemoveTask;
 pub use run::{Command, FileMount, RunTask, ShellTask, SkeletonTask};
+pub use seed::{SeedReply, SeedTask};
 pub use tree::{LayerReply, Staged};
 pub use unpack::{UnpackReply, UnpackTask};
 pub use workdir::WorkdirTask;
@@ -46,6 +48,8 @@ pub enum Task {
     Shell(Box<ShellTask>),
     /// Copy files and take the layer.
     Copy(Box<CopyTask>),
+    /// Make a tree that is no layer.
+    Seed(SeedTask),
     /// Make a working directory and take the layer.
     Workdir(WorkdirTask),
     /// Remove trees.
@@ -67,6 +71,8 @@ pub enum Reply {
     Layer(Option<LayerReply>),
     /// Files were copied.
     Copied(CopyReply),
+    /// A tree was made.
+    Seeded(SeedReply),
     /// A tree was written; what could not be kept, for people.
     Exported(Vec<String>),
     /// The command ended; no layer.
@@ -145,6 +151,7 @@ fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
         Task::Run(task) => run::run(scene, *task, &mut fds),
         Task::Shell(task) => run::shell(scene, *task, &mut fds).map(Reply::Exited),
         Task::Copy(task) => copy::copy(scene, &task, &mut fds).map(Reply::Copied),
+        Task::Seed(task) => seed::seed(scene, &task, &mut fds).map(Reply::Seeded),
         Task::Workdir(task) => workdir::workdir(scene, &task, &mut fds).map(Reply::Layer),
         Task::Remove(task) => remove::remove(&task).map(|()| Reply::Done),
         Task::ExportTar(task) => export::tar(scene, &task, &mut fds).map(Reply::Exported),

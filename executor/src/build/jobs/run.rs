@@ -68,7 +68,7 @@ pub struct SkeletonTask {
 }
 
 /// Run a command and take the layer. Descriptors: the layer's file, the secrets if there are any,
-/// stdout, stderr.
+/// the locks, stdout, stderr.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunTask {
     /// The snapshots below, the skeleton being the last, and the staging directory.
@@ -81,6 +81,8 @@ pub struct RunTask {
     pub mounts: Vec<StepMount>,
     /// Whether secrets come with the request.
     pub secrets: bool,
+    /// How many locks come with the request.
+    pub locks: usize,
     /// Variables and the secret that each holds, by number.
     pub secret_env: Vec<(String, usize)>,
 }
@@ -132,7 +134,10 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
         let value = mounts::value(&secrets, *number)?;
         command.set_secret(name, value)?;
     }
-    let mounts = mounts::open(&task.mounts, &secrets)?;
+    // Held for as long as this process lives, whatever becomes of the one that asked.
+    let _locks = (0..task.locks)
+        .map(|_| fds.take())
+        .collect::<Result<Vec<_>>>()?;
     let stdio = Stdio {
         stdin: None,
         stdout: fds.take()?,
@@ -140,7 +145,11 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
         terminal: false,
     };
     let mut tree = task.tree.open(scene)?;
+    let mut opened = mounts::open(scene, &tree, &task.mounts, &secrets)?;
+    tree.devices |= opened.devices;
+    let mounts = std::mem::take(&mut opened.mounts);
     let mut ended = execute(scene, &tree, command, &task.files, mounts, stdio)?;
+    opened.keep_owners(&ended.specials)?;
     let code = ended.exit.code();
     let notes = notes_of(&mut ended);
     if code != 0 {

@@ -206,6 +206,14 @@ pub(super) fn write(staging: &Path, owners: &Owners) -> Result<()> {
     fs::write(&path, owners.render()).op_path("write", &path)
 }
 
+/// Replaces the table beside a tree that is in use, at once.
+pub(super) fn replace(tree: &Path, owners: &Owners) -> Result<()> {
+    let path = tree.with_file_name(NAME);
+    let new = tree.with_file_name(format!("{NAME}.{}", std::process::id()));
+    fs::write(&new, owners.render()).op_path("write", &new)?;
+    fs::rename(&new, &path).op_path("write", &path)
+}
+
 /// Returns the inode at a path, if it is one that carries no record.
 fn special_at(root: &Root, path: &[u8]) -> Result<Option<Inode>> {
     let failed = |e: Errno| Error::new("read status of").path_bytes(path).source(e);

@@ -3,17 +3,23 @@
 //! Responsible for finding what the plan's mounts name, for their part in the step's key, and for
 //! what the job is told. Must not mount. Invariant: a secret is in no key, no request and no text.
 
+mod cache;
 pub mod mask;
 pub mod secrets;
+mod trees;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::jobs::{MountContent, Reply, StepMount};
-use super::stage::Settings;
+use super::stage::{Settings, Stage};
 use crate::diagnostics::Diagnostic;
-use crate::error::{Error, Result};
-use crate::plan::step::{Mount, MountKind, SCRIPTS, SecretMount};
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::plan::step::{Mount, MountKind, Run, SCRIPTS, SecretMount};
+use crate::progress::event::Vertex;
 use mask::Mask;
+
+pub(super) use cache::Held;
+pub(super) use trees::Inputs;
 
 /// Mounts that are ready for the job.
 #[derive(Debug, Default)]
@@ -24,6 +30,7 @@ pub(super) struct Ready {
     pub(super) secret_env: Vec<(String, usize)>,
     /// The secrets, in order.
     secrets: Option<OwnedFd>,
+    locks: Vec<OwnedFd>,
     /// What is hidden in the step's output.
     pub(super) mask: Mask,
 }
@@ -31,7 +38,13 @@ pub(super) struct Ready {
 impl Ready {
     /// Returns the descriptors that the job takes, in order.
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.secrets.iter().map(AsFd::as_fd).collect()
+        let all = self.secrets.iter().chain(&self.locks);
+        all.map(AsFd::as_fd).collect()
+    }
+
+    /// Returns how many locks there are among them.
+    pub(super) fn locks(&self) -> usize {
+        self.locks.len()
     }
 
     /// Whether there are secrets among them.
@@ -70,58 +83,89 @@ impl Ready {
     }
 }
 
-/// Finds everything that a step's mounts name.
-///
-/// # Errors
-/// What is required and was not given.
-pub(super) fn prepare(mounts: &[Mount], settings: &Settings) -> Result<Ready> {
-    let mut ready = Ready::default();
-    let mut values: Vec<&[u8]> = Vec::new();
-    for mount in mounts {
-        let (target, content) = match &mount.kind {
-            MountKind::Script { name, content } => (
-                format!("{SCRIPTS}/{name}"),
-                MountContent::Script(content.clone()),
-            ),
-            MountKind::Tmpfs { target, size } => (target.clone(), MountContent::Tmpfs(*size)),
-            MountKind::Secret(secret) => {
-                let Some(value) = settings.secrets.get(&secret.id) else {
-                    if secret.required {
-                        return Err(missing(mount, secret, settings));
-                    }
-                    continue;
-                };
-                let number = values.len();
-                values.push(value);
-                if let Some(name) = &secret.env {
-                    ready.secret_env.push((name.clone(), number));
+impl Stage<'_> {
+    /// Makes what the job of a step is told about its mounts.
+    ///
+    /// # Errors
+    /// What is required and was not given; those of unpacking and copying.
+    pub(super) fn ready_mounts(
+        &self,
+        run: &Run,
+        inputs: &Inputs,
+        held: &Held,
+        vertex: &Vertex,
+    ) -> Result<Ready> {
+        let settings = self.shared.settings;
+        let mut ready = Ready::default();
+        let mut values: Vec<&[u8]> = Vec::new();
+        for (number, mount) in run.mounts.iter().enumerate() {
+            let (target, content) = match &mount.kind {
+                MountKind::Script { name, content } => (
+                    format!("{SCRIPTS}/{name}"),
+                    MountContent::Script(content.clone()),
+                ),
+                MountKind::Tmpfs { target, size } => (target.clone(), MountContent::Tmpfs(*size)),
+                MountKind::Bind(bind) => {
+                    let input = inputs.get(number).ok_or_else(lost)?;
+                    let scratch = self.shared.session.scratch().fresh("bind");
+                    let content = MountContent::Tree {
+                        lowers: self.lowers_of(input, vertex)?,
+                        source: bind.source.clone(),
+                        scratch: (!bind.read_only).then_some(scratch),
+                    };
+                    (bind.target.clone(), content)
                 }
-                let Some(target) = &secret.target else {
-                    continue;
-                };
-                let permissions = secret.permissions;
-                (
-                    target.clone(),
-                    MountContent::Secret {
+                MountKind::Cache(cache) => {
+                    let content = MountContent::Cache {
+                        fs: held.tree(number).ok_or_else(lost)?.to_path_buf(),
+                        read_only: cache.read_only,
+                    };
+                    (cache.target.clone(), content)
+                }
+                MountKind::Secret(secret) => {
+                    let Some(value) = settings.secrets.get(&secret.id) else {
+                        if secret.required {
+                            return Err(missing(mount, secret, settings));
+                        }
+                        continue;
+                    };
+                    let number = values.len();
+                    values.push(value);
+                    if let Some(name) = &secret.env {
+                        ready.secret_env.push((name.clone(), number));
+                    }
+                    let Some(target) = &secret.target else {
+                        continue;
+                    };
+                    let permissions = secret.permissions;
+                    let content = MountContent::Secret {
                         number,
                         permissions,
-                    },
-                )
-            }
-            MountKind::Bind(_) | MountKind::Cache(_) | MountKind::Ssh(_) => {
-                let message = "this type of mount is not supported yet";
-                return Err(
-                    Error::new(message).diagnostic(Diagnostic::error(mount.span.clone(), message))
-                );
-            }
-        };
-        ready.mounts.push(StepMount { target, content });
+                    };
+                    (target.clone(), content)
+                }
+                MountKind::Ssh(_) => {
+                    let message = "ssh mounts are not supported yet";
+                    return Err(Error::new(message)
+                        .diagnostic(Diagnostic::error(mount.span.clone(), message)));
+                }
+            };
+            ready.mounts.push(StepMount { target, content });
+        }
+        if !values.is_empty() {
+            ready.secrets = Some(secrets::pack(&values)?);
+            ready.mask = Mask::new(values);
+        }
+        for lock in held.locks() {
+            let lock = lock.try_clone_to_owned().op("duplicate lock")?;
+            ready.locks.push(lock);
+        }
+        Ok(ready)
     }
-    if !values.is_empty() {
-        ready.secrets = Some(secrets::pack(&values)?);
-        ready.mask = Mask::new(values);
-    }
-    Ok(ready)
+}
+
+fn lost() -> Error {
+    Error::new("a mount was not prepared").kind(Kind::Internal)
 }
 
 fn missing(mount: &Mount, secret: &SecretMount, settings: &Settings) -> Error {

@@ -1,0 +1,158 @@
+//! Cache mounts: directories that outlive the builds whose steps write to them.
+//!
+//! Responsible for where they are, for the locks on them and for putting new ones in place. Must not
+//! enter their trees, whose files belong to other ids. Invariant: a directory that is here has a tree
+//! and a lock; it goes only while no session lives.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use runtime::identity::Identity;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::image::digest::Digest;
+use crate::store::lock::Session;
+use crate::store::make_dir;
+use crate::store::snapshots::Staging;
+
+/// The file in a cache mount's directory that its users lock, and whose time is that of the last use.
+const LOCK: &str = "lock";
+
+/// The store's cache mounts.
+#[derive(Debug, Clone)]
+pub struct CacheMounts {
+    dir: PathBuf,
+}
+
+/// One of the directories of a cache mount: there are several when steps want one each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheDir {
+    dir: PathBuf,
+}
+
+/// A cache mount found in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// When a step last began to use it.
+    pub used: SystemTime,
+}
+
+impl CacheDir {
+    /// Returns the directory that steps see.
+    pub fn fs(&self) -> PathBuf {
+        self.dir.join("fs")
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    /// Opens the lock, and notes that it is used now.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.dir.join(LOCK);
+        let file = File::options()
+            .write(true)
+            .open(&path)
+            .op_path("open", &path)?;
+        file.set_modified(SystemTime::now())
+            .op_path("set time of", &path)?;
+        Ok(file)
+    }
+}
+
+impl CacheMounts {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Returns one of the directories of the cache mount `key`, which need not be there.
+    pub fn at(&self, identity: Identity, key: &Digest, number: usize) -> CacheDir {
+        CacheDir {
+            dir: self
+                .dir
+                .join(identity.name())
+                .join(format!("{}-{number}", key.hex())),
+        }
+    }
+
+    /// Puts a finished tree in place. When another process was quicker, its tree stays and this one
+    /// is dropped.
+    pub fn commit(&self, session: &Session, staging: Staging, place: &CacheDir) -> Result<()> {
+        let parent = place.dir.parent().unwrap_or(&self.dir);
+        make_dir(&self.dir)?;
+        make_dir(parent)?;
+        let lock = staging.dir().join(LOCK);
+        File::create(&lock).op_path("create", &lock)?;
+        match fs::rename(staging.dir(), &place.dir) {
+            Ok(()) => Ok(()),
+            // Not empty: it has a lock at least.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty || place.exists() => {
+                drop(e);
+                debug_assert!(staging.dir().starts_with(session.scratch().dir()));
+                Ok(())
+            }
+            Err(e) => Err(Error::new("store cache mount").path(&place.dir).source(e)),
+        }
+    }
+
+    /// Lists all of them.
+    pub fn list(&self) -> Result<Vec<Found>> {
+        let mut all = Vec::new();
+        for identity in entries(&self.dir)? {
+            for dir in entries(&identity)? {
+                let lock = fs::metadata(dir.join(LOCK)).and_then(|m| m.modified());
+                all.push(Found {
+                    used: lock.unwrap_or(SystemTime::UNIX_EPOCH),
+                    dir,
+                });
+            }
+        }
+        all.sort_by(|a, b| a.dir.cmp(&b.dir));
+        Ok(all)
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry.op_path("read", dir)?.path()))
+            .collect(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::new("read").path(dir).source(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture;
+
+    #[test]
+    fn the_first_tree_stays() {
+        let (_dir, session) = fixture::session();
+        let store = session.store().clone();
+        let mounts = store.cache_mounts();
+        let place = mounts.at(Identity::Emulated, &Digest::of(b"key"), 0);
+        assert!(!place.exists() && mounts.list().expect("list").is_empty());
+        for content in ["first", "second"] {
+            let staging = store.snapshots().staging(&session).expect("staging");
+            fs::write(staging.fs().join("file"), content).expect("write");
+            mounts.commit(&session, staging, &place).expect("commit");
+        }
+        assert_eq!(
+            fs::read_to_string(place.fs().join("file")).expect("read"),
+            "first"
+        );
+        let found = mounts.list().expect("list");
+        assert_eq!(found.len(), 1);
+        let lock = place.lock().expect("lock");
+        lock.try_lock().expect("free");
+        assert!(place.lock().expect("lock").try_lock_shared().is_err());
+        assert!(mounts.list().expect("list")[0].used >= found[0].used);
+    }
+}
