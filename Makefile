@@ -67,6 +67,7 @@ SECONDS ?= 60
 fuzz: ## Throw changed documents at what reads them, for SECONDS (60)
 	$(CARGO) build --locked --profile fuzz --package sandcrab-fuzz
 	target/$(TRIPLE)/fuzz/fuzz config.json --seconds $(SECONDS)
+	target/$(TRIPLE)/fuzz/fuzz Dockerfile --seconds $(SECONDS)
 
 dist: build ## Put the stripped programs and their checksums into target/dist
 	rm -rf $(DIST) && mkdir -p $(DIST)

@@ -90,7 +90,7 @@ fn describe(error: &runtime::Error) -> String {
 }
 
 /// A message without what the document put into it: numbers, and what is in quotes.
-fn kind(text: &str) -> String {
+pub(crate) fn kind(text: &str) -> String {
     let mut kind = String::new();
     let mut quoted = false;
     for c in text.chars() {

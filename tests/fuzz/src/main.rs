@@ -15,6 +15,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 mod config;
+mod dockerfile;
+mod lines;
 mod mutate;
 mod random;
 
@@ -34,7 +36,33 @@ use rustix::time::{ClockId, clock_gettime};
 /// was not seen before are changed further.
 type Target = fn(&[u8]) -> String;
 
-const TARGETS: [(&str, Target); 1] = [("config.json", config::read)];
+/// Changes one of the known inputs.
+type Change = fn(&[Vec<u8>], &mut Random) -> Vec<u8>;
+
+/// Something that reads documents.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    target: Target,
+    change: Change,
+    /// Below `corpus`.
+    corpus: &'static str,
+}
+
+const TARGETS: [Kind; 2] = [
+    Kind {
+        name: "config.json",
+        target: config::read,
+        change: mutate::change,
+        corpus: "config",
+    },
+    Kind {
+        name: "Dockerfile",
+        target: dockerfile::read,
+        change: lines::change,
+        corpus: "dockerfile",
+    },
+];
 
 /// What is too long for a document of a few kilobytes.
 const TOO_LONG: Duration = Duration::from_secs(1);
@@ -44,11 +72,10 @@ const POOL: usize = 4000;
 const KEPT: usize = 32 * 1024;
 
 struct Options {
-    name: String,
-    target: Target,
+    kind: Kind,
     seconds: u64,
     seed: u64,
-    corpus: PathBuf,
+    corpus: Option<PathBuf>,
     out: PathBuf,
     files: Vec<PathBuf>,
 }
@@ -77,14 +104,12 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let [(first, target)] = TARGETS;
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut options = Options {
-        name: first.to_owned(),
-        target,
+        kind: TARGETS[0],
         seconds: 60,
         seed: clock.map_or(0, |d| d.as_secs()),
-        corpus: Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/config"),
+        corpus: None,
         out: "target/fuzz".into(),
         files: Vec::new(),
     };
@@ -99,14 +124,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         match argument.as_str() {
             "--seconds" => options.seconds = number(value()?)?,
             "--seed" => options.seed = number(value()?)?,
-            "--corpus" => options.corpus = value()?.into(),
+            "--corpus" => options.corpus = Some(value()?.into()),
             "--out" => options.out = value()?.into(),
             other if other.starts_with('-') => return Err(format!("unknown option {other}")),
             file if named => options.files.push(file.into()),
             name => {
-                let target = TARGETS.iter().find(|(known, _)| *known == name);
-                let (name, target) = target.ok_or_else(|| format!("unknown target {name}"))?;
-                (options.name, options.target) = ((*name).to_owned(), *target);
+                let kind = TARGETS.iter().find(|kind| kind.name == name);
+                options.kind = *kind.ok_or_else(|| format!("unknown target {name}"))?;
                 named = true;
             }
         }
@@ -118,18 +142,20 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
 fn read_files(options: &Options) -> std::io::Result<bool> {
     for file in &options.files {
         let started = Instant::now();
-        let what = (options.target)(&fs::read(file)?);
+        let what = (options.kind.target)(&fs::read(file)?);
         println!("{}: {:?}: {what}", file.display(), started.elapsed());
     }
     Ok(true)
 }
 
 fn run(options: &Options) -> std::io::Result<bool> {
-    println!("fuzz {}: seed {}", options.name, options.seed);
+    println!("fuzz {}: seed {}", options.kind.name, options.seed);
     fs::create_dir_all(&options.out)?;
     let mut current = fs::File::create(options.out.join("current"))?;
     let mut random = Random::new(options.seed);
-    let mut pool = corpus(&options.corpus)?;
+    let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let known = known.join(options.kind.corpus);
+    let mut pool = corpus(options.corpus.as_ref().unwrap_or(&known))?;
     let seeds = pool.len();
     let mut seen = HashSet::new();
     let started = Instant::now();
@@ -142,14 +168,14 @@ fn run(options: &Options) -> std::io::Result<bool> {
         let input = match pool.get(next) {
             Some(input) if next < seeds => input.clone(),
             _ if started.elapsed() >= limit => break None,
-            _ => mutate::change(&pool, &mut random),
+            _ => (options.kind.change)(&pool, &mut random),
         };
         next += 1;
         current.seek(SeekFrom::Start(0))?;
         current.set_len(0)?;
         current.write_all(&input)?;
         let before = worked();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (options.target)(&input)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| (options.kind.target)(&input)));
         let took = worked().saturating_sub(before);
         slowest = slowest.max(took);
         inputs += 1;
@@ -171,7 +197,7 @@ fn run(options: &Options) -> std::io::Result<bool> {
     };
     println!(
         "fuzz {}: {inputs} inputs in {} s, {} kinds of outcome, slowest {slowest:?}",
-        options.name,
+        options.kind.name,
         started.elapsed().as_secs(),
         seen.len(),
     );
@@ -180,7 +206,11 @@ fn run(options: &Options) -> std::io::Result<bool> {
     };
     let file = options.out.join(format!("{kind}-{}", options.seed));
     fs::write(&file, &input)?;
-    println!("fuzz {}: {kind}, input in {}", options.name, file.display());
+    println!(
+        "fuzz {}: {kind}, input in {}",
+        options.kind.name,
+        file.display()
+    );
     Ok(false)
 }
 

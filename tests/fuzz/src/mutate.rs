@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::random::Random;
 
 /// Larger inputs only make the same slower.
-const LARGEST: usize = 256 * 1024;
+pub(crate) const LARGEST: usize = 256 * 1024;
 
 /// Texts that something in a document may give a meaning to.
 const WORDS: [&str; 40] = [
@@ -111,7 +111,7 @@ pub(crate) fn change(pool: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     output
 }
 
-fn change_bytes(bytes: &mut Vec<u8>, pool: &[Vec<u8>], random: &mut Random) {
+pub(crate) fn change_bytes(bytes: &mut Vec<u8>, pool: &[Vec<u8>], random: &mut Random) {
     let at = random.below(bytes.len() + 1);
     let length = random.below(bytes.len() - at + 1).min(1 + random.below(64));
     match random.below(5) {
