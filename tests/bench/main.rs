@@ -5,8 +5,8 @@
 //! internet, as an ordinary user with subordinate ids.
 //!
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
-//! thrice). Words after the program's path select pieces of work by their names; `start` is the
-//! start of OCI containers, `identity` what emulated ids cost.
+//! thrice). Words after the program's path select pieces of work by their names; `plan` is the
+//! reading of a large Dockerfile, `start` the start of OCI containers, `identity` what emulated ids cost.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,6 +15,7 @@
 
 mod identity;
 mod measure;
+mod plan;
 mod start;
 mod tools;
 mod work;
@@ -69,6 +70,9 @@ fn main() -> ExitCode {
         rows.push((work.name, measure::run(&world, &tools, &work, rounds)));
     }
     print_table(&names, &rows);
+    if wanted("plan") {
+        plan::run(&world, program.as_ref(), rounds);
+    }
     if wanted("start") {
         start::run(
             &Path::new(&program).with_file_name("sandcrab-oci"),

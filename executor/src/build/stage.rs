@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -537,15 +537,31 @@ impl Stage<'_> {
             .prepared
             .as_ref()
             .ok_or_else(|| Error::new("a copy was not prepared").kind(Kind::Internal))?;
-        let mut dirs = Vec::new();
-        let mut parts = Vec::new();
+        let (dirs, parts) = self.parts(copy, prepared)?;
+        let mut fds = vec![out.as_fd()];
+        fds.extend(dirs.iter().map(AsFd::as_fd));
+        let task = Task::Copy(Box::new(CopyTask {
+            tree,
+            parts,
+            link: copy.link,
+        }));
+        shared.worker.submit(&task, &fds)
+    }
+
+    /// Returns what a job copies, and the directories that go with it.
+    pub(super) fn parts(
+        &self,
+        copy: &Copy,
+        prepared: &Prepared,
+    ) -> Result<(Vec<OwnedFd>, Vec<CopyPart>)> {
+        let (mut dirs, mut parts) = (Vec::new(), Vec::new());
         for part in prepared.parts() {
             let source = match &part.place {
                 Place::Layers(layers, name) => {
-                    Source::Snapshots(shared.trees.lowers(layers, name)?)
+                    Source::Snapshots(self.shared.trees.lowers(layers, name)?)
                 }
                 _ => {
-                    dirs.push(shared.sources.open(part)?);
+                    dirs.push(self.shared.sources.open(part)?);
                     Source::Directory
                 }
             };
@@ -555,14 +571,7 @@ impl Stage<'_> {
                 unpack: part.unpacks(),
             });
         }
-        let mut fds = vec![out.as_fd()];
-        fds.extend(dirs.iter().map(AsFd::as_fd));
-        let task = Task::Copy(Box::new(CopyTask {
-            tree,
-            parts,
-            link: copy.link,
-        }));
-        shared.worker.submit(&task, &fds)
+        Ok((dirs, parts))
     }
 }
 

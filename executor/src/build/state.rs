@@ -70,7 +70,7 @@ impl State {
             Some((layer, created)) => (Some(layer), Some(created)),
             None => (None, self.config.created.clone()),
         };
-        self.config.config = step.config.clone();
+        self.config.config = (*step.config).clone();
         self.config.author.clone_from(&step.author);
         self.config.history.push(History {
             created: created.clone(),
@@ -115,7 +115,6 @@ fn date(text: &str) -> Option<jiff::Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::config::ContainerConfig;
     use crate::image::digest::Digest;
     use crate::plan::step::Op;
 
@@ -125,7 +124,7 @@ mod tests {
             name: created_by.into(),
             created_by: created_by.into(),
             author: None,
-            config: ContainerConfig::default(),
+            config: std::sync::Arc::default(),
             op: Op::Config,
         }
     }

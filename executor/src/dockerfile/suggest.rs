@@ -22,7 +22,11 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
                 5..=8 => 2,
                 _ => 3,
             };
-            let distance = distance(&name, &other);
+            // Most names need no closer look.
+            if name.len().abs_diff(other.len()) > limit {
+                return None;
+            }
+            let distance = distance(&name, &other, limit);
             (distance <= limit).then_some((distance, candidate))
         })
         .min_by_key(|(distance, _)| *distance)
@@ -34,8 +38,9 @@ pub fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
     nearest(name, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
 }
 
-/// Counts insertions, deletions, replacements and swaps of neighbours between two names.
-fn distance(a: &[char], b: &[char]) -> usize {
+/// Counts insertions, deletions, replacements and swaps of neighbours between two names; above
+/// `limit` the count may stop early.
+fn distance(a: &[char], b: &[char], limit: usize) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
@@ -48,6 +53,11 @@ fn distance(a: &[char], b: &[char]) -> usize {
                 best = best.min(before[j - 1] + 1);
             }
             next.push(best);
+        }
+        // What two rows have exceeded no later one gets back below.
+        let least = |row: &[usize]| row.iter().min().is_some_and(|least| *least > limit);
+        if least(&row) && least(&next) {
+            return limit + 1;
         }
         before = std::mem::replace(&mut row, next);
     }

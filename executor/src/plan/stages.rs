@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 
+/// How many errors get a suggestion.
+const MOST_HINTS: usize = 20;
+
 /// What the caller asks for.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -387,9 +390,12 @@ impl Resolver<'_> {
                 Ok(reference) => Base::Image(reference),
                 Err(error) => {
                     let mut finding = Diagnostic::error(stage.base.span(), error.chain());
-                    finding.hint = self
-                        .missing(&expansion.undefined)
-                        .or_else(|| suggest::hint(&name, stage_names(self.file)));
+                    // Comparing each with all others takes long where all are wrong.
+                    if self.errors.len() < MOST_HINTS {
+                        finding.hint = self
+                            .missing(&expansion.undefined)
+                            .or_else(|| suggest::hint(&name, stage_names(self.file)));
+                    }
                     self.errors.push(finding);
                     return None;
                 }

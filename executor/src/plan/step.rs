@@ -3,6 +3,7 @@
 //! Pure data between the planner, which makes it, and the build, which executes it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ pub struct Step {
     /// MAINTAINER in force after the step.
     pub author: Option<String>,
     /// The container config after the step.
-    pub config: ContainerConfig,
+    pub config: Arc<ContainerConfig>,
     /// What to do.
     pub op: Op,
 }

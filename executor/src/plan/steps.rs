@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -332,12 +333,21 @@ impl<'a> Lowering<'a> {
             Kind::Volume(paths) => (self.volume(paths)?, Op::Config),
             Kind::Workdir(path) => self.workdir(path)?,
         };
+        // Most steps leave the config as it is, and then share it.
+        let same = matches!(
+            instruction.kind,
+            Kind::Add(_) | Kind::Copy(_) | Kind::Run(_) | Kind::Arg(_)
+        );
+        let config = match self.out.steps.last() {
+            Some(last) if same => Arc::clone(&last.config),
+            _ => Arc::new(self.out.config.clone()),
+        };
         self.out.steps.push(Step {
             span: instruction.span.clone(),
             name,
             created_by,
             author: self.out.author.clone(),
-            config: self.out.config.clone(),
+            config,
             op,
         });
         Ok(())

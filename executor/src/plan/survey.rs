@@ -4,7 +4,8 @@
 //! build checks. Must not look at images or files: a base that is not known is not judged.
 //! Invariant: it never panics, whatever the tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use super::stages::{Extent, Options, Plan, find_target, resolve_all};
 use super::step::{Base, Copy, CopyFrom, Op, StageIndex};
@@ -14,6 +15,9 @@ use crate::dockerfile::Parsed;
 use crate::dockerfile::ast::Keyword;
 use crate::dockerfile::values::{self, SourceKind};
 use crate::error::Error;
+
+/// How many errors are reported.
+const MOST_ERRORS: usize = 100;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +113,10 @@ pub fn survey(
         };
         let (lowered, mut wrong) = lower_all(&plan, head.index, origin);
         // What is wrong with a place is said once.
-        wrong.retain(|new| !errors.iter().any(|known| known.span == new.span));
+        let known = parsed.errors.iter().chain(&errors).map(|e| &e.span);
+        let known: HashSet<&Range<usize>> = known.collect();
+        wrong.retain(|new| !known.contains(&new.span));
+        drop(known);
         errors.append(&mut wrong);
         found.extend(lowered.warnings.iter().cloned());
         for step in &lowered.steps {
@@ -124,8 +131,17 @@ pub fn survey(
     survey.warnings.sort_by_key(|w| w.span.start);
     survey.warnings.dedup();
     survey.errors.append(&mut errors);
-    survey.errors.sort_by_key(|e| e.span.start);
+    // What is about the whole file comes last.
+    survey
+        .errors
+        .sort_by_key(|e| (e.span.is_empty(), e.span.start));
     survey.errors.dedup();
+    let more = survey.errors.len().saturating_sub(MOST_ERRORS);
+    if more > 0 {
+        survey.errors.truncate(MOST_ERRORS);
+        let text = format!("and {more} more errors");
+        survey.errors.push(Diagnostic::error(0..0, text));
+    }
     survey.plan = Some(plan);
     survey
 }

@@ -7,9 +7,9 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use crate::build::jobs::{CopyPart, Reply, SeedReply, SeedTask, Source, Task};
+use crate::build::jobs::{Reply, SeedReply, SeedTask, Task};
 use crate::build::keys;
-use crate::build::sources::{Place, Prepared, literal};
+use crate::build::sources::{Prepared, literal};
 use crate::build::stage::Stage;
 use crate::build::state::Layer;
 use crate::cache::key::KeyBuilder;
@@ -155,25 +155,11 @@ impl Stage<'_> {
     ) -> Result<(Staging, SeedReply)> {
         let shared = self.shared;
         let staging = shared.session.store().snapshots().staging(shared.session)?;
-        let (mut fds, mut parts) = (Vec::new(), Vec::new());
-        if let Some((copy, prepared)) = from {
-            for part in prepared.parts() {
-                let source = match &part.place {
-                    Place::Directory(fd) => {
-                        fds.push(fd.as_fd());
-                        Source::Directory
-                    }
-                    Place::Layers(layers, name) => {
-                        Source::Snapshots(shared.trees.lowers(layers, name)?)
-                    }
-                };
-                parts.push(CopyPart {
-                    source,
-                    request: part.request(copy),
-                    unpack: part.unpacks(),
-                });
-            }
-        }
+        let (dirs, parts) = match from {
+            Some((copy, prepared)) => self.parts(copy, prepared)?,
+            None => (Vec::new(), Vec::new()),
+        };
+        let fds: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
         let task = Task::Seed(SeedTask {
             staging: staging.dir().to_path_buf(),
             parts,
