@@ -196,7 +196,7 @@ for_users! {
         world.dockerfile(&format!("FROM --platform=$TARGETPLATFORM {base}\nRUN true\n"));
         let host = format!("--platform=linux/{}", support::layer::architecture());
         world.build([host.as_str()]).ok();
-        world.build(["--platform=linux/s390x"]).run().exits(1).says(&["s390x"]);
+        world.build(["--platform=linux/s390x"]).ok().says(&["is an image for", "s390x"]);
     }
 
     /// `run` starts the result as its config says.

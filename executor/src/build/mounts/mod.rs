@@ -144,8 +144,11 @@ impl Stage<'_> {
                     };
                     (target.clone(), content)
                 }
+                // There is no agent: what asks for one without requiring it does without.
+                MountKind::Ssh(agent) if !agent.required => continue,
                 MountKind::Ssh(_) => {
-                    let message = "ssh mounts are not supported yet";
+                    let message = "the step requires an ssh agent, and none can be given yet: \
+                                   `--ssh` is not supported";
                     return Err(Error::new(message)
                         .diagnostic(Diagnostic::error(mount.span.clone(), message)));
                 }
