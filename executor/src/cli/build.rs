@@ -498,7 +498,10 @@ mod tests {
                 metadata_file: None,
                 no_cache: false,
                 network: Network::Host,
-                steps: StepOptions::default(),
+                steps: StepOptions {
+                    device_directories: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+                    ..StepOptions::default()
+                },
                 secrets: SecretRequest::default(),
                 call: None,
                 progress: Mode::Auto,

@@ -84,17 +84,22 @@ fn evaluate(
         .value();
     }
     let named = profile.rules.iter().flat_map(|rule| &rule.calls);
-    let numbers = named.filter_map(|name| calls.number(name, *architecture));
+    let numbers = named
+        .clone()
+        .filter_map(|name| calls.number(name, *architecture));
     let mut newest = numbers.clone().filter(|n| n & !X32_BIT < 0xf_0000).max();
     for multiplexer in multiplexers(*architecture) {
         let number = calls
             .number(multiplexer.name, *architecture)
             .expect("a number");
         let mut behind = multiplexer.calls.iter();
-        if behind.any(|(name, _)| by_name(profile, name, None) != [profile.default]) {
+        let leads = behind.any(|(name, _)| by_name(profile, name, None) != [profile.default]);
+        if leads {
             newest = newest.max(Some(number));
         }
-        if nr != number {
+        // One that leads to nothing special is a call like any other.
+        let is_named = named.clone().any(|name| *name == multiplexer.name);
+        if nr != number || !leads && !is_named {
             continue;
         }
         let own = by_name(profile, multiplexer.name, Some(arguments));
