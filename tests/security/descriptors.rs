@@ -1,5 +1,7 @@
 //! Attacks by way of what the runtime has open.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use support::for_users;
 
@@ -62,21 +64,31 @@ for_users! {
             let bundle = Bundle::with_script(world, "sleep 60");
             let (container, output) = attempt.create(&bundle, &[]);
             output.success();
-            let fds = std::fs::read_dir(format!("/proc/{}/fd", container.pid()));
-            let Ok(fds) = fds else {
+            let place = format!("/proc/{}/fd", container.pid());
+            if std::fs::read_dir(&place).is_err() {
                 support::skip(&world.test, "descriptors of other users can't be listed");
                 return attempt.is_weak();
-            };
-            let open: Vec<String> = fds
-                .flatten()
-                .filter_map(|fd| std::fs::read_link(fd.path()).ok())
-                .map(|path| path.display().to_string())
-                .collect();
+            }
             let state = world.path("state").display().to_string();
             let known = |path: &String| {
                 path.starts_with(&state) || path == "/dev/null" || path.ends_with(".out") || path.ends_with(".err")
             };
-            !open.iter().all(known)
+            let is_clean = || {
+                let fds = std::fs::read_dir(&place).expect("it could be listed before");
+                fds.flatten()
+                    .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+                    .map(|path| path.display().to_string())
+                    .all(|path| known(&path))
+            };
+            // `create` returns when the process has been let go, and not when that has noticed.
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while !is_clean() {
+                if Instant::now() > deadline {
+                    return true;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            false
         });
     }
 
