@@ -5,7 +5,7 @@
 //! Invariant: neither the host's configuration nor the repository's decides what git executes, only
 //! http, https, ssh and git are spoken, and nobody is asked for a password.
 //!
-//! ```ignore
+//! ```text
 //! let url = GitUrl::parse("https://example.com/a.git#main:sub")?.ok_or(…)?;
 //! let commit = git::resolve(&url, &options)?;         // for a key; asks the remote at most once
 //! let tree = git::checkout(&url, &commit, &options, tmp)?; // tree.root is `sub`
