@@ -56,24 +56,13 @@ pub(super) fn read(
     found: &mut Findings,
 ) -> Option<Line> {
     let (name, args) = split_keyword(text);
-    let Some(keyword) = Keyword::find(name.as_str()) else {
+    if Keyword::find(name.as_str()).is_none() {
         let shown: String = name.as_str().chars().take(40).collect();
         let mut error = Diagnostic::error(name.span(), format!("unknown instruction `{shown}`"));
         error.hint = suggest::hint(name.as_str(), Keyword::ALL.iter().map(|k| k.name()));
         found.errors.push(error);
-        let meant = meant(text)?;
-        let (flags, rest) = flags::read(meant, &args, found);
-        let mut reader = Reader {
-            keyword: meant,
-            name,
-            rest: rest.trim(),
-            flags,
-            heredocs,
-            escape,
-            found,
-        };
-        return reader.from(text).map(|s| Line::Stage(Box::new(s)));
-    };
+    }
+    let keyword = meant(text)?;
     let (flags, rest) = flags::read(keyword, &args, found);
     let mut reader = Reader {
         keyword,
