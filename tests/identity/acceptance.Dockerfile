@@ -24,7 +24,7 @@ RUN set -e; id; mkdir -m 700 /var/lib/postgresql/data; \
 USER root
 # Peer authentication must refuse somebody else.
 RUN set -e; su postgres -c "$PGBIN/pg_ctl -w -D /var/lib/postgresql/data -o '-c listen_addresses= -c unix_socket_directories=/var/run/postgresql' -l /tmp/pg.log start"; \
- if su zed -c 'psql -U postgres -c "select 1" postgres'; then echo 'zed was let in as postgres'; exit 1; fi; \
+ if su zed -c 'psql -U postgres -c "select 1" postgres'; then echo 'zed was ''let in as postgres'; exit 1; fi; \
  su postgres -c 'psql -Atc "select id from crab" postgres'; \
  su postgres -c "$PGBIN/pg_ctl -w -D /var/lib/postgresql/data -m fast stop"; rm /tmp/pg.log; \
  sed -i -e 's/listen 80 .*/listen 127.0.0.1:18080;/' -e '/listen \[::\]/d' /etc/nginx/sites-available/default; nginx; \
