@@ -10,6 +10,9 @@ use runtime::features::{Cgroup, Features, Support};
 use runtime::identity::{EnterPlan, Identity};
 use serde_json::{Value, json};
 
+use runtime::binfmt::Means;
+
+use crate::build::emulation;
 use crate::config::Settings;
 use crate::error::{Result, ResultExt};
 use crate::image::platform::Platform;
@@ -67,6 +70,30 @@ struct Finding {
     without: Option<&'static str>,
 }
 
+/// Names the platforms whose steps run here, and says why others' don't.
+fn platforms() -> (String, Support) {
+    let (mut run, mut emulated) = (Vec::new(), false);
+    for platform in emulation::known() {
+        match emulation::support(&platform) {
+            emulation::Support::Native => {}
+            emulation::Support::Emulated(Means::Program(_) | Means::Registration) => {
+                emulated = true;
+            }
+            emulation::Support::Emulated(Means::None) | emulation::Support::Unknown => continue,
+        }
+        run.push(platform.to_string());
+    }
+    let result = if emulated {
+        Ok(())
+    } else {
+        Err("no qemu-*-static in /usr/bin: install `qemu-user-static`".to_owned())
+    };
+    (
+        format!("steps for other platforms; {} run", run.join(", ")),
+        result,
+    )
+}
+
 fn findings(features: &Features, root: &Path) -> Vec<Finding> {
     let finding = |key, label: &str, result: &Support, without| Finding {
         key,
@@ -80,7 +107,14 @@ fn findings(features: &Features, root: &Path) -> Vec<Finding> {
         Some(version) => format!("Landlock, version {version}"),
         None => "Landlock".to_owned(),
     };
+    let (platforms, emulators) = platforms();
     vec![
+        finding(
+            "platforms",
+            &platforms,
+            &emulators,
+            Some("steps for other platforms than this machine's fail"),
+        ),
         finding(
             "user_namespace",
             "user namespaces",

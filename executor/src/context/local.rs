@@ -21,6 +21,9 @@ use crate::error::{Error, Kind, Result, ResultExt};
 /// The ignore file's name when the Dockerfile has none of its own.
 pub const IGNORE: &str = ".dockerignore";
 
+/// podman's name for it.
+pub const CONTAINER_IGNORE: &str = ".containerignore";
+
 /// Names of a Dockerfile that is not named, in order.
 const DEFAULTS: [&str; 2] = ["Dockerfile", "Containerfile"];
 

@@ -155,7 +155,11 @@ fn finish(
 ) -> Result<(Context, DockerfileText)> {
     let ignore = match found.ignore {
         Some(file) => Some(file),
-        None => local::ignore_file(&root, Path::new(local::IGNORE))?,
+        // As podman-build(1) has it: of both, podman's own counts.
+        None => match local::ignore_file(&root, Path::new(local::CONTAINER_IGNORE))? {
+            Some(file) => Some(file),
+            None => local::ignore_file(&root, Path::new(local::IGNORE))?,
+        },
     };
     let rules = match &ignore {
         Some(file) => file.rules()?,
