@@ -14,10 +14,13 @@ use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::platform::Platform;
+use crate::cancel::Cancel;
 use crate::image::reference::Reference;
+use crate::plan::contexts::Layout;
 use crate::progress::event::Sender;
 use crate::registry::Registry;
 use crate::store::images::Image;
+use crate::store::import::layout::{self, Wanted};
 use crate::store::lock::Session;
 
 /// When an image is looked for in its registry.
@@ -42,6 +45,13 @@ pub struct Loaded {
     pub digest: Digest,
 }
 
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Source {
+    Registry(Reference),
+    Layout(Layout),
+}
+
 type Slot = Arc<Mutex<Option<Loaded>>>;
 
 /// Loads images; usable from any thread.
@@ -51,7 +61,7 @@ pub struct Images<'a> {
     registry: &'a Registry,
     progress: &'a Sender,
     policy: PullPolicy,
-    loaded: Mutex<HashMap<(Reference, Platform), Slot>>,
+    loaded: Mutex<HashMap<(Source, Platform), Slot>>,
 }
 
 impl<'a> Images<'a> {
@@ -78,11 +88,7 @@ impl<'a> Images<'a> {
         platform: &Platform,
         span: &Range<usize>,
     ) -> Result<Loaded> {
-        let slot = {
-            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = (reference.clone(), platform.clone());
-            Arc::clone(loaded.entry(key).or_default())
-        };
+        let slot = self.slot(Source::Registry(reference.clone()), platform);
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = &*slot {
             return Ok(loaded.clone());
@@ -101,6 +107,51 @@ impl<'a> Images<'a> {
         };
         *slot = Some(loaded.clone());
         Ok(loaded)
+    }
+
+    fn slot(&self, source: Source, platform: &Platform) -> Slot {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(loaded.entry((source, platform.clone())).or_default())
+    }
+
+    /// Loads an image from a layout, which `name` stands for.
+    pub fn load_layout(
+        &self,
+        name: &str,
+        wanted: &Layout,
+        platform: &Platform,
+        span: &Range<usize>,
+        cancel: &Cancel,
+    ) -> Result<Loaded> {
+        let slot = self.slot(Source::Layout(wanted.clone()), platform);
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = &*slot {
+            return Ok(loaded.clone());
+        }
+        let vertex = self
+            .progress
+            .start(format!("[internal] load context {name}"));
+        let taken = (|| {
+            let found = Wanted {
+                tag: wanted.tag.as_deref(),
+                digest: wanted.digest.as_ref(),
+                platform,
+            };
+            let digest = layout::take(self.session, &wanted.path, found, cancel)?;
+            loaded(self.session.store().images().get(&digest.to_string())?)
+        })();
+        match taken {
+            Ok(loaded) => {
+                vertex.done();
+                *slot = Some(loaded.clone());
+                Ok(loaded)
+            }
+            Err(error) => {
+                let error = error.during(format!("open context `{name}`"));
+                vertex.fail(error.chain());
+                Err(point(error, span))
+            }
+        }
     }
 
     /// Takes an image that was found in the store otherwise; `None` when it lacks layers.

@@ -7,6 +7,7 @@
 
 pub mod add;
 pub mod base;
+pub mod contexts;
 pub mod copy;
 pub mod devices;
 pub mod emulation;
@@ -25,6 +26,7 @@ pub mod worker;
 use std::sync::{Mutex, PoisonError};
 
 use crate::build::base::Images;
+use crate::build::contexts::Contexts;
 use crate::build::ledger::Ledger;
 use crate::build::schedule::Places;
 use crate::build::sources::Sources;
@@ -60,6 +62,8 @@ pub struct Build<'a> {
     pub images: &'a Images<'a>,
     /// The build context.
     pub sources: &'a Sources<'a>,
+    /// Named contexts.
+    pub contexts: &'a Contexts<'a>,
     /// How steps are executed.
     pub settings: &'a Settings,
     /// How many steps may run at once.
@@ -92,6 +96,7 @@ impl Build<'_> {
             trees: self.trees,
             images: self.images,
             sources: self.sources,
+            contexts: self.contexts,
             places: &places,
             settings: self.settings,
             warnings: &warnings,

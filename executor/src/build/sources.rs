@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use runtime::path::Root;
 use rustix::fs::{Mode, OFlags};
 
+use super::contexts::Contexts;
 use super::copy::{CopyRequest, Owners};
 use super::keys;
 use super::mounts::secrets::Secrets;
@@ -32,7 +33,7 @@ use crate::context::pattern::has_wildcard;
 use crate::context::walk::Pick;
 use crate::error::{Result, ResultExt};
 use crate::image::digest::{ChainId, DiffId, Digest};
-use crate::plan::step::{Copy, CopySourceKind};
+use crate::plan::step::{Copy, CopyFrom, CopySourceKind};
 use crate::progress::event::Sender;
 use crate::store::lock::Session;
 
@@ -42,6 +43,7 @@ use remote::Repository;
 #[derive(Debug)]
 pub struct Sources<'a> {
     context: &'a Context,
+    contexts: &'a Contexts<'a>,
     session: &'a Session,
     progress: &'a Sender,
     secrets: &'a Secrets,
@@ -86,19 +88,21 @@ pub(super) enum Place {
 
 /// Digests of files that were read in earlier builds.
 #[derive(Debug)]
-struct Known(StatCache);
+pub(super) struct Known(pub(super) StatCache);
 
 impl<'a> Sources<'a> {
-    /// Takes the context, the digests known from earlier builds, and what fetching needs.
+    /// Takes the context, the digests known from earlier builds, named contexts, and what fetching needs.
     pub fn new(
         context: &'a Context,
         known: StatCache,
+        contexts: &'a Contexts<'a>,
         session: &'a Session,
         progress: &'a Sender,
         secrets: &'a Secrets,
     ) -> Self {
         Self {
             context,
+            contexts,
             session,
             progress,
             secrets,
@@ -156,7 +160,8 @@ impl<'a> Sources<'a> {
 
     /// Keeps the digests of the files that were read for later builds.
     pub fn save(&self) -> Result<()> {
-        self.known.0.save()
+        self.known.save()?;
+        self.contexts.save()
     }
 
     fn select(&self, copy: &Copy, sources: Vec<String>) -> Result<Part> {
@@ -166,12 +171,20 @@ impl<'a> Sources<'a> {
             chmod: copy.chmod.as_ref(),
             owners: None,
         };
-        let selection = self.context.select(&request, &self.known)?;
+        let named = match &copy.from {
+            CopyFrom::Named(name) => Some(self.contexts.files(name)?),
+            _ => None,
+        };
+        let (context, known) = match &named {
+            Some(opened) => (&opened.context, &opened.known),
+            None => (self.context, &self.known),
+        };
+        let selection = context.select(&request, known)?;
         Ok(Part {
-            place: Place::of(self.context.root())?,
+            place: Place::of(context.root())?,
             digest: selection.digest,
             stamp: Some(selection.stamp),
-            ignore: self.context.ignore_file().cloned(),
+            ignore: context.ignore_file().cloned(),
             pick,
             unpack: copy.unpack.unwrap_or(copy.add),
         })
@@ -303,6 +316,13 @@ pub(super) fn literal(name: &str) -> String {
         }
     }
     pattern
+}
+
+impl Known {
+    /// Keeps them for later builds.
+    pub(super) fn save(&self) -> Result<()> {
+        self.0.save()
+    }
 }
 
 impl FileDigests for Known {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::base::Images;
+use super::contexts::Contexts;
 use super::devices::{Devices, Given};
 use super::jobs::{
     Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task,
@@ -30,7 +31,7 @@ use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::entitlements::Entitlements;
-use crate::plan::step::{Base, Copy, CopyFrom, Network, Op, Run, StageHead, Step};
+use crate::plan::step::{Base, Copy, CopyFrom, CopySource, CopySourceKind, Network, Op, Run, StageHead, Step};
 use crate::plan::{self, Lowered, Origin, Plan};
 use crate::progress::event::{Sender, Vertex};
 use crate::store::lock::Session;
@@ -49,6 +50,7 @@ pub(super) struct Shared<'a> {
     pub(super) trees: &'a Trees<'a>,
     pub(super) images: &'a Images<'a>,
     pub(super) sources: &'a Sources<'a>,
+    pub(super) contexts: &'a Contexts<'a>,
     pub(super) places: &'a Places,
     pub(super) settings: &'a Settings,
     pub(super) warnings: &'a Mutex<Vec<Diagnostic>>,
@@ -126,6 +128,7 @@ pub(super) fn build(
     head: &StageHead,
     earlier: &Earlier<'_, Built>,
 ) -> Result<Built> {
+    let mut files = None;
     let (mut state, lowered) = match &head.base {
         Base::Scratch => (
             State::scratch(head.platform.clone()),
@@ -136,6 +139,23 @@ pub(super) fn build(
             let lowered = plan::lower(shared.plan, head.index, Origin::Stage(&base.lowered))?;
             (base.state, lowered)
         }
+        Base::Named(name) => match shared.contexts.layout(name) {
+            Some(layout) => {
+                let cancel = shared.worker.cancel();
+                let platform = &head.platform;
+                let image =
+                    (shared.images).load_layout(name, layout, platform, &head.span, cancel)?;
+                let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
+                (State::based_on(image.config, image.layers), lowered)
+            }
+            None => {
+                files = Some(name);
+                (
+                    State::scratch(head.platform.clone()),
+                    plan::lower(shared.plan, head.index, Origin::Scratch)?,
+                )
+            }
+        },
         Base::Image(reference) => {
             let image = shared.images.load(reference, &head.platform, &head.span)?;
             let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
@@ -149,7 +169,14 @@ pub(super) fn build(
         total: 1 + lowered.steps.iter().filter(|s| is_shown(s)).count(),
     };
     shared.note(&lowered.warnings);
-    stage.show_base();
+    match files {
+        Some(name) => {
+            let step = all_of(name, head, &state);
+            let made = stage.execute(&step, 1, &state)?;
+            state.push(&step, made);
+        }
+        None => stage.show_base(),
+    }
     let mut number = 1;
     for step in &lowered.steps {
         shared.worker.cancel().check()?;
@@ -166,6 +193,26 @@ pub(super) fn build(
         state,
         lowered: Arc::new(lowered),
     })
+}
+
+/// Returns the step that makes a named context's files a layer.
+fn all_of(name: &str, head: &StageHead, state: &State) -> Step {
+    Step {
+        span: head.span.clone(),
+        name: head.display.clone(),
+        created_by: format!("FROM {name}"),
+        author: None,
+        config: Arc::new(state.config.config.clone()),
+        op: Op::Copy(Copy {
+            from: CopyFrom::Named(name.to_owned()),
+            sources: vec![CopySource {
+                span: head.span.clone(),
+                kind: CopySourceKind::Word(".".into()),
+            }],
+            dest: "/".into(),
+            ..Copy::default()
+        }),
+    }
 }
 
 fn is_shown(step: &Step) -> bool {
@@ -215,6 +262,7 @@ impl Stage<'_> {
     fn base_name(&self) -> String {
         match &self.head.base {
             Base::Image(reference) => reference.familiar(),
+            Base::Named(name) => name.clone(),
             Base::Stage(index) => format!("stage {index}"),
             Base::Scratch => "scratch".into(),
         }
@@ -392,6 +440,15 @@ impl Stage<'_> {
     ) -> Result<Option<(Vec<Layer>, String)>> {
         match from {
             CopyFrom::Context => Ok(None),
+            CopyFrom::Named(name) => {
+                let Some(layout) = self.shared.contexts.layout(name) else {
+                    return Ok(None);
+                };
+                let (images, cancel) = (self.shared.images, self.shared.worker.cancel());
+                let image =
+                    images.load_layout(name, layout, &self.head.platform, span, cancel)?;
+                Ok(Some((image.layers, name.clone())))
+            }
             CopyFrom::Stage(index) => {
                 let built = self.earlier.result(*index)?;
                 Ok(Some((built.state.layers, format!("stage {index}"))))

@@ -4,21 +4,24 @@
 //! turning it into a [`Request`]. Must not read the context or build anything. Invariant: a
 //! `Request` is free of contradictions that can be seen without looking at files.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
+use super::inputs::InputArgs;
 use super::requests::{Call, RequestArgs};
 use super::secrets::{SecretArgs, SecretRequest};
 use super::steps::{StepArgs, StepOptions};
 use super::{RegistryArgs, streams};
 use crate::build::base::PullPolicy;
-use crate::context::location::{DockerfileLocation, Location};
+use crate::context::location::{DockerfileLocation, Location, is_http};
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::output::options::{self, Dest, Form, Output, Target};
+use crate::plan::contexts::NamedContext;
 use crate::plan::platform::SOURCE_DATE_EPOCH;
 use crate::plan::step::Network;
 use crate::progress::Mode;
@@ -35,12 +38,13 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Directory with the files to build from; `-` for a tar archive or a Dockerfile on standard
-    /// input
+    /// Directory with the files to build from, a git repository, or the URL of an archive; `-` for a
+    /// tar archive or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     context: String,
 
-    /// Dockerfile to use; `-` for standard input [default: Dockerfile in the context]
+    /// Dockerfile to use, or its URL; `-` for standard input [default: Dockerfile in the context,
+    /// else Containerfile]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -133,6 +137,9 @@ pub(super) struct Args {
     jobs: Option<NonZeroUsize>,
 
     #[command(flatten)]
+    inputs: InputArgs,
+
+    #[command(flatten)]
     steps: StepArgs,
 
     #[command(flatten)]
@@ -166,6 +173,8 @@ pub(super) struct Request {
     pub context: Location,
     /// Where the Dockerfile comes from.
     pub dockerfile: DockerfileLocation,
+    /// What stands for stages and images, by normalized name.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// Stage to build, by name or number.
     pub target: Option<String>,
     /// Build arguments that have a value; a later one wins.
@@ -231,7 +240,10 @@ impl Args {
         let dockerfile = match self.file {
             None => DockerfileLocation::Default,
             Some(path) if path.as_os_str() == "-" => DockerfileLocation::Stdin,
-            Some(path) => DockerfileLocation::Path(path),
+            Some(path) => match path.to_str().filter(|text| is_http(text)) {
+                Some(url) => DockerfileLocation::Url(url.to_owned()),
+                None => DockerfileLocation::Path(path),
+            },
         };
         if context == Location::Stdin && dockerfile == DockerfileLocation::Stdin {
             return Err(
@@ -255,7 +267,8 @@ impl Args {
             Some(_) => None,
         };
         let chosen = self.progress.map_or(Mode::Auto, Mode::from);
-        let build_args = build_args(&self.build_args, environment)?;
+        let from_files = self.inputs.arguments(environment)?;
+        let build_args = build_args(from_files, &self.build_args, environment)?;
         let progress = match (self.quiet, chosen) {
             (true, Mode::Auto) => Mode::Quiet,
             (_, chosen) => streams::settle(from_environment.unwrap_or(chosen), environment),
@@ -265,6 +278,7 @@ impl Args {
         Ok(Request {
             context,
             dockerfile,
+            contexts: self.inputs.contexts()?,
             target: self.target,
             epoch: epoch(&build_args)?,
             build_args,
@@ -346,8 +360,17 @@ fn goes_to_stdout(target: &Target) -> bool {
 }
 
 /// Resolves `NAME=VALUE`, and `NAME` from the environment: one that is not set there stays unset.
-fn build_args(given: &[String], environment: &Environment) -> Result<Vec<(String, String)>> {
-    let mut args = Vec::new();
+/// They win over those of files, of which the last counts.
+fn build_args(
+    from_files: Vec<(String, String)>,
+    given: &[String],
+    environment: &Environment,
+) -> Result<Vec<(String, String)>> {
+    let mut args: Vec<(String, String)> = Vec::new();
+    for (name, value) in from_files {
+        args.retain(|(known, _)| *known != name);
+        args.push((name, value));
+    }
     for text in given {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),

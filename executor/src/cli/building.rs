@@ -16,6 +16,7 @@ use super::names::provided_files;
 use super::push;
 use super::{Global, registries, requests, streams};
 use crate::build::base::Images;
+use crate::build::contexts::{self, Contexts};
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::mounts::secrets::Secrets;
 use crate::build::sources::Sources;
@@ -23,8 +24,8 @@ use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
 use crate::build::{self, Build};
+use crate::context::git::GitOptions;
 use crate::context::http::FetchOptions;
-use crate::context::location::Location;
 use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
@@ -149,6 +150,17 @@ pub(super) fn options(request: &Request) -> plan::Options {
         platform: request.platform.clone(),
         build_platform: crate::image::platform::Platform::host(),
         entitlements: request.steps.entitlements.clone(),
+        contexts: request.contexts.clone(),
+    }
+}
+
+/// Returns how a context that is a repository is fetched: as in BuildKit, without `.git` unless an
+/// argument asks for it.
+pub(super) fn git_options(request: &Request) -> GitOptions {
+    let keep = given(request, platform::KEEP_GIT_DIR);
+    GitOptions {
+        keep_git_dir: keep.is_some_and(|v| matches!(v, "1" | "true" | "t" | "T" | "TRUE" | "True")),
+        ..GitOptions::default()
     }
 }
 
@@ -179,13 +191,17 @@ impl Building<'_> {
     fn run(&self, source: &mut Option<Source>) -> Result<Finished> {
         let request = self.request;
         let (context, dockerfile) = self.open_context()?;
-        let identity = self.context_identity();
+        let identity = contexts::identity(&request.context);
         let file = source.insert(Source {
             name: dockerfile.name,
             text: dockerfile.bytes,
         });
         let known = self.session.cache().stats(identity.as_bytes());
-        let sources = Sources::new(&context, known, self.session, self.progress, self.secrets);
+        let git = git_options(request);
+        let contexts = Contexts::new(&request.contexts, self.session, self.progress, git);
+        let (session, progress) = (self.session, self.progress);
+        let sources =
+            Sources::new(&context, known, &contexts, session, progress, self.secrets);
         let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
         let images = Images::new(self.session, self.registry, self.progress, request.pull);
         let hostname = given(request, platform::SANDBOX_HOSTNAME)
@@ -219,6 +235,7 @@ impl Building<'_> {
                     trees: &trees,
                     images: &images,
                     sources: &sources,
+                    contexts: &contexts,
                     settings: &settings,
                     jobs: self.desk.settings.jobs.get(),
                     labels: &request.labels,
@@ -259,6 +276,7 @@ impl Building<'_> {
             stdin: &mut Input::standard(&self.desk.cancel)?,
             tmp: self.session.scratch().dir(),
             fetch: &FetchOptions::default(),
+            git: &git_options(self.request),
         });
         let opened = opened.map_err(|error| self.desk.cancel.settle(error));
         match &opened {
@@ -267,17 +285,6 @@ impl Building<'_> {
             Err(error) => vertex.fail(error.chain()),
         }
         opened
-    }
-
-    /// Names the context in the cache of file digests.
-    fn context_identity(&self) -> String {
-        match &self.request.context {
-            Location::Directory(path) => {
-                let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-                full.display().to_string()
-            }
-            Location::Stdin | Location::Url(_) => "-".into(),
-        }
     }
 
     /// Finds what has to be built, or everything that is wrong as far as it shows by now.

@@ -17,6 +17,7 @@ mod exit;
 mod history;
 mod images;
 mod input;
+mod inputs;
 mod inspect;
 mod limits;
 mod load;

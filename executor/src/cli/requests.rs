@@ -119,6 +119,7 @@ pub(super) fn run(
         stdin: &mut Input::standard(&Cancel::new())?,
         tmp: tmp.path(),
         fetch: &FetchOptions::default(),
+        git: &building::git_options(request),
     })?;
     let source = Source { name, text: bytes };
     let parsed = building::parse(request, &source.text);

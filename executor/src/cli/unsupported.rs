@@ -20,14 +20,9 @@ enum Answer {
 use Answer::{Instead, Needless, NotYet};
 
 const BUILD: &[(&[&str], Answer)] = &[
-    (&["--annotation", "--attest", "--build-arg-file"], NotYet),
+    (&["--annotation", "--attest"], NotYet),
     (
-        &[
-            "--build-context",
-            "--cache-from",
-            "--cache-to",
-            "--cache-ttl",
-        ],
+        &["--cache-from", "--cache-to", "--cache-ttl"],
         NotYet,
     ),
     (&["--cert-dir"], NotYet),

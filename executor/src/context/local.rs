@@ -24,7 +24,9 @@ pub const IGNORE: &str = ".dockerignore";
 /// podman's name for it.
 pub const CONTAINER_IGNORE: &str = ".containerignore";
 
-/// Names of a Dockerfile that is not named, in order.
+/// Names of a Dockerfile that is not named, in order. Containerfile(5) has it that buildah and podman
+/// look for `Containerfile` first; Docker knows `Dockerfile` only, and what it builds stays the same
+/// here.
 const DEFAULTS: [&str; 2] = ["Dockerfile", "Containerfile"];
 
 /// A Dockerfile, with the ignore file that belongs to it alone.

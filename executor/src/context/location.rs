@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::context::git::GitUrl;
 use crate::error::{Error, Kind, Result};
 
 /// Where the files come from.
@@ -17,6 +18,8 @@ pub enum Location {
     Stdin,
     /// An archive, or a bare Dockerfile, at an http or https URL.
     Url(String),
+    /// A commit of a git repository.
+    Git(GitUrl),
 }
 
 /// Where the Dockerfile comes from.
@@ -28,13 +31,15 @@ pub enum DockerfileLocation {
     Path(PathBuf),
     /// Standard input.
     Stdin,
+    /// An http or https URL.
+    Url(String),
 }
 
 impl Location {
     /// Tells what the command line's CONTEXT means.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a git repository, which is not supported yet, and for nothing at all.
+    /// [`Kind::Usage`] for a git address that is malformed, and for nothing at all.
     pub fn parse(text: &str) -> Result<Self> {
         if text == "-" {
             return Ok(Self::Stdin);
@@ -47,12 +52,8 @@ impl Location {
         if Path::new(text).is_dir() {
             return Ok(Self::Directory(text.into()));
         }
-        if is_git(text) {
-            return Err(Error::new(format!(
-                "a git repository as context is not supported yet: `{text}`"
-            ))
-            .kind(Kind::Usage)
-            .hint("clone it first and name the directory"));
+        if let Some(url) = GitUrl::parse_context(text).map_err(|e| e.kind(Kind::Usage))? {
+            return Ok(Self::Git(url));
         }
         if is_http(text) {
             return Ok(Self::Url(text.to_owned()));
@@ -103,13 +104,16 @@ mod tests {
             assert_eq!(Location::parse(text).expect(text), expected);
         }
         for text in [
-            "",
             "git@example.com:a/b",
             "https://example.com/x.git",
             "https://example.com/x.git#main:sub",
             "github.com/a/b",
             "ssh://git@example.com/x",
         ] {
+            let found = Location::parse(text).expect(text);
+            assert!(matches!(found, Location::Git(_)), "{text}: {found:?}");
+        }
+        for text in ["", "https://example.com/x.git?what=1"] {
             let error = Location::parse(text).expect_err(text);
             assert_eq!(error.get_kind(), Kind::Usage, "{text}");
         }

@@ -24,6 +24,7 @@ use runtime::path::Root;
 use tempfile::TempDir;
 
 use crate::context::digest::{FileDigests, SelectRequest, Selection};
+use crate::context::git::{GitOptions, GitUrl};
 use crate::context::http::FetchOptions;
 use crate::context::ignore::{IgnoreFile, Matcher};
 use crate::context::location::{DockerfileLocation, Location};
@@ -40,7 +41,9 @@ pub struct Context {
     ignore: Option<IgnoreFile>,
     rules: Matcher,
     /// The directory, when it is one of ours that goes away with the context.
-    owned: Option<TempDir>,
+    _owned: Option<TempDir>,
+    /// Whether the tree is ours, so that nobody else changes it.
+    private: bool,
 }
 
 /// A Dockerfile's text.
@@ -64,6 +67,8 @@ pub struct OpenRequest<'a> {
     pub tmp: &'a Path,
     /// How a context with a URL is fetched.
     pub fetch: &'a FetchOptions,
+    /// How a context that is a repository is fetched.
+    pub git: &'a GitOptions,
 }
 
 impl std::fmt::Debug for OpenRequest<'_> {
@@ -98,17 +103,35 @@ pub fn open(request: OpenRequest<'_>) -> Result<(Context, DockerfileText)> {
                 DockerfileLocation::Stdin => local::Found::text(read_dockerfile(request.stdin)?),
                 DockerfileLocation::Path(file) => local::named(&root, file)?,
                 DockerfileLocation::Default => local::default(&root)?,
+                DockerfileLocation::Url(url) => by_url(url, request.fetch, request.tmp)?,
             };
             finish(root, found, None)
         }
-        Location::Stdin => stream(request.stdin, request.dockerfile, None, request.tmp),
+        Location::Git(url) => {
+            let root = checked_out(url, request.git, request.tmp)?;
+            let found = match request.dockerfile {
+                DockerfileLocation::Stdin => local::Found::text(read_dockerfile(request.stdin)?),
+                DockerfileLocation::Path(file) => local::inside(&root, file)?,
+                DockerfileLocation::Default => local::default(&root)?,
+                DockerfileLocation::Url(url) => by_url(url, request.fetch, request.tmp)?,
+            };
+            let (mut context, dockerfile) = finish(root, found, None)?;
+            context.private = true;
+            Ok((context, dockerfile))
+        }
+        Location::Stdin => {
+            let found = fetched_dockerfile(&request)?;
+            stream(request.stdin, request.dockerfile, None, found, request.tmp)
+        }
         Location::Url(url) => {
             let fetched = http::fetch(url, None, request.fetch, request.tmp)?;
             let mut file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
+            let found = fetched_dockerfile(&request)?;
             stream(
                 &mut file,
                 request.dockerfile,
                 Some(request.stdin),
+                found,
                 request.tmp,
             )
         }
@@ -120,6 +143,7 @@ fn stream(
     stream: &mut (dyn Read + Send),
     dockerfile: &DockerfileLocation,
     stdin: Option<&mut (dyn Read + Send)>,
+    fetched: Option<local::Found>,
     tmp: &Path,
 ) -> Result<(Context, DockerfileText)> {
     let mut opened = archive::open(stream).op("read the context")?;
@@ -129,6 +153,11 @@ fn stream(
         .op_path("make a directory in", tmp)?;
     let root = Root::open_host(owned.path()).op_path("open", owned.path())?;
     if !opened.compressed && !opened.tar {
+        if fetched.is_some() {
+            return Err(
+                Error::new("context and Dockerfile are both a Dockerfile").kind(Kind::Usage),
+            );
+        }
         if let DockerfileLocation::Path(path) = dockerfile {
             return Err(
                 Error::new("the context is a Dockerfile, and not an archive with")
@@ -140,9 +169,10 @@ fn stream(
         return finish(root, found, Some(owned));
     }
     tar::extract(opened, &root, Limits::default()).map_err(|e| e.during("unpack the context"))?;
-    let found = match (dockerfile, stdin) {
-        (DockerfileLocation::Path(path), _) => local::inside(&root, path)?,
-        (DockerfileLocation::Stdin, Some(stdin)) => local::Found::text(read_dockerfile(stdin)?),
+    let found = match (dockerfile, stdin, fetched) {
+        (_, _, Some(found)) => found,
+        (DockerfileLocation::Path(path), ..) => local::inside(&root, path)?,
+        (DockerfileLocation::Stdin, Some(stdin), _) => local::Found::text(read_dockerfile(stdin)?),
         _ => local::default(&root)?,
     };
     finish(root, found, Some(owned))
@@ -155,11 +185,7 @@ fn finish(
 ) -> Result<(Context, DockerfileText)> {
     let ignore = match found.ignore {
         Some(file) => Some(file),
-        // As podman-build(1) has it: of both, podman's own counts.
-        None => match local::ignore_file(&root, Path::new(local::CONTAINER_IGNORE))? {
-            Some(file) => Some(file),
-            None => local::ignore_file(&root, Path::new(local::IGNORE))?,
-        },
+        None => ignore_of(&root)?,
     };
     let rules = match &ignore {
         Some(file) => file.rules()?,
@@ -169,9 +195,110 @@ fn finish(
         root,
         ignore,
         rules,
-        owned,
+        private: owned.is_some(),
+        _owned: owned,
     };
     Ok((context, found.dockerfile))
+}
+
+/// Fetches a repository; what its address says of `.git` counts.
+fn checked_out(url: &GitUrl, options: &GitOptions, tmp: &Path) -> Result<Root> {
+    let options = GitOptions {
+        keep_git_dir: url.keep_git_dir.unwrap_or(options.keep_git_dir),
+        ..options.clone()
+    };
+    Ok(git::fetch(url, &options, tmp)?.root)
+}
+
+/// Fetches the Dockerfile, if that is where it comes from.
+fn fetched_dockerfile(request: &OpenRequest<'_>) -> Result<Option<local::Found>> {
+    match request.dockerfile {
+        DockerfileLocation::Url(url) => by_url(url, request.fetch, request.tmp).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn by_url(url: &str, fetch: &FetchOptions, tmp: &Path) -> Result<local::Found> {
+    let options = FetchOptions {
+        limit: MAX_DOCKERFILE,
+        ..fetch.clone()
+    };
+    let fetched = http::fetch(url, None, &options, tmp)?;
+    let mut file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
+    let dockerfile = DockerfileText {
+        name: fetched.name.unwrap_or_else(|| "Dockerfile".to_owned()),
+        bytes: local::read_bounded(&mut file, MAX_DOCKERFILE, Path::new(url))?,
+    };
+    Ok(local::Found::text(dockerfile))
+}
+
+/// Opens files that come without a Dockerfile. A directory has its ignore file; a URL's content is
+/// unpacked when it is an archive, and else the only file.
+///
+/// # Errors
+/// When something is missing, when an ignore file has a malformed pattern, and those of unpacking
+/// and fetching.
+pub fn open_files(
+    location: &Location,
+    fetch: &FetchOptions,
+    git: &GitOptions,
+    tmp: &Path,
+) -> Result<Context> {
+    let plain = |root: Root| Context {
+        root,
+        ignore: None,
+        rules: Matcher::none(),
+        _owned: None,
+        private: true,
+    };
+    match location {
+        Location::Directory(path) => {
+            let root = local::open_dir(path)?;
+            let ignore = ignore_of(&root)?;
+            let rules = match &ignore {
+                Some(file) => file.rules()?,
+                None => Matcher::none(),
+            };
+            Ok(Context {
+                ignore,
+                rules,
+                private: false,
+                ..plain(root)
+            })
+        }
+        Location::Git(url) => Ok(plain(checked_out(url, git, tmp)?)),
+        Location::Url(url) => {
+            let fetched = http::fetch(url, None, fetch, tmp)?;
+            let file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
+            let opened = archive::open(file).op("read the context")?;
+            if !opened.tar {
+                let root = Root::open_host(&fetched.dir).op_path("open", &fetched.dir)?;
+                return Ok(plain(root));
+            }
+            let owned = tempfile::Builder::new()
+                .prefix("context-")
+                .tempdir_in(tmp)
+                .op_path("make a directory in", tmp)?;
+            let root = Root::open_host(owned.path()).op_path("open", owned.path())?;
+            tar::extract(opened, &root, Limits::default())
+                .map_err(|e| e.during("unpack the context"))?;
+            Ok(Context {
+                _owned: Some(owned),
+                ..plain(root)
+            })
+        }
+        Location::Stdin => {
+            Err(Error::new("a named context can't come from standard input").kind(Kind::Usage))
+        }
+    }
+}
+
+/// Finds a directory's own ignore file: as podman-build(1) has it, of both podman's counts.
+fn ignore_of(root: &Root) -> Result<Option<IgnoreFile>> {
+    match local::ignore_file(root, Path::new(local::CONTAINER_IGNORE))? {
+        Some(file) => Ok(Some(file)),
+        None => local::ignore_file(root, Path::new(local::IGNORE)),
+    }
 }
 
 fn read_dockerfile(reader: &mut dyn Read) -> Result<DockerfileText> {
@@ -200,7 +327,7 @@ impl Context {
 
     /// Tells whether the tree was unpacked by us and can't change while it is copied.
     pub fn is_private(&self) -> bool {
-        self.owned.is_some()
+        self.private
     }
 
     /// Selects the sources of one COPY; see [`digest::select`].

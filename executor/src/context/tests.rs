@@ -21,6 +21,7 @@ impl Case {
             stdin: &mut stdin,
             tmp: tmp.path(),
             fetch: &FetchOptions::default(),
+            git: &Default::default(),
         });
         // What was unpacked belongs to the context, which the tests look at.
         drop(tmp.keep());

@@ -144,7 +144,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn source(&mut self, from: &Text) -> Lookup<CopyFrom> {
-        let found = match find_source(&self.plan.file, self.index, from)? {
+        let found = match find_source(&self.plan.file, &self.plan.contexts, self.index, from)? {
             Source::Found(found) => found,
             // The plan refuses these in the Dockerfile, so that this is a trigger of the base.
             Source::NotYet(_) => {
@@ -158,7 +158,7 @@ impl Lowering<'_> {
             }
         };
         match &found {
-            CopyFrom::Context => {}
+            CopyFrom::Context | CopyFrom::Named(_) => {}
             CopyFrom::Stage(stage) => {
                 if !self.plan.heads.iter().any(|h| h.index == *stage) {
                     return Err(Diagnostic::error(

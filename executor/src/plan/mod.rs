@@ -3,6 +3,7 @@
 //! Responsible for stages, variable scopes and the steps of each stage. Must not run or read
 //! anything: base image configs are handed in.
 
+pub mod contexts;
 mod copy;
 mod devices;
 pub mod entitlements;

@@ -13,6 +13,7 @@ fn mounts_of(run: &str) -> Result<Vec<MountKind>, Vec<Diagnostic>> {
         platform: Platform::host(),
         build_platform: Platform::host(),
         entitlements: Default::default(),
+        contexts: Default::default(),
     };
     let plan = resolve(&file, &options).map_err(|e| e.diagnostics().to_vec())?;
     let lowered = lower(&plan, 0, Origin::Scratch).map_err(|e| e.diagnostics().to_vec())?;

@@ -32,8 +32,8 @@ const CONTROLS: [(&str, Control); 10] = [
     (DOCKERFILE_CHECK, Control::Honoured),
     (SANDBOX_HOSTNAME, Control::Honoured),
     ("BUILDKIT_CACHE_MOUNT_NS", Control::Honoured),
-    ("BUILDKIT_CONTEXT_KEEP_GIT_DIR", Control::Meaningless),
-    ("BUILDKIT_MULTI_PLATFORM", Control::Meaningless),
+    (KEEP_GIT_DIR, Control::Honoured),
+    ("BUILDKIT_MULTI_PLATFORM", Control::Honoured),
     ("BUILDKIT_BUILD_NAME", Control::Meaningless),
     ("BUILDKIT_INLINE_CACHE", Control::Meaningless),
     ("BUILDKIT_SBOM_SCAN_CONTEXT", Control::Meaningless),
@@ -48,6 +48,9 @@ pub const DOCKERFILE_CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// The host name in the sandboxes of steps.
 pub const SANDBOX_HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// Leaves `.git` in a context that is a repository.
+pub const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// Finds out what a build argument controls, if it is one of these.
 pub fn control(name: &str) -> Option<Control> {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::contexts::{Contexts, NamedContext};
 use super::entitlements::Entitlements;
 use super::platform::predefined;
 use super::scope::Variables;
@@ -37,6 +38,9 @@ pub struct Options {
     pub build_platform: Platform,
     /// What RUN steps may ask for.
     pub entitlements: Entitlements,
+    /// `--build-context`, by [normalized](super::contexts::normalize) name; one for a platform
+    /// only has that after `::`.
+    pub contexts: BTreeMap<String, NamedContext>,
 }
 
 /// What has to be built.
@@ -52,6 +56,7 @@ pub struct Plan {
     pub(super) globals: Variables,
     pub(super) build_args: BTreeMap<String, String>,
     pub(super) entitlements: Entitlements,
+    pub(super) contexts: Contexts,
     /// Whether the tree has gaps, so that what is missing may be in one of them.
     pub(super) lenient: bool,
 }
@@ -98,6 +103,7 @@ pub(super) fn resolve_all(
     target: StageIndex,
     extent: Extent,
 ) -> (Plan, Vec<Diagnostic>) {
+    let mut replaced = file.clone();
     let mut resolver = Resolver {
         file,
         options,
@@ -110,8 +116,16 @@ pub(super) fn resolve_all(
             .collect(),
         errors: Vec::new(),
         warnings: file.warnings.clone(),
+        contexts: Contexts::default(),
     };
     resolver.collect_globals(target);
+    if !options.contexts.is_empty() {
+        let platforms = file.stages.iter().map(|stage| resolver.likely_platform(stage));
+        let contexts = Contexts::new(options.contexts.clone(), platforms.collect());
+        contexts.replace(&mut replaced);
+        resolver.contexts = contexts;
+    }
+    resolver.file = &replaced;
     let heads = resolver.heads(target);
     resolver.check_froms();
     resolver.warn_args();
@@ -120,6 +134,7 @@ pub(super) fn resolve_all(
         build_args,
         mut errors,
         mut warnings,
+        contexts,
         ..
     } = resolver;
     errors.sort_by_key(|e| e.span.start);
@@ -129,10 +144,11 @@ pub(super) fn resolve_all(
         heads,
         target,
         warnings,
-        file: file.clone(),
+        file: replaced,
         globals,
         build_args,
         entitlements: options.entitlements.clone(),
+        contexts,
         lenient: extent.lenient,
     };
     (plan, errors)
@@ -175,6 +191,7 @@ pub(super) enum Source {
 /// Finds what `--from` means in stage `index`; the error says why it means nothing.
 pub(super) fn find_source(
     file: &Dockerfile,
+    contexts: &Contexts,
     index: StageIndex,
     from: &Text,
 ) -> Result<Source, Diagnostic> {
@@ -197,8 +214,13 @@ pub(super) fn find_source(
     }
     let name = text.to_lowercase();
     let is_it = |s: &Stage| s.name.as_deref() == Some(name.as_str());
-    let before = file.stages[..index].iter().rposition(is_it);
-    if let Some(found) = before.or_else(|| file.stages.iter().position(is_it)) {
+    if let Some(found) = file.stages[..index].iter().rposition(is_it) {
+        return Ok(place(found));
+    }
+    if let Some(found) = contexts.source(index, text) {
+        return Ok(Source::Found(found));
+    }
+    if let Some(found) = file.stages.iter().position(is_it) {
         return Ok(place(found));
     }
     if name == "scratch" {
@@ -225,6 +247,7 @@ pub(super) struct Resolver<'a> {
     pub(super) build_args: BTreeMap<String, String>,
     errors: Vec<Diagnostic>,
     pub(super) warnings: Vec<Diagnostic>,
+    contexts: Contexts,
 }
 
 /// A stage's needs, and where in the Dockerfile each is stated.
@@ -365,6 +388,11 @@ impl Resolver<'_> {
 
     /// Returns what a stage starts from, and that name expanded.
     fn base(&mut self, index: StageIndex, stage: &Stage) -> Option<(Base, String)> {
+        if let Some(name) = &stage.name
+            && let Some(base) = self.contexts.base(index, name)
+        {
+            return Some((base, name.clone()));
+        }
         let expansion = self.expand_from(&stage.base)?;
         let text = &expansion.text;
         if self.extent.lenient && !expansion.undefined.is_empty() {
@@ -383,10 +411,16 @@ impl Resolver<'_> {
         let earlier = self.file.stages[..index]
             .iter()
             .rposition(|s| s.name.as_deref() == Some(name.as_str()));
-        let base = match earlier {
-            Some(found) => Base::Stage(found),
-            None if text == "scratch" => Base::Scratch,
-            None => match text.parse::<Reference>() {
+        let named = match earlier {
+            Some(_) => None,
+            None if text == "scratch" => None,
+            None => self.contexts.base(index, text),
+        };
+        let base = match (earlier, named) {
+            (Some(found), _) => Base::Stage(found),
+            (None, Some(named)) => named,
+            (None, None) if text == "scratch" => Base::Scratch,
+            (None, None) => match text.parse::<Reference>() {
                 Ok(reference) => Base::Image(reference),
                 Err(error) => {
                     let mut finding = Diagnostic::error(stage.base.span(), error.chain());
@@ -450,12 +484,14 @@ impl Resolver<'_> {
     }
 
     fn source_needs(&mut self, index: StageIndex, from: &Text, needs: &mut Needs) {
-        match find_source(self.file, index, from) {
+        match find_source(self.file, &self.contexts, index, from) {
             Ok(Source::NotYet(stage) | Source::Found(CopyFrom::Stage(stage))) => {
                 needs.stages.entry(stage).or_insert_with(|| from.span());
             }
             Ok(Source::Found(CopyFrom::Image(reference))) => {
-                if let Some(hint) = suggest::hint(from.as_str(), stage_names(self.file)) {
+                let named = self.contexts.source(index, from.as_str()).is_some();
+                let near = suggest::hint(from.as_str(), stage_names(self.file));
+                if let Some(hint) = near.filter(|_| !named) {
                     self.warnings.push(
                         Diagnostic::warning(
                             None,
@@ -467,7 +503,7 @@ impl Resolver<'_> {
                 }
                 needs.images.insert(reference);
             }
-            Ok(Source::Found(CopyFrom::Context)) => {}
+            Ok(Source::Found(CopyFrom::Context | CopyFrom::Named(_))) => {}
             Err(error) => self.errors.push(error),
         }
     }
@@ -508,6 +544,20 @@ impl Resolver<'_> {
             )
             .hint("move it before this stage"),
         }
+    }
+
+    /// Returns a stage's platform, or what is taken for it where that is wrong.
+    fn likely_platform(&self, stage: &Stage) -> Platform {
+        let expanded = stage.platform.as_ref().and_then(|written| {
+            let expander = Expander {
+                escape: self.file.escape,
+                mode: Mode::Plain,
+                lookup: &|name| self.globals.get(name).map(str::to_owned),
+            };
+            let expansion = expander.expand(written.as_str()).ok()?;
+            expansion.text.parse().ok()
+        });
+        expanded.unwrap_or_else(|| self.options.platform.clone())
     }
 
     fn platform(&mut self, stage: &Stage) -> Option<Platform> {

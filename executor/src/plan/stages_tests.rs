@@ -12,6 +12,7 @@ fn options() -> Options {
         platform: platform.clone(),
         build_platform: platform,
         entitlements: Default::default(),
+        contexts: Default::default(),
     }
 }
 

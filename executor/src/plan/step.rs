@@ -24,6 +24,8 @@ pub enum Base {
     Stage(StageIndex),
     /// An image from a registry or from the store.
     Image(Reference),
+    /// A named context: files, or an image in a layout.
+    Named(String),
 }
 
 /// One step of a stage.
@@ -245,6 +247,8 @@ pub enum CopyFrom {
     Stage(StageIndex),
     /// An image.
     Image(Reference),
+    /// A named context: files, or an image in a layout.
+    Named(String),
 }
 
 /// A source of COPY or ADD.

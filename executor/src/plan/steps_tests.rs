@@ -19,6 +19,7 @@ fn plan_with(source: &str, args: &[(&str, &str)]) -> Plan {
         platform: platform.clone(),
         build_platform: platform,
         entitlements: Default::default(),
+        contexts: Default::default(),
     };
     resolve(&parse(source.as_bytes()).expect(source), &options).expect(source)
 }
@@ -395,6 +396,7 @@ proptest::proptest! {
             platform: platform.clone(),
             build_platform: platform,
         entitlements: Default::default(),
+        contexts: Default::default(),
         };
         let check = |found: &[Diagnostic]| {
             found.iter().all(|d| d.span.start <= d.span.end && d.span.end <= source.len())

@@ -18,6 +18,7 @@ fn options(build_args: &[(&str, &str)]) -> Options {
         platform: platform.clone(),
         build_platform: platform,
         entitlements: Default::default(),
+        contexts: Default::default(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! that were computed here.
 
 mod docker;
+pub mod layout;
 mod oci;
 mod spool;
 

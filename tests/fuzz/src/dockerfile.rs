@@ -36,6 +36,7 @@ pub(crate) fn read(bytes: &[u8]) -> String {
         platform: platform.clone(),
         build_platform: platform.clone(),
         entitlements: Default::default(),
+        contexts: Default::default(),
     };
     let found = survey(&parsed, &options, Extents::All, &|path| path.len() % 2 == 0);
     let mut what = String::new();

@@ -17,7 +17,7 @@ use crate::store::lock::Session;
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
 /// An index in an index in an index is nobody's honest work.
-const MAX_DEPTH: usize = 3;
+pub(super) const MAX_DEPTH: usize = 3;
 
 pub(super) fn load(session: &Session, spool: &mut Spool) -> Result<Vec<Loaded>> {
     let index = spool.document("index.json")?;
@@ -51,13 +51,13 @@ pub(super) fn load(session: &Session, spool: &mut Spool) -> Result<Vec<Loaded>> 
     Ok(loaded)
 }
 
-fn is_image(descriptor: &Descriptor) -> bool {
+pub(super) fn is_image(descriptor: &Descriptor) -> bool {
     let unknown = |p: &Platform| p.os == "unknown" || p.architecture == "unknown";
     !descriptor.annotations.contains_key(REFERENCE_TYPE)
         && !descriptor.platform.as_ref().is_some_and(unknown)
 }
 
-fn blob_name(digest: &Digest) -> String {
+pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
