@@ -268,6 +268,10 @@ for_users! {
         all_of("mounts", world);
     }
 
+    fn inputs(world) as [root, subids, plain] {
+        all_of("inputs", world);
+    }
+
     fn instructions(world) as [root, subids, plain] {
         all_of("instructions", world);
     }

@@ -8,6 +8,7 @@ mod coverage;
 mod differential;
 mod errors;
 mod expectation;
+mod inputs;
 mod language;
 mod mounts;
 mod mounts_bind;

@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::state::Layer;
+use crate::cancel::Cancel;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::platform::Platform;
-use crate::cancel::Cancel;
 use crate::image::reference::Reference;
 use crate::plan::contexts::Layout;
 use crate::progress::event::Sender;

@@ -31,7 +31,9 @@ use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::entitlements::Entitlements;
-use crate::plan::step::{Base, Copy, CopyFrom, CopySource, CopySourceKind, Network, Op, Run, StageHead, Step};
+use crate::plan::step::{
+    Base, Copy, CopyFrom, CopySource, CopySourceKind, Network, Op, Run, StageHead, Step,
+};
 use crate::plan::{self, Lowered, Origin, Plan};
 use crate::progress::event::{Sender, Vertex};
 use crate::store::lock::Session;
@@ -445,8 +447,7 @@ impl Stage<'_> {
                     return Ok(None);
                 };
                 let (images, cancel) = (self.shared.images, self.shared.worker.cancel());
-                let image =
-                    images.load_layout(name, layout, &self.head.platform, span, cancel)?;
+                let image = images.load_layout(name, layout, &self.head.platform, span, cancel)?;
                 Ok(Some((image.layers, name.clone())))
             }
             CopyFrom::Stage(index) => {

@@ -507,6 +507,7 @@ mod tests {
             Request {
                 context: Location::Directory(".".into()),
                 dockerfile: DockerfileLocation::Default,
+                contexts: BTreeMap::new(),
                 target: None,
                 build_args: Vec::new(),
                 epoch: None,

@@ -200,8 +200,7 @@ impl Building<'_> {
         let git = git_options(request);
         let contexts = Contexts::new(&request.contexts, self.session, self.progress, git);
         let (session, progress) = (self.session, self.progress);
-        let sources =
-            Sources::new(&context, known, &contexts, session, progress, self.secrets);
+        let sources = Sources::new(&context, known, &contexts, session, progress, self.secrets);
         let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
         let images = Images::new(self.session, self.registry, self.progress, request.pull);
         let hostname = given(request, platform::SANDBOX_HOSTNAME)

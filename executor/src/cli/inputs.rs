@@ -58,9 +58,8 @@ impl InputArgs {
     pub(super) fn arguments(&self, environment: &Environment) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         for path in &self.argument_files {
-            let text = std::fs::read(path).map_err(|e| {
-                Error::new("read build arguments from").path(path).source(e)
-            })?;
+            let text = std::fs::read(path)
+                .map_err(|e| Error::new("read build arguments from").path(path).source(e))?;
             arguments(&text, path, environment, &mut found)?;
         }
         Ok(found)
@@ -117,6 +116,12 @@ fn context(name: &str, source: &str) -> Result<NamedContext> {
             format!("context `{name}` has an unknown scheme: `{source}`"),
         )
         .hint("it is a directory, docker-image://, oci-layout://, a git repository or a URL")),
+        // As in buildx, one that no step needs has to be there, too.
+        Location::Directory(path) if !path.is_dir() => {
+            Err(Error::new(format!("context `{name}` is not a directory:"))
+                .path(path)
+                .kind(Kind::NotFound))
+        }
         location => Ok(NamedContext::Files(location)),
     }
 }
@@ -152,9 +157,8 @@ fn arguments(
     found: &mut Vec<(String, String)>,
 ) -> Result<()> {
     for (number, line) in text.split(|b| *b == b'\n').enumerate() {
-        let wrong = |why: String| {
-            usage(format!("`{}`, line {}: {why}", path.display(), number + 1))
-        };
+        let wrong =
+            |why: String| usage(format!("`{}`, line {}: {why}", path.display(), number + 1));
         let line = std::str::from_utf8(line).map_err(|_| wrong("not valid UTF-8".into()))?;
         let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
         if line.is_empty() || line.starts_with('#') {

@@ -28,7 +28,11 @@ fn kinds_of_contexts() {
     let pinned = format!("docker.io/library/a=oci-layout://some/dir:v1@{digest}");
     let by_digest = format!("a=oci-layout:///d@{digest}");
     for (text, name, wanted) in [
-        ("a=.", "a", NamedContext::Files(Location::Directory(".".into()))),
+        (
+            "a=.",
+            "a",
+            NamedContext::Files(Location::Directory(".".into())),
+        ),
         (
             "alpine:latest=docker-image://debian:13",
             "alpine",
@@ -48,7 +52,10 @@ fn kinds_of_contexts() {
         assert_eq!(one(text), (name.to_owned(), wanted), "{text}");
     }
     let (_, git) = one("a=https://example.com/x.git#main");
-    assert!(matches!(git, NamedContext::Files(Location::Git(_))), "{git:?}");
+    assert!(
+        matches!(git, NamedContext::Files(Location::Git(_))),
+        "{git:?}"
+    );
 }
 
 #[test]
@@ -63,13 +70,24 @@ fn what_is_no_context_is_refused_by_name() {
             "a=target:b",
             "context `a` can't be a target: only bake files have those",
         ),
-        ("a=input:b://c", "context `a` has an unknown scheme: `input:b://c`"),
+        (
+            "a=input:b://c",
+            "context `a` has an unknown scheme: `input:b://c`",
+        ),
         ("a=oci-layout://", "oci-layout:// names no directory: ``"),
     ] {
         let error = given(&[text]).expect_err(text);
-        assert_eq!((error.to_string().as_str(), error.get_kind()), (wanted, Kind::Usage));
+        assert_eq!(
+            (error.to_string().as_str(), error.get_kind()),
+            (wanted, Kind::Usage)
+        );
     }
     assert!(given(&["a::nonsense/x/y/z=."]).is_err());
+    let error = given(&["a=nowhere-at-all"]).expect_err("no directory");
+    assert_eq!(
+        error.to_string(),
+        "context `a` is not a directory: `nowhere-at-all`"
+    );
 }
 
 #[test]
@@ -91,7 +109,10 @@ fn lines_of_an_argument_file() {
     assert_eq!(found, wanted);
     for (text, wanted) in [
         ("A=1\n=2\n", "`args`, line 2: `` is no argument's name"),
-        ("two words\n", "`args`, line 1: `two words` is no argument's name"),
+        (
+            "two words\n",
+            "`args`, line 1: `two words` is no argument's name",
+        ),
     ] {
         assert_eq!(read(text).expect_err(text).to_string(), wanted);
     }

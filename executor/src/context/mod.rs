@@ -155,7 +155,7 @@ fn stream(
     if !opened.compressed && !opened.tar {
         if fetched.is_some() {
             return Err(
-                Error::new("context and Dockerfile are both a Dockerfile").kind(Kind::Usage),
+                Error::new("context and Dockerfile are both a Dockerfile").kind(Kind::Usage)
             );
         }
         if let DockerfileLocation::Path(path) = dockerfile {

@@ -120,7 +120,10 @@ pub(super) fn resolve_all(
     };
     resolver.collect_globals(target);
     if !options.contexts.is_empty() {
-        let platforms = file.stages.iter().map(|stage| resolver.likely_platform(stage));
+        let platforms = file
+            .stages
+            .iter()
+            .map(|stage| resolver.likely_platform(stage));
         let contexts = Contexts::new(options.contexts.clone(), platforms.collect());
         contexts.replace(&mut replaced);
         resolver.contexts = contexts;

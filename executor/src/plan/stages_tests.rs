@@ -252,3 +252,72 @@ fn errors_are_drawn_where_they_are() {
       = hint: the last one is 1
     ");
 }
+
+fn with_contexts(contexts: &[(&str, &str)]) -> Options {
+    let image = |text: &str| NamedContext::Image(text.parse().expect("reference"));
+    let files = NamedContext::Files(crate::context::location::Location::Directory(".".into()));
+    let contexts = contexts.iter().map(|(name, image_name)| {
+        let context = match *image_name {
+            "" => files.clone(),
+            text => image(text),
+        };
+        ((*name).to_owned(), context)
+    });
+    Options {
+        contexts: contexts.collect(),
+        ..options()
+    }
+}
+
+#[test]
+fn contexts_replace_stages_and_images() {
+    let source = "FROM a AS one\nCOPY --from=c /x /\nFROM one\nCOPY --from=0 /x /\n\
+                  COPY --from=b:latest /y /\n";
+    let replaced = plan(source, &with_contexts(&[("one", ""), ("b", "other")]));
+    assert_eq!(replaced.heads[0].base, Base::Named("one".into()));
+    assert_eq!(replaced.heads[0].display, "FROM one AS one");
+    assert!(replaced.heads[0].images.is_empty(), "its steps are gone");
+    assert_eq!(replaced.heads[1].needs, [0]);
+    assert_eq!(
+        replaced.heads[1].images,
+        ["other".parse().expect("reference")]
+    );
+    let image = plan(
+        source,
+        &with_contexts(&[("docker.io/nobody/a", ""), ("a", "z")]),
+    );
+    assert_eq!(
+        image.heads[0].base,
+        Base::Image("z".parse().expect("reference"))
+    );
+    // What is nothing but a name of ours can't be replaced.
+    let scratch = plan("FROM scratch\n", &with_contexts(&[("scratch", "z")]));
+    assert_eq!(scratch.heads[0].base, Base::Scratch);
+}
+
+#[test]
+fn contexts_for_a_platform() {
+    let source = "FROM --platform=linux/arm64 a\nCOPY --from=s /x /\nFROM a\n";
+    let mut options = with_contexts(&[("a::linux/arm64", "arm"), ("s::linux/amd64", "")]);
+    options.target = Some("0".into());
+    let found = plan(source, &options);
+    assert_eq!(
+        found.heads[0].base,
+        Base::Image("arm".parse().expect("reference"))
+    );
+    assert_eq!(found.heads[0].images, ["s".parse().expect("reference")]);
+    options.target = None;
+    let found = plan(source, &options);
+    assert_eq!(
+        found.heads[0].base,
+        Base::Image("a".parse().expect("reference"))
+    );
+}
+
+#[test]
+fn a_context_hides_a_later_stage() {
+    let source = "FROM a\nCOPY --from=later /x /\nFROM b AS later\nFROM 0\n";
+    let mut options = with_contexts(&[("later", "")]);
+    options.target = Some("0".into());
+    assert_eq!(indices(&plan(source, &options)), [0]);
+}

@@ -223,9 +223,11 @@ fn entries<'i>(index: &'i Index, tag: &str) -> Vec<&'i Descriptor> {
         let by = |key: &str| d.annotations.get(key).map(String::as_str);
         by(REF_NAME) == Some(tag)
             || by(IMAGE_NAME) == Some(tag)
-            || by(IMAGE_NAME).is_some_and(|name| name.rsplit(['/']).next().is_some_and(
-                |last| last.split_once(':').is_some_and(|(_, own)| own == tag),
-            ))
+            || by(IMAGE_NAME).is_some_and(|name| {
+                name.rsplit(['/'])
+                    .next()
+                    .is_some_and(|last| last.split_once(':').is_some_and(|(_, own)| own == tag))
+            })
     };
     let images = index.manifests.iter().filter(|d| is_image(d));
     images.filter(has).collect()
@@ -236,7 +238,9 @@ fn missing(index: &Index, tag: Option<&str>, digest: Option<&Digest>) -> Error {
         .filter_map(|d| d.annotations.get(REF_NAME).map(String::as_str))
         .collect();
     let error = match (tag, digest) {
-        (Some(tag), Some(digest)) => format!("the OCI layout has no image `{tag}` that is {digest}"),
+        (Some(tag), Some(digest)) => {
+            format!("the OCI layout has no image `{tag}` that is {digest}")
+        }
         (Some(tag), None) => format!("the OCI layout has no image `{tag}`"),
         (None, _) => "the OCI layout has not exactly one image".to_owned(),
     };
