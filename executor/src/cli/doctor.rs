@@ -71,10 +71,10 @@ struct Finding {
 }
 
 /// Names the platforms whose steps run here, and says why others' don't.
-fn platforms() -> (String, Support) {
+fn platforms(known: impl Iterator<Item = (Platform, emulation::Support)>) -> (String, Support) {
     let (mut run, mut emulated) = (Vec::new(), false);
-    for platform in emulation::known() {
-        match emulation::support(&platform) {
+    for (platform, support) in known {
+        match support {
             emulation::Support::Native => {}
             emulation::Support::Emulated(Means::Program(_) | Means::Registration) => {
                 emulated = true;
@@ -107,7 +107,11 @@ fn findings(features: &Features, root: &Path) -> Vec<Finding> {
         Some(version) => format!("Landlock, version {version}"),
         None => "Landlock".to_owned(),
     };
-    let (platforms, emulators) = platforms();
+    let known = emulation::known().map(|platform| {
+        let support = emulation::support(&platform);
+        (platform, support)
+    });
+    let (platforms, emulators) = platforms(known);
     vec![
         finding(
             "platforms",
@@ -461,6 +465,33 @@ mod tests {
         assert_eq!(
             document["features"]["user_namespace"]["reason"],
             "permission denied"
+        );
+    }
+
+    #[test]
+    fn platforms_that_run_are_named() {
+        let told = |means: Means| {
+            let known = [
+                ("linux/amd64", emulation::Support::Native),
+                ("linux/arm64", emulation::Support::Emulated(means)),
+                ("linux/s390x", emulation::Support::Emulated(Means::None)),
+                ("windows/amd64", emulation::Support::Unknown),
+            ];
+            let known = known.into_iter().map(|(text, support)| {
+                let platform: Platform = text.parse().expect("platform");
+                (platform, support)
+            });
+            platforms(known)
+        };
+        let (label, result) = told(Means::Registration);
+        let both = "steps for other platforms; linux/amd64, linux/arm64 run";
+        assert_eq!((label.as_str(), result), (both, Ok(())));
+        let (label, result) = told(Means::None);
+        assert_eq!(label, "steps for other platforms; linux/amd64 run");
+        assert!(
+            result
+                .expect_err("nothing")
+                .contains("install `qemu-user-static`")
         );
     }
 
