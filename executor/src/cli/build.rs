@@ -620,8 +620,8 @@ mod tests {
             (&["--build-arg", "=x", "."], "build argument without a name"),
             (&["--pull=sometimes", "."], "--pull can't be `sometimes`"),
             (
-                &["https://example.com/x.git"],
-                "a git repository as context is not supported yet",
+                &["https://example.com/x.git?what=1"],
+                "invalid git address `https://example.com/x.git?what=1`",
             ),
             (&[""], "the context is empty"),
         ] {
