@@ -66,14 +66,16 @@ impl Cancel {
     /// Returns an error when the flag is raised.
     ///
     /// # Errors
-    /// [`Kind::Interrupted`] for a signal, [`Kind::Build`] for another part's failure.
+    /// [`Kind::Interrupted`] for a signal, [`Kind::Cancelled`] for another part's failure.
     pub fn check(&self) -> Result<()> {
         match self.cause() {
             None => Ok(()),
             Some(Cause::Signal(signal)) => {
                 Err(Error::new("interrupted").kind(Kind::Interrupted(signal)))
             }
-            Some(Cause::Failure) => Err(Error::new("cancelled because another step failed")),
+            Some(Cause::Failure) => {
+                Err(Error::new("cancelled because another step failed").kind(Kind::Cancelled))
+            }
         }
     }
 

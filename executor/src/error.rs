@@ -36,6 +36,8 @@ pub enum Kind {
     Denied,
     /// Ended by this signal number (2 or 15). Exit code 128 + signal.
     Interrupted(i32),
+    /// Given up since another part of the build failed, whose error tells why. Exit code 1.
+    Cancelled,
     /// A broken assumption of our own. Exit code 70.
     Internal,
 }
@@ -128,6 +130,12 @@ impl Error {
         outer.inner.hints = std::mem::take(&mut self.inner.hints);
         outer.inner.diagnostics = std::mem::take(&mut self.inner.diagnostics);
         outer.source(self)
+    }
+
+    /// Returns whether this only tells that the work was given up: by a signal, or since another
+    /// part failed.
+    pub fn is_cancellation(&self) -> bool {
+        matches!(self.inner.kind, Kind::Interrupted(_) | Kind::Cancelled)
     }
 
     /// Returns the kind.

@@ -101,7 +101,7 @@ impl<'a> Images<'a> {
             }
             Ok(None) => self.pull(reference, platform, name, span)?,
             Err(error) => {
-                self.progress.start(name).fail(error.chain());
+                self.progress.start(name).fail(&error);
                 return Err(point(error, span));
             }
         };
@@ -148,7 +148,7 @@ impl<'a> Images<'a> {
             }
             Err(error) => {
                 let error = error.during(format!("open context `{name}`"));
-                vertex.fail(error.chain());
+                vertex.fail(&error);
                 Err(point(error, span))
             }
         }
@@ -237,7 +237,7 @@ impl<'a> Images<'a> {
                 Ok(loaded)
             }
             Err(error) => {
-                vertex.fail(error.chain());
+                vertex.fail(&error);
                 Err(point(error, span))
             }
         }
@@ -279,7 +279,7 @@ fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>> 
 }
 
 fn point(error: Error, span: &Range<usize>) -> Error {
-    if matches!(error.get_kind(), Kind::Interrupted(_)) {
+    if error.is_cancellation() {
         return error;
     }
     let message = error.chain();

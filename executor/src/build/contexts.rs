@@ -87,7 +87,7 @@ impl<'a> Contexts<'a> {
             Ok(context) => context,
             Err(error) => {
                 let error = error.during(format!("open context `{name}`"));
-                vertex.fail(error.chain());
+                vertex.fail(&error);
                 return Err(error);
             }
         };

@@ -291,7 +291,11 @@ impl Stage<'_> {
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         if let Some(record) = self.recall(&ready.key) {
-            self.shared.progress.start(name).cached();
+            let vertex = self.shared.progress.start(name);
+            if record.diff_id.is_some() {
+                vertex.layer(record.size);
+            }
+            vertex.cached();
             return Ok(record.diff_id.map(|diff_id| {
                 (
                     Layer::uncompressed(diff_id, record.size),
@@ -323,6 +327,9 @@ impl Stage<'_> {
                 let created = self.shared.settings.now.clone();
                 let (layer, file) = made.unzip();
                 let diff_id = layer.as_ref().map(|l: &Layer| l.diff_id);
+                if let Some(layer) = &layer {
+                    vertex.layer(layer.blob.size);
+                }
                 let record = CacheRecord {
                     diff_id,
                     size: layer.as_ref().map_or(0, |l| l.blob.size),
@@ -349,11 +356,8 @@ impl Stage<'_> {
                 Ok(layer.map(|l| (l, created)))
             }
             Err(error) => {
-                if matches!(error.get_kind(), Kind::Interrupted(_)) {
-                    return Err(error);
-                }
                 let error = at(error, step);
-                vertex.fail(error.chain());
+                vertex.fail(&error);
                 Err(error)
             }
         }
@@ -361,8 +365,8 @@ impl Stage<'_> {
 
     /// Shows a step that can't begin.
     fn refuse(&self, name: String, error: Error) -> Error {
-        if !matches!(error.get_kind(), Kind::Interrupted(_)) {
-            self.shared.progress.start(name).fail(error.chain());
+        if !error.is_cancellation() {
+            self.shared.progress.start(name).fail(&error);
         }
         error
     }
@@ -647,7 +651,7 @@ fn step_failed(step: &Step, code: i32) -> Error {
 
 /// Points an error at its step, unless it points somewhere already.
 fn at(error: Error, step: &Step) -> Error {
-    if !error.diagnostics().is_empty() || matches!(error.get_kind(), Kind::Interrupted(_)) {
+    if !error.diagnostics().is_empty() || error.is_cancellation() {
         return error;
     }
     let message = error.chain();

@@ -176,7 +176,7 @@ impl<'a> Trees<'a> {
                     Err(_) => error,
                 };
                 let error = error.during(format!("unpack {name}"));
-                vertex.fail(error.chain());
+                vertex.fail(&error);
                 Err(error)
             }
         }

@@ -30,7 +30,7 @@ use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
 use crate::dockerfile::checks::Checks;
-use crate::error::{Error, Kind, Result, ResultExt};
+use crate::error::{Error, Result, ResultExt};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::output::assemble::{prepare_push, verbatim};
@@ -280,8 +280,7 @@ impl Building<'_> {
         let opened = opened.map_err(|error| self.desk.cancel.settle(error));
         match &opened {
             Ok(_) => vertex.done(),
-            Err(error) if matches!(error.get_kind(), Kind::Interrupted(_)) => {}
-            Err(error) => vertex.fail(error.chain()),
+            Err(error) => vertex.fail(error),
         }
         opened
     }
@@ -335,21 +334,19 @@ impl Building<'_> {
         let stored = stored.and_then(|digest| images.get(&digest.to_string()));
         match &stored {
             Ok(image) => {
-                vertex.status(
-                    &match image.index {
-                        Some(index) => format!("writing index {index}"),
-                        None => format!("writing image {}", image.config_digest),
-                    },
-                    0,
-                    None,
-                    true,
-                );
+                let result = match image.index {
+                    Some(index) => format!("index {index}"),
+                    None => format!("image {}", image.config_digest),
+                };
+                vertex.status(&format!("writing {result}"), 0, None, true);
                 for name in &names {
                     vertex.status(&format!("naming to {name}"), 0, None, true);
                 }
                 vertex.done();
+                let names: String = names.iter().map(|name| format!(" {name}")).collect();
+                self.progress.result(result + &names);
             }
-            Err(error) => vertex.fail(error.chain()),
+            Err(error) => vertex.fail(error),
         }
         stored
     }
@@ -421,7 +418,7 @@ impl Building<'_> {
         };
         match &result {
             Ok(_) => vertex.done(),
-            Err(error) => vertex.fail(error.chain()),
+            Err(error) => vertex.fail(error),
         }
         result
     }

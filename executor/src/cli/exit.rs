@@ -46,7 +46,7 @@ impl From<Error> for Failure {
 /// Returns the exit code of an error's kind.
 pub(super) fn code(kind: Kind) -> u8 {
     match kind {
-        Kind::Build | Kind::NotFound | Kind::Denied => 1,
+        Kind::Build | Kind::NotFound | Kind::Denied | Kind::Cancelled => 1,
         Kind::Usage => USAGE,
         // 125 and above mean something else to a shell and to docker's users.
         Kind::Step(code) => u8::try_from(code)

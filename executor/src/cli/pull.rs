@@ -67,7 +67,7 @@ pub(super) fn run(
             let pulled = pull(registry, session, reference, &platform, &vertex);
             match &pulled {
                 Ok(_) => vertex.done(),
-                Err(error) => vertex.fail(error.chain()),
+                Err(error) => vertex.fail(error),
             }
             pulled
         })

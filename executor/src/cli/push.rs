@@ -108,7 +108,7 @@ pub(super) fn run(
     );
     match &pushed {
         Ok(_) => vertex.done(),
-        Err(error) => vertex.fail(error.chain()),
+        Err(error) => vertex.fail(error),
     }
     pushed
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
+use crate::error::Error;
+
 /// Number of a vertex, unique in one build; the renderer gives out `#1`, `#2` … by first start.
 pub type VertexId = u32;
 
@@ -51,6 +53,18 @@ pub enum Event {
         total: Option<u64>,
         /// Whether this part is finished.
         complete: bool,
+    },
+    /// The vertex made a layer, or had it in the cache.
+    Layer {
+        /// Which vertex.
+        vertex: VertexId,
+        /// Bytes of the layer's archive.
+        size: u64,
+    },
+    /// The build has something to hand over.
+    Result {
+        /// What, and its digest.
+        text: String,
     },
     /// A warning about the vertex, shown again at the end.
     Warning {
@@ -103,6 +117,12 @@ impl Sender {
         let (out, events) = mpsc::sync_channel(QUEUE);
         let next = Arc::new(AtomicU32::new(0));
         (Self { out, next }, events)
+    }
+
+    /// Reports what the build hands over, such as an image's names and digest.
+    pub fn result(&self, text: impl Into<String>) {
+        // A renderer that is gone is no reason to stop the build.
+        drop(self.out.send(Event::Result { text: text.into() }));
     }
 
     /// Starts a vertex.
@@ -171,6 +191,14 @@ impl Vertex {
         });
     }
 
+    /// Reports how large its layer is, in bytes of the archive.
+    pub fn layer(&self, size: u64) {
+        self.send(Event::Layer {
+            vertex: self.id,
+            size,
+        });
+    }
+
     /// Ends it: taken from the cache.
     pub fn cached(mut self) {
         self.ended = true;
@@ -183,12 +211,15 @@ impl Vertex {
         self.send(Event::Done { vertex: self.id });
     }
 
-    /// Ends it badly.
-    pub fn fail(mut self, message: impl Into<String>) {
+    /// Ends it badly; as cancelled, if that is what the error says.
+    pub fn fail(mut self, error: &Error) {
+        if error.is_cancellation() {
+            return;
+        }
         self.ended = true;
         self.send(Event::Failed {
             vertex: self.id,
-            message: message.into(),
+            message: error.chain(),
         });
     }
 }

@@ -50,6 +50,20 @@ pub(super) fn amount(current: u64, total: Option<u64>) -> String {
     }
 }
 
+/// Returns a bar of `columns` within brackets and a leading space: ` [===>      ]`.
+pub(super) fn bar(current: u64, total: u64, columns: usize) -> String {
+    let share = current.min(total) as f64 / total.max(1) as f64;
+    let full = (share * columns as f64) as usize;
+    let tip = usize::from(full < columns);
+    let rest = columns - full - tip;
+    format!(
+        " [{}{}{}]",
+        "=".repeat(full),
+        ">".repeat(tip),
+        " ".repeat(rest)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +82,20 @@ mod tests {
             assert_eq!(stamp(Duration::from_millis(millis)), wanted);
         }
         assert_eq!(stamp(Duration::from_micros(9_999_900)), "9.999");
+    }
+
+    #[test]
+    fn bars() {
+        for (current, total, wanted) in [
+            (0, 10, " [>    ]"),
+            (5, 10, " [==>  ]"),
+            (9, 10, " [====>]"),
+            (10, 10, " [=====]"),
+            (11, 10, " [=====]"),
+            (0, 0, " [>    ]"),
+        ] {
+            assert_eq!(bar(current, total, 5), wanted);
+        }
     }
 
     #[test]

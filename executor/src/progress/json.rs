@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::event::{Event, Stream, VertexId};
-use super::{Display, Now};
+use super::{Display, Now, Summary};
 use crate::image::digest::Digest;
 
 /// See the module.
@@ -222,6 +222,8 @@ impl Display for RawJson {
                     },
                 );
             }
+            // BuildKit's clients have no place for these.
+            Event::Layer { .. } | Event::Result { .. } => {}
             Event::Cached { vertex } => self.end(vertex, now, true, None, out),
             Event::Done { vertex } => self.end(vertex, now, false, None, out),
             Event::Failed { vertex, message } => {
@@ -235,7 +237,7 @@ impl Display for RawJson {
 
     fn tick(&mut self, _now: Now, _out: &mut Vec<u8>) {}
 
-    fn finish(&mut self, _now: Now, _warnings: &[String], _out: &mut dyn Write) -> io::Result<()> {
+    fn finish(&mut self, _now: Now, _summary: &Summary, _out: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
 }

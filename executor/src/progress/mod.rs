@@ -11,6 +11,7 @@ mod json;
 mod log;
 mod plain;
 mod quiet;
+mod summary;
 mod tty;
 
 use std::fmt;
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use event::{Event, Sender};
+pub use summary::{End, Summary, Vertex};
+use summary::{Tally, write_warnings};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,21 +71,6 @@ impl fmt::Debug for Output {
     }
 }
 
-/// What happened, in numbers and names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Vertices that did their work.
-    pub done: usize,
-    /// Vertices whose result came from the cache.
-    pub cached: usize,
-    /// Names of the vertices that failed.
-    pub failed: Vec<String>,
-    /// Distinct warnings in the order of their first appearance.
-    pub warnings: Vec<String>,
-    /// From the start of the display to its end.
-    pub elapsed: Duration,
-}
-
 /// The moment at which an event is handled.
 #[derive(Debug, Clone, Copy)]
 struct Now {
@@ -100,7 +88,7 @@ trait Display: Send {
     /// Is called about every [`TICK`], whether or not there were events.
     fn tick(&mut self, now: Now, out: &mut Vec<u8>);
     /// Writes what is to be seen last.
-    fn finish(&mut self, now: Now, warnings: &[String], out: &mut dyn Write) -> io::Result<()>;
+    fn finish(&mut self, now: Now, summary: &Summary, out: &mut dyn Write) -> io::Result<()>;
     /// What brings the terminal back to its usual state, should the display end early.
     fn reset(&self) -> &'static [u8] {
         b""
@@ -239,12 +227,12 @@ impl Driver {
             self.take(event, &mut tally, &mut out);
         }
         self.write(&mut out);
-        self.finish(tally.summary)
+        self.finish(tally)
     }
 
     fn take(&mut self, event: Event, tally: &mut Tally, out: &mut Vec<u8>) {
-        tally.count(&event);
         let now = self.now();
+        tally.count(&event, now.elapsed);
         self.display.event(event, now, out);
     }
 
@@ -257,11 +245,11 @@ impl Driver {
         }
     }
 
-    fn finish(mut self, mut summary: Summary) -> Summary {
+    fn finish(mut self, tally: Tally) -> Summary {
         let now = self.now();
-        summary.elapsed = now.elapsed;
+        let summary = tally.end(now.elapsed);
         let mut last = io::BufWriter::new(&mut self.writer);
-        drop(self.display.finish(now, &summary.warnings, &mut last));
+        drop(self.display.finish(now, &summary, &mut last));
         drop(last.flush());
         drop(last);
         self.finished = true;
@@ -278,52 +266,6 @@ impl Drop for Driver {
             drop(self.writer.flush());
         }
     }
-}
-
-/// Counts what the summary tells.
-#[derive(Default)]
-struct Tally {
-    names: Vec<(event::VertexId, String)>,
-    summary: Summary,
-}
-
-impl Tally {
-    fn count(&mut self, event: &Event) {
-        match event {
-            Event::Started { vertex, name } => self.names.push((*vertex, name.clone())),
-            Event::Done { .. } => self.summary.done += 1,
-            Event::Cached { .. } => self.summary.cached += 1,
-            Event::Failed { vertex, .. } => {
-                let name = self.names.iter().find(|(id, _)| id == vertex);
-                self.summary
-                    .failed
-                    .extend(name.map(|(_, name)| name.clone()));
-            }
-            Event::Warning { message, .. } => {
-                if !self.summary.warnings.contains(message) {
-                    self.summary.warnings.push(message.clone());
-                }
-            }
-            Event::Log { .. } | Event::Status { .. } | Event::Cancelled { .. } => {}
-        }
-    }
-}
-
-/// Writes the warnings once more, after everything else.
-fn write_warnings(warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
-    if warnings.is_empty() {
-        return Ok(());
-    }
-    let noun = if warnings.len() == 1 {
-        "warning"
-    } else {
-        "warnings"
-    };
-    writeln!(out, "\n {} {noun} found:", warnings.len())?;
-    for warning in warnings {
-        writeln!(out, " - {}", escape::printable(warning.as_bytes()))?;
-    }
-    Ok(())
 }
 
 /// Writes the log of a step that failed, between rulers.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::event::{Event, Stream, VertexId};
 use super::log::{Fate, Lines};
-use super::{Display, Now, escape, format, write_warnings};
+use super::{Display, Now, Summary, escape, format, write_warnings};
 
 /// After this time another vertex that has something to say is shown.
 const TURN: Duration = Duration::from_secs(5);
@@ -241,6 +241,7 @@ impl Display for Plain {
                 let line = format!("#{} WARN: {message}\n", state.index);
                 self.say(vertex, line.as_bytes(), now, out);
             }
+            Event::Layer { .. } | Event::Result { .. } => {}
             Event::Cached { vertex } => self.end(vertex, "CACHED", now, out),
             Event::Done { vertex } => {
                 let started = self.vertices.get(&vertex).map_or(now, |v| v.started);
@@ -270,7 +271,7 @@ impl Display for Plain {
         }
     }
 
-    fn finish(&mut self, now: Now, warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+    fn finish(&mut self, now: Now, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         // Only a display that is stopped early has vertices left.
         let left: Vec<VertexId> = self.vertices.keys().copied().collect();
         let mut text = Vec::new();
@@ -278,6 +279,8 @@ impl Display for Plain {
             self.end(id, "CANCELED", now.elapsed, &mut text);
         }
         out.write_all(&text)?;
-        write_warnings(warnings, out)
+        summary.write_table(out)?;
+        summary.write_end(out)?;
+        write_warnings(&summary.warnings, out)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::event::{Event, Stream, VertexId};
 use super::log::{Lines, Spool};
-use super::{Display, Now, escape, format, write_failure};
+use super::{Display, Now, Summary, escape, format, write_failure};
 
 /// See the module.
 pub(super) struct Quiet {
@@ -79,13 +79,16 @@ impl Display for Quiet {
             Event::Done { vertex } | Event::Cached { vertex } | Event::Cancelled { vertex } => {
                 self.running.remove(&vertex);
             }
-            Event::Status { .. } | Event::Warning { .. } => {}
+            Event::Status { .. }
+            | Event::Warning { .. }
+            | Event::Layer { .. }
+            | Event::Result { .. } => {}
         }
     }
 
     fn tick(&mut self, _now: Now, _out: &mut Vec<u8>) {}
 
-    fn finish(&mut self, _now: Now, _warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+    fn finish(&mut self, _now: Now, _summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         for step in self.failed.drain(..) {
             write_failure(&step.name, step.log, out)?;
         }

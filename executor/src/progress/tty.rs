@@ -12,10 +12,16 @@ use std::time::Duration;
 
 use super::event::{Event, Stream, VertexId};
 use super::log::{Lines, Spool};
-use super::{Display, Now, escape, format, write_failure, write_warnings};
+use super::{Display, End, Now, Summary, escape, format, write_failure, write_warnings};
 
 /// Lines of log that are seen of a running step.
 const WINDOW: usize = 6;
+
+/// Columns inside of the bar of a transfer.
+const BAR: usize = 20;
+
+/// Columns of a terminal from which on there is room for bars.
+const ROOM_FOR_BARS: usize = 60;
 
 /// Asks for columns and rows.
 type Size = Box<dyn Fn() -> Option<(u16, u16)> + Send>;
@@ -42,6 +48,7 @@ struct Item {
     lines: [Lines; 2],
     window: VecDeque<String>,
     log: Option<Spool>,
+    layer: Option<u64>,
 }
 
 struct Part {
@@ -51,14 +58,6 @@ struct Part {
     total: Option<u64>,
     started: Duration,
     ended: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Done,
-    Cached,
-    Failed,
-    Cancelled,
 }
 
 /// One row of a frame, at most as wide as the terminal.
@@ -249,6 +248,10 @@ impl Item {
         };
         let until = self.end.map_or(now, |(at, _)| at);
         let took = format::seconds(until.saturating_sub(self.started));
+        let took = match self.layer.filter(|size| *size > 0 && self.end.is_some()) {
+            Some(size) => format!("{} {took:>6}", format::bytes(size)),
+            None => took,
+        };
         let left = format!(" => {word}{}", self.name);
         rows.push(Row::new(&left, &took, width, colour));
         if detail.parts {
@@ -256,7 +259,13 @@ impl Item {
                 let until = part.ended.unwrap_or(until);
                 let took = format::seconds(until.saturating_sub(part.started));
                 let amount = format::amount(part.current, part.total);
-                let left = format!(" => => {}{amount}", part.name);
+                let bar = match part.total {
+                    Some(total) if part.ended.is_none() && width >= ROOM_FOR_BARS => {
+                        format::bar(part.current, total, BAR)
+                    }
+                    _ => String::new(),
+                };
+                let left = format!(" => => {}{bar}{amount}", part.name);
                 let own = part.ended.map_or(colour, |_| BLUE);
                 rows.push(Row::new(&left, &took, width, own));
             }
@@ -313,6 +322,7 @@ impl Display for Tty {
                 lines: Default::default(),
                 window: VecDeque::new(),
                 log: None,
+                layer: None,
             }),
             Event::Log {
                 vertex,
@@ -364,7 +374,12 @@ impl Display for Tty {
                 part.total = total;
                 part.ended = complete.then_some(now);
             }
-            Event::Warning { .. } => {}
+            Event::Layer { vertex, size } => {
+                if let Some(item) = self.running(vertex) {
+                    item.layer = Some(size);
+                }
+            }
+            Event::Warning { .. } | Event::Result { .. } => {}
             Event::Cached { vertex } => self.end(vertex, End::Cached, now),
             Event::Done { vertex } => self.end(vertex, End::Done, now),
             Event::Failed { vertex, .. } => self.end(vertex, End::Failed, now),
@@ -383,7 +398,7 @@ impl Display for Tty {
         self.draw(&rows, width, out);
     }
 
-    fn finish(&mut self, now: Now, warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+    fn finish(&mut self, now: Now, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         for id in self.items.iter().map(|item| item.id).collect::<Vec<_>>() {
             self.end(id, End::Cancelled, now.elapsed);
         }
@@ -403,7 +418,8 @@ impl Display for Tty {
                 write_failure(&item.name, item.log.take(), out)?;
             }
         }
-        write_warnings(warnings, out)
+        summary.write_end(out)?;
+        write_warnings(&summary.warnings, out)
     }
 
     fn reset(&self) -> &'static [u8] {

@@ -76,7 +76,7 @@ impl Sources<'_> {
                 Ok(found)
             }
             Err(error) => {
-                vertex.fail(error.chain());
+                vertex.fail(&error);
                 Err(error)
             }
         }

@@ -3,6 +3,7 @@
 mod plain;
 mod quiet_mode;
 mod raw_json;
+mod summaries;
 mod terminal;
 mod threads;
 
@@ -16,6 +17,7 @@ struct Script {
     display: Box<dyn Display>,
     out: Vec<u8>,
     now: Duration,
+    tally: Tally,
 }
 
 impl Script {
@@ -24,6 +26,7 @@ impl Script {
             display: Box::new(display),
             out: Vec::new(),
             now: Duration::ZERO,
+            tally: Tally::default(),
         }
     }
 
@@ -44,6 +47,7 @@ impl Script {
 
     fn event(&mut self, event: Event) -> &mut Self {
         let now = self.now();
+        self.tally.count(&event, now.elapsed);
         self.display.event(event, now, &mut self.out);
         self
     }
@@ -81,11 +85,14 @@ impl Script {
     }
 
     fn finish(&mut self, warnings: &[&str]) -> String {
-        let warnings: Vec<String> = warnings.iter().map(|w| (*w).to_owned()).collect();
         let now = self.now();
+        let summary = Summary {
+            warnings: warnings.iter().map(|w| (*w).to_owned()).collect(),
+            ..std::mem::take(&mut self.tally).end(now.elapsed)
+        };
         let mut last = Vec::new();
         self.display
-            .finish(now, &warnings, &mut last)
+            .finish(now, &summary, &mut last)
             .expect("writing to memory");
         self.out.extend_from_slice(&last);
         String::from_utf8(std::mem::take(&mut self.out)).expect("text")

@@ -31,7 +31,11 @@ fn one_after_the_other() {
          #3 [build 2/2] RUN make\n\
          #3 0.123 one\n\
          #3 3.200 two\n\
-         #3 DONE 3.2s\n\n"
+         #3 DONE 3.2s\n\n\
+         \x20    time      layer  step\n\
+         \x20  CACHED             [build 1/2] FROM debian\n\
+         \x20    3.2s             [build 2/2] RUN make\n\
+         3.2s: 1 run, 1 cached\n"
     );
 }
 

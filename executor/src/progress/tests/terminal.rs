@@ -168,6 +168,7 @@ fn shows_steps_parts_and_the_log_window() {
          \x20=> CACHED [1/2] FROM debian       0.0s\n\
          \x20=> [2/2] RUN make                 1.3s\n\
          \x20=> => sha256:12 3.00MB / 3.00MB   1.2s\n\
+         1.3s: 1 run, 1 cached\n\
          \n\
          \x201 warning found:\n\
          \x20- careful\n"

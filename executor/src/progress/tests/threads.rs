@@ -1,6 +1,7 @@
 //! The renderer as a thread, with real time and real senders.
 
 use super::*;
+use crate::error::Error;
 
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -53,12 +54,18 @@ fn sums_up() {
     for _ in 0..10_000 {
         vertex.log(Stream::Stdout, b"line\n");
     }
-    vertex.fail("no");
+    vertex.fail(&Error::new("no"));
     drop(sender.start("D"));
     drop(sender);
     let summary = renderer.join();
-    assert_eq!((summary.done, summary.cached), (1, 1));
-    assert_eq!(summary.failed, ["C"]);
+    let ends: Vec<_> = summary.vertices.iter().map(|v| (&*v.name, v.end)).collect();
+    let wanted = [
+        ("A", End::Done),
+        ("B", End::Cached),
+        ("C", End::Failed),
+        ("D", End::Cancelled),
+    ];
+    assert_eq!(ends, wanted);
     assert_eq!(summary.warnings, ["w"]);
     let text = String::from_utf8(shared.0.lock().expect("text").clone()).expect("text");
     assert_eq!(
@@ -75,7 +82,7 @@ fn a_closed_output_stops_nothing() {
         sender.start(format!("{n}")).done();
     }
     drop(sender);
-    assert_eq!(renderer.join().done, 2_000);
+    assert_eq!(renderer.join().vertices.len(), 2_000);
 }
 
 #[test]
