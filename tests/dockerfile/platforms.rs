@@ -34,7 +34,7 @@ for_users! {
              RUN id -u\n\
              USER root\n\
              RUN chown mail /program; stat -c %U /program\n\
-             RUN ls /proc/sys/fs/binfmt_misc; grep -c binfmt /proc/mounts; ls /proc/$$/fd >/list; wc -l </list\n"
+             RUN ls /proc/sys/fs/binfmt_misc; grep -c binfmt /proc/mounts; (ls /proc/$$/fd) >/list; wc -l </list\n"
         ));
         let output = world.build(["--platform=linux/arm64", "--output=out"]).ok();
         let lines: Vec<String> =
