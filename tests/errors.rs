@@ -121,14 +121,6 @@ for_users! {
         assert_store_clean(world);
     }
 
-    /// What is not supported yet is said by name, with its line.
-    fn not_supported(world) as [plain] {
-        world.dockerfile("FROM scratch\nRUN --mount=type=ssh,required true\n");
-        let output = world.build([]).run().exits(1);
-        output.says(&["ssh", "not supported"]);
-        assert_store_clean(world);
-    }
-
     /// A file of the context that the user may not read: which, and not that it changed.
     fn unreadable_file(world) as [subids, plain] {
         world.write("ctx/locked", "");

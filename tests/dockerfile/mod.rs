@@ -13,5 +13,6 @@ mod language;
 mod mounts;
 mod mounts_bind;
 mod mounts_cache;
+mod mounts_ssh;
 mod platforms;
 mod run;

@@ -18,6 +18,7 @@ pub mod process;
 pub mod progress;
 pub mod registry;
 pub mod scratch;
+pub mod ssh;
 pub mod store;
 pub mod user;
 pub mod world;

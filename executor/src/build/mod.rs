@@ -17,6 +17,7 @@ mod ledger;
 pub mod mounts;
 pub mod schedule;
 pub mod sources;
+pub mod ssh;
 mod stage;
 pub mod state;
 pub mod trees;

@@ -23,6 +23,7 @@ use super::mounts::secrets::Secrets;
 use super::mounts::{Held, Inputs};
 use super::schedule::{Earlier, Places};
 use super::sources::{Place, Prepared, Sources};
+use super::ssh::Agents;
 use super::state::{Layer, State};
 use super::trees::Trees;
 use super::worker::Worker;
@@ -112,6 +113,8 @@ pub struct Settings {
     pub now: String,
     /// What RUN steps can mount as secrets.
     pub secrets: Secrets,
+    /// What they can mount as ssh agents.
+    pub agents: Agents,
     /// `SOURCE_DATE_EPOCH`: `now` in seconds, when it was given. No file of a layer that is made
     /// and no part of the image gets a later date.
     pub epoch: Option<i64>,
@@ -514,7 +517,9 @@ impl Stage<'_> {
                     tree,
                     command: Command {
                         argv: run.argv.clone(),
-                        env: (run.env.iter().chain(&run.proxy).chain(&given.env))
+                        env: (run.env.iter().chain(&run.proxy))
+                            .chain(&given.env)
+                            .chain(&mounts.env)
                             .cloned()
                             .collect(),
                         cwd: run.cwd.clone(),

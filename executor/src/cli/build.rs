@@ -13,6 +13,7 @@ use super::environment::Environment;
 use super::inputs::InputArgs;
 use super::requests::{Call, RequestArgs};
 use super::secrets::{SecretArgs, SecretRequest};
+use super::ssh::{SshArgs, SshRequest};
 use super::steps::{StepArgs, StepOptions};
 use super::{RegistryArgs, streams};
 use crate::build::base::PullPolicy;
@@ -146,6 +147,9 @@ pub(super) struct Args {
     secrets: SecretArgs,
 
     #[command(flatten)]
+    ssh: SshArgs,
+
+    #[command(flatten)]
     requests: RequestArgs,
 
     #[command(flatten)]
@@ -207,6 +211,8 @@ pub(super) struct Request {
     pub steps: StepOptions,
     /// What steps may use of the caller's.
     pub secrets: SecretRequest,
+    /// Which ssh agents they may use.
+    pub ssh: SshRequest,
     /// What is asked instead of a build.
     pub call: Option<Call>,
     /// How progress is shown.
@@ -295,6 +301,7 @@ impl Args {
             network: self.network.network(),
             steps: self.steps.options(self.network)?,
             secrets: self.secrets.request(environment)?,
+            ssh: self.ssh.request(environment)?,
             call: self.requests.call()?,
             progress,
             quiet: self.quiet,
@@ -527,6 +534,7 @@ mod tests {
                     ..StepOptions::default()
                 },
                 secrets: SecretRequest::default(),
+                ssh: SshRequest::default(),
                 call: None,
                 progress: Mode::Auto,
                 quiet: false,

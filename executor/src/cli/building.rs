@@ -20,6 +20,7 @@ use crate::build::contexts::{self, Contexts};
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::mounts::secrets::Secrets;
 use crate::build::sources::Sources;
+use crate::build::ssh::Agents;
 use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
@@ -65,6 +66,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let worker = desk.worker()?;
     let session = desk.store()?.session()?;
     let registry = registries::client(&desk.settings, environment, &desk.cancel);
+    let ssh = request.ssh.start(|| session.scratch().fresh("keys"))?;
     let mut source = None;
     let result = desk.show("Building", request.progress, environment, |progress| {
         let building = Building {
@@ -74,6 +76,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             session: &session,
             registry: &registry,
             secrets: &secrets,
+            agents: &ssh.agents,
             progress,
         };
         building.run(&mut source)
@@ -184,6 +187,7 @@ struct Building<'a> {
     session: &'a Session,
     registry: &'a Registry,
     secrets: &'a Secrets,
+    agents: &'a Agents,
     progress: &'a Sender,
 }
 
@@ -214,6 +218,7 @@ impl Building<'_> {
             hostname: hostname.into(),
             hosts: request.steps.host_names(hostname, HOSTNAME),
             secrets: self.secrets.clone(),
+            agents: self.agents.clone(),
             confinement: request.steps.confinement.clone(),
             devices: request.steps.device_directories.clone(),
             entitlements: request.steps.entitlements.clone(),

@@ -35,6 +35,7 @@ mod running;
 mod save;
 mod secrets;
 mod signals;
+mod ssh;
 mod steps;
 mod streams;
 mod table;
@@ -331,8 +332,8 @@ mod tests {
                 "`--squash` is not supported yet",
             ),
             (
-                &["sandcrab", "--debug", "build", "--ssh=default", "."],
-                "`--ssh` is not supported yet",
+                &["sandcrab", "--debug", "build", "--timestamp=0", "."],
+                "`--timestamp` is not supported yet",
             ),
             (
                 &["sandcrab", "run", "-v", "/a:/b", "img"],

@@ -1,6 +1,6 @@
-//! `--secret` and `--ssh`: what of the caller's a step may use.
+//! `--secret`: what of the caller's a step may know.
 //!
-//! Responsible for their values' grammar and for reading secrets. Must not print one. Invariant: a
+//! Responsible for the option's grammar and for reading secrets. Must not print one. Invariant: a
 //! secret that was given can be read, or the build does not start.
 
 use std::io::Read;

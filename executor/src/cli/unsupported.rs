@@ -44,10 +44,7 @@ const BUILD: &[(&[&str], Answer)] = &[
         NotYet,
     ),
     (&["--security-opt", "--sign-by", "--squash"], NotYet),
-    (
-        &["--ssh", "--timestamp", "--tls-verify", "--volume", "-v"],
-        NotYet,
-    ),
+    (&["--timestamp", "--tls-verify", "--volume", "-v"], NotYet),
     (
         &[
             "--rewrite-timestamp",

@@ -58,12 +58,12 @@ pub enum Content {
     },
 }
 
-/// Copies the mount at a directory, from there downwards.
+/// Copies the mount at a directory, from there downwards, or at a file.
 ///
 /// # Errors
 /// Those of open_tree(2).
-pub fn copy(dir: &Root) -> Result<OwnedFd> {
-    mount::copy_at(dir.as_fd(), false).op("copy mount")
+pub fn copy(place: impl AsFd) -> Result<OwnedFd> {
+    mount::copy_at(place.as_fd(), false).op("copy mount")
 }
 
 /// Attaches each mount. Afterwards the host's `/proc` is hidden in this mount namespace.

@@ -3,6 +3,7 @@
 //! Responsible for the request's form and for turning it into what the sandbox mounts. Must not
 //! decide what a step sees.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use runtime::identity::{Owner, Specials};
 use runtime::path::Root;
 use runtime::rootfs::overlay;
 use runtime::rootfs::step_mounts::{self, Content, StepMount as Wanted};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::Scene;
@@ -56,6 +58,15 @@ pub enum MountContent {
         fs: PathBuf,
         /// Whether it can't be written to.
         read_only: bool,
+    },
+    /// A socket, on which the main process listens.
+    Socket {
+        /// Its directory, in which it is alone.
+        dir: PathBuf,
+        /// Its name there.
+        name: String,
+        /// The socket's; its mode is set already.
+        permissions: Permissions,
     },
 }
 
@@ -137,6 +148,16 @@ pub(super) fn open(
                 let source = "/".into();
                 (Content::Tree { mount, source }, *read_only)
             }
+            MountContent::Socket {
+                dir,
+                name,
+                permissions,
+            } => {
+                let mount = socket(tree, dir, name, owner(*permissions))?;
+                let source = "/".into();
+                // It can be connected to, but neither be given to others nor renamed.
+                (Content::Tree { mount, source }, true)
+            }
             MountContent::Tmpfs(size) => (Content::Memory { size: *size }, false),
             MountContent::Secret {
                 number,
@@ -158,6 +179,17 @@ pub(super) fn open(
         });
     }
     Ok(opened)
+}
+
+/// Gives a socket to its owner, and copies the mount at it.
+fn socket(tree: &Tree, dir: &Path, name: &str, owner: Owner) -> Result<OwnedFd> {
+    let root = Root::open_host(dir).op_path("open", dir)?;
+    let set = tree.ownership.set_special(&root, OsStr::new(name), owner);
+    set.map_err(|e| Error::new("set the owner of a socket for the step").source(e))?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = root.open(Path::new(name), flags, Mode::empty());
+    let socket = socket.op_path("open socket in", dir)?;
+    step_mounts::copy(&socket).op("mount socket")
 }
 
 /// Mounts snapshots.

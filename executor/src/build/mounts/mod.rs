@@ -11,10 +11,11 @@ mod trees;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::jobs::{MountContent, Reply, StepMount};
+use super::ssh::{self, Proxy};
 use super::stage::{Settings, Stage};
 use crate::diagnostics::Diagnostic;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::plan::step::{Mount, MountKind, Run, SCRIPTS, SecretMount};
+use crate::plan::step::{Mount, MountKind, Run, SCRIPTS, SecretMount, SshMount};
 use crate::progress::event::Vertex;
 use mask::Mask;
 
@@ -33,6 +34,10 @@ pub(super) struct Ready {
     locks: Vec<OwnedFd>,
     /// What is hidden in the step's output.
     pub(super) mask: Mask,
+    /// Further variables, `NAME=value`.
+    pub(super) env: Vec<String>,
+    /// Sockets, as long as the step may use them.
+    proxies: Vec<Proxy>,
 }
 
 impl Ready {
@@ -144,13 +149,28 @@ impl Stage<'_> {
                     };
                     (target.clone(), content)
                 }
-                // There is no agent: what asks for one without requiring it does without.
-                MountKind::Ssh(agent) if !agent.required => continue,
-                MountKind::Ssh(_) => {
-                    let message = "the step requires an ssh agent, and none can be given yet: \
-                                   `--ssh` is not supported";
-                    return Err(Error::new(message)
-                        .diagnostic(Diagnostic::error(mount.span.clone(), message)));
+                MountKind::Ssh(ssh) => {
+                    let Some(agent) = settings.agents.get(&ssh.id) else {
+                        if ssh.required {
+                            return Err(no_agent(mount, ssh, settings));
+                        }
+                        continue;
+                    };
+                    let dir = self.shared.session.scratch().fresh("ssh");
+                    let proxy = Proxy::start(agent, &dir, ssh.permissions.mode)
+                        .map_err(|e| e.during(format!("`--ssh {}`", ssh.id)))?;
+                    ready.proxies.push(proxy);
+                    // The first is what programs find, unless the image says something else.
+                    let named = run.env.iter().chain(&ready.env);
+                    if !named.into_iter().any(|e| e.starts_with(AUTH_SOCK)) {
+                        ready.env.push(format!("{AUTH_SOCK}{}", ssh.target));
+                    }
+                    let content = MountContent::Socket {
+                        dir,
+                        name: ssh::SOCKET.to_owned(),
+                        permissions: ssh.permissions,
+                    };
+                    (ssh.target.clone(), content)
                 }
             };
             ready.mounts.push(StepMount { target, content });
@@ -165,6 +185,21 @@ impl Stage<'_> {
         }
         Ok(ready)
     }
+}
+
+/// The variable by which programs find their agent.
+const AUTH_SOCK: &str = "SSH_AUTH_SOCK=";
+
+fn no_agent(mount: &Mount, wanted: &SshMount, settings: &Settings) -> Error {
+    let id = &wanted.id;
+    let message = format!("the step requires ssh agent `{id}`, which was not given");
+    let near = crate::dockerfile::suggest::hint(id, settings.agents.ids());
+    let hint = near.unwrap_or_else(|| match id.as_str() {
+        ssh::DEFAULT => "build with `--ssh default`".to_owned(),
+        id => format!("build with `--ssh {id}=SOCKET` or `--ssh {id}=KEY`"),
+    });
+    let finding = Diagnostic::error(mount.span.clone(), message.clone());
+    Error::new(message).diagnostic(finding).hint(hint)
 }
 
 fn lost() -> Error {
