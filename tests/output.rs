@@ -129,6 +129,38 @@ for_users! {
         assert_ne!(node(&flatten(&world.image("now.oci")).unwrap(), "w/x/f").mtime, 1_000_000_000);
     }
 
+    /// With a fixed date the image depends neither on the store nor on how many steps run at once,
+    /// nor on the times of the context's files or of the steps.
+    fn stores_and_jobs(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.write("ctx/d/f", "text");
+        world.dockerfile(&format!(
+            "FROM {base} AS base\nWORKDIR /work\n\
+             FROM base AS a\nRUN --mount=type=cache,target=/c date >/c/now; mkdir -p x/y; echo a >x/y/a\n\
+             FROM base AS b\nRUN --mount=target=/c,rw date >/c/n; ln -s a b; echo b >b2; ln b2 b3; chmod 4755 b2\n\
+             FROM base AS c\nCOPY <<-EOF made\n\ttext\n\tEOF\nRUN rm -r /var/spool; mkfifo p; chown 5:6 .\n\
+             FROM base\n\
+             COPY --from=a /work/x /x\nCOPY --from=b --chown=7 /work/ /b/\nCOPY --from=c /work /c\n\
+             COPY --parents d/f /deep/\nRUN echo last >/last\nUSER 1\n"
+        ));
+        let build = |world: &World, jobs: &str| {
+            world
+                .build(["--iidfile=id", "--output=type=oci,dest=o.oci", jobs])
+                .env("SOURCE_DATE_EPOCH", "1700000000")
+                .ok();
+            let archive = std::fs::read(world.path("o.oci")).expect("an archive");
+            (std::fs::read_to_string(world.path("id")).expect("a digest"), archive)
+        };
+        let one = build(world, "--jobs=1");
+        // Neither a second nor a file's time may show.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let other = world.second_with_context();
+        other.write("ctx/d/f", "text");
+        let many = build(&other, "--jobs=8");
+        assert_eq!(one.0, many.0);
+        assert!(one.1 == many.1, "the archives differ");
+    }
+
     /// Several tags are several names of one image.
     fn tags(world) as [plain] {
         world.write("ctx/f", "");
