@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod add;
+mod cache;
 mod compare;
 mod context;
 mod crash;

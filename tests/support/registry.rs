@@ -25,6 +25,7 @@ const HTPASSWD: &str = "crab:$2b$04$eAwoblmxTzzAfpmiu.ett.w9CAibHCq.1s25GTLkUfIc
 pub struct Registry {
     port: u16,
     storage: PathBuf,
+    log: PathBuf,
     bases: Mutex<HashMap<Base, Result<String, String>>>,
 }
 
@@ -101,6 +102,7 @@ impl Registry {
                     return Ok(Self {
                         port,
                         storage,
+                        log: directory.join("log"),
                         bases: Mutex::default(),
                     });
                 }
@@ -125,6 +127,52 @@ impl Registry {
             .join(&hex[..2])
             .join(hex)
             .join("data")
+    }
+
+    /// Returns what was asked for so far, in order, as its own log tells: `GET /v2/…`.
+    ///
+    /// # Panics
+    /// When the log can't be read.
+    pub fn requests(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.log).expect("read the log");
+        // `127.0.0.1 - - [date] "GET /v2/ HTTP/1.1" 200 2 "" "sandcrab"`
+        let lines = log.lines().filter_map(|line| line.split('"').nth(1));
+        let requests = lines.filter_map(|request| request.strip_suffix(" HTTP/1.1"));
+        requests.map(ToOwned::to_owned).collect()
+    }
+
+    /// Returns the digests of the blobs that were sent out since there were `before` requests.
+    pub fn fetched(&self, before: usize) -> Vec<String> {
+        let requests = self.requests().into_iter().skip(before);
+        let blobs = requests.filter(|request| request.starts_with("GET "));
+        blobs
+            .filter_map(|request| Some(request.split_once("/blobs/")?.1.to_owned()))
+            .collect()
+    }
+
+    /// Returns the digests of the layers of an image, bottom first, as its manifest names them.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    pub fn layers(&self, repository: &str, tag: &str) -> Vec<String> {
+        let manifest = self.manifest(repository, tag);
+        let layers = manifest["layers"].as_array().expect("a manifest").iter();
+        layers
+            .map(|layer| layer["digest"].as_str().expect("a digest").to_owned())
+            .collect()
+    }
+
+    /// Returns the manifest that a tag leads to.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn manifest(&self, repository: &str, tag: &str) -> serde_json::Value {
+        let place = format!("docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}");
+        let link = self.storage.join(place).join("current/link");
+        let digest = std::fs::read_to_string(link).expect("a tag");
+        let hex = digest.trim().trim_start_matches("sha256:");
+        let bytes = std::fs::read(self.blob(hex)).expect("a manifest");
+        serde_json::from_slice(&bytes).expect("a document")
     }
 
     /// Returns the directory with everything in the registry.

@@ -1,13 +1,15 @@
 //! The images that a build starts from: found in the store or pulled into it.
 //!
 //! Responsible for the pull policy and for pulling each image once. Must not unpack. Invariant:
-//! a loaded image's manifest, config and layers are in the store, verified.
+//! a loaded image's manifest and config are in the store, verified; its layers are, too, or it is
+//! known where they can be fetched when something needs them.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::state::Layer;
+use crate::cache::remotes::Place;
 use crate::cancel::Cancel;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
@@ -16,6 +18,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::output::transcode::format_of;
 use crate::plan::contexts::Layout;
 use crate::progress::event::Sender;
 use crate::registry::Registry;
@@ -195,8 +198,11 @@ impl<'a> Images<'a> {
 
     fn is_complete(&self, image: &Image) -> bool {
         let blobs = self.session.blobs();
+        let remotes = self.session.cache().remotes();
+        // Who wants nothing to be pulled does not want it later either.
+        let elsewhere = |l| self.policy != PullPolicy::Never && remotes.get(l).is_some();
         let mut layers = image.manifest.layers.iter();
-        layers.all(|l| blobs.size(&l.digest) == Some(l.size))
+        layers.all(|l| blobs.size(&l.digest) == Some(l.size) || elsewhere(l))
     }
 
     fn pull(
@@ -208,9 +214,17 @@ impl<'a> Images<'a> {
     ) -> Result<Loaded> {
         let vertex = self.progress.start(name);
         let result = (|| -> Result<Loaded> {
+            let blobs = self.session.blobs();
             let pulled = self
                 .registry
-                .pull(reference, platform, &self.session.blobs(), &vertex)?;
+                .resolve(reference, platform, &blobs, &vertex)?;
+            let layers = &pulled.manifest.layers;
+            if layers.iter().all(|l| format_of(&l.media_type).is_some()) {
+                let (remotes, place) = (self.session.cache().remotes(), Place::of(reference));
+                layers.iter().try_for_each(|l| remotes.add(l, &place))?;
+            } else {
+                self.registry.fetch_layers(&pulled, &blobs, &vertex)?;
+            }
             let digest = pulled.descriptor.digest;
             let images = self.session.store().images();
             let names: &[Reference] = match reference.tag {

@@ -177,6 +177,7 @@ mod tests {
                 chain: None,
                 created: "2026-01-01T00:00:00Z".into(),
                 name: "RUN".into(),
+                blob: None,
             },
             blob: Some((file, digest)),
         }

@@ -11,6 +11,7 @@ pub mod contexts;
 pub mod copy;
 pub mod devices;
 pub mod emulation;
+pub mod fetch;
 pub mod jobs;
 mod keys;
 mod ledger;

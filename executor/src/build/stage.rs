@@ -299,12 +299,8 @@ impl Stage<'_> {
                 vertex.layer(record.size);
             }
             vertex.cached();
-            return Ok(record.diff_id.map(|diff_id| {
-                (
-                    Layer::uncompressed(diff_id, record.size),
-                    record.created.clone(),
-                )
-            }));
+            let layer = Layer::recorded(&record);
+            return Ok(layer.map(|layer| (layer, record.created)));
         }
         // Before a place is taken: who holds a lock may be waiting for one.
         let held = match &step.op {
@@ -342,6 +338,7 @@ impl Stage<'_> {
                     },
                     created: created.clone(),
                     name: step.name.clone(),
+                    blob: None,
                 };
                 let unchanged = ready.mounted.is_unchanged()
                     && ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);

@@ -4,6 +4,7 @@
 //! anything. Invariant: there are as many layers as diff ids, and as many history entries that
 //! are not `empty_layer` as either, unless the base image broke that rule.
 
+use crate::cache::steps::CacheRecord;
 use crate::image::config::{History, ImageConfig};
 use crate::image::digest::{ChainId, DiffId};
 use crate::image::manifest::{Descriptor, media_type};
@@ -21,7 +22,7 @@ const EPOCH: &str = "1970-01-01T00:00:00Z";
 pub struct State {
     /// The config so far.
     pub config: ImageConfig,
-    /// The layers as the store has them, bottom first.
+    /// The layers, bottom first.
     pub layers: Vec<Layer>,
 }
 
@@ -30,7 +31,7 @@ pub struct State {
 pub struct Layer {
     /// Digest of the uncompressed archive.
     pub diff_id: DiffId,
-    /// The blob in the store.
+    /// The blob that has it: in the store, or known to be elsewhere.
     pub blob: Descriptor,
 }
 
@@ -41,6 +42,18 @@ impl Layer {
             diff_id,
             blob: Descriptor::new(media_type::OCI_LAYER, diff_id.0, size),
         }
+    }
+
+    /// Makes the layer that a step is recorded to have made.
+    pub fn recorded(record: &CacheRecord) -> Option<Self> {
+        let diff_id = record.diff_id?;
+        Some(match &record.blob {
+            Some(blob) => Self {
+                diff_id,
+                blob: blob.clone(),
+            },
+            None => Self::uncompressed(diff_id, record.size),
+        })
     }
 }
 

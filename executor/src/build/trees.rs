@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::fetch::Fetcher;
 use super::jobs::{Reply, SkeletonTask, Staged, Task, UnpackTask};
 use super::state::Layer;
 use super::worker::Worker;
@@ -26,6 +27,7 @@ pub struct Trees<'a> {
     session: &'a Session,
     worker: &'a Worker,
     progress: &'a Sender,
+    fetcher: &'a Fetcher<'a>,
     max_bytes: u64,
     /// Held while unpacking, so that two stages with one base unpack it once.
     unpacking: Mutex<()>,
@@ -39,12 +41,14 @@ impl<'a> Trees<'a> {
         session: &'a Session,
         worker: &'a Worker,
         progress: &'a Sender,
+        fetcher: &'a Fetcher<'a>,
         max_bytes: u64,
     ) -> Self {
         Self {
             session,
             worker,
             progress,
+            fetcher,
             max_bytes,
             unpacking: Mutex::new(()),
             known: Mutex::default(),
@@ -54,6 +58,7 @@ impl<'a> Trees<'a> {
     /// Returns the snapshot directories of a stack, topmost first, unpacking what is missing.
     /// `name` is the image's, for the progress display.
     pub fn lowers(&self, layers: &[Layer], name: &str) -> Result<Vec<PathBuf>> {
+        self.bring(layers, name)?;
         let mut lowers: Vec<PathBuf> = Vec::with_capacity(layers.len());
         let mut chain = None;
         let mut guard = None;
@@ -90,6 +95,19 @@ impl<'a> Trees<'a> {
         let dir = snapshots.commit(self.session, staging, self.worker.identity(), chain, size)?;
         self.learn(chain, &dir);
         Ok(dir)
+    }
+
+    /// Fetches the layers that have to be unpacked and are elsewhere.
+    fn bring(&self, layers: &[Layer], name: &str) -> Result<()> {
+        let mut chain = None;
+        let unpacked = layers.iter().map(|layer| {
+            let here = ChainId::child(chain, layer.diff_id);
+            chain = Some(here);
+            self.find(here).is_some()
+        });
+        let unpacked: Vec<bool> = unpacked.collect();
+        let needed = layers.iter().zip(unpacked).filter(|(_, found)| !found);
+        self.fetcher.bring(needed.map(|(l, _)| &l.blob), name)
     }
 
     /// Finds a snapshot.
@@ -156,6 +174,7 @@ impl<'a> Trees<'a> {
                 vertex.warn(note.clone());
             }
             if unpacked.diff_id != layer.diff_id.0 {
+                self.fetcher.lose(&layer.blob.digest);
                 return Err(Error::new(format!(
                     "layer {} unpacks to {}, but the image's config says {}",
                     layer.blob.digest, unpacked.diff_id, layer.diff_id

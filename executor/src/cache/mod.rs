@@ -6,6 +6,7 @@
 
 pub mod downloads;
 pub mod key;
+pub mod remotes;
 pub mod stat;
 pub mod steps;
 pub mod variants;
@@ -21,6 +22,7 @@ use crate::store::blobs::Blobs;
 use crate::store::{needs_session, record};
 
 use downloads::Downloads;
+use remotes::Remotes;
 use stat::StatCache;
 use steps::Steps;
 use variants::Variants;
@@ -49,7 +51,7 @@ impl Cache {
 
     /// Returns the results of steps, by key.
     pub fn steps(&self) -> Steps {
-        Steps::new(self.shelf("steps"), self.blobs.clone())
+        Steps::new(self.shelf("steps"), self.blobs.clone(), self.remotes())
     }
 
     /// Returns the compressed forms of layers.
@@ -62,6 +64,11 @@ impl Cache {
         Downloads::new(self.shelf("downloads"), self.blobs.clone())
     }
 
+    /// Returns where layers are that are not here.
+    pub fn remotes(&self) -> Remotes {
+        Remotes::new(self.shelf("remotes"))
+    }
+
     /// Loads the file digests known for one context. `name` is any text that stands for the
     /// context, such as its directory's path.
     pub fn stats(&self, name: &[u8]) -> StatCache {
@@ -70,8 +77,8 @@ impl Cache {
     }
 
     /// Returns the directories that hold records.
-    pub(crate) fn dirs(&self) -> [PathBuf; 4] {
-        ["steps", "variants", "stat", "downloads"].map(|name| self.dir.join(name))
+    pub(crate) fn dirs(&self) -> [PathBuf; 5] {
+        ["steps", "variants", "stat", "downloads", "remotes"].map(|name| self.dir.join(name))
     }
 
     /// Returns the directory of the file digests.

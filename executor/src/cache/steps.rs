@@ -2,7 +2,7 @@
 //!
 //! Responsible for the records and for telling whether what they name is still here. Invariant: a
 //! record that [`Steps::get`] returns names a layer whose blob is in the store with the recorded
-//! size, or no layer at all.
+//! size, or known to be elsewhere, or no layer at all.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Shelf;
+use crate::cache::remotes::Remotes;
 use crate::error::Result;
 use crate::image::digest::{ChainId, DiffId, Digest};
+use crate::image::manifest::Descriptor;
 use crate::store::blobs::Blobs;
 use crate::store::record;
 
@@ -26,6 +28,7 @@ const NOTED: Duration = Duration::from_secs(3600);
 pub struct Steps {
     shelf: Shelf,
     blobs: Blobs,
+    remotes: Remotes,
 }
 
 /// What a step made.
@@ -41,6 +44,10 @@ pub struct CacheRecord {
     pub created: String,
     /// The instruction, for people.
     pub name: String,
+    /// The layer's blob where that is not the plain tar: it came from a cache elsewhere, or will when
+    /// something needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Descriptor>,
 }
 
 /// A record with the file that holds it.
@@ -55,8 +62,12 @@ pub(crate) struct Stored {
 }
 
 impl Steps {
-    pub(super) fn new(shelf: Shelf, blobs: Blobs) -> Self {
-        Self { shelf, blobs }
+    pub(super) fn new(shelf: Shelf, blobs: Blobs, remotes: Remotes) -> Self {
+        Self {
+            shelf,
+            blobs,
+            remotes,
+        }
     }
 
     /// Finds what a step with this key made, and notes that it was used.
@@ -100,10 +111,15 @@ impl Steps {
 
     fn read(&self, path: &std::path::Path) -> Option<CacheRecord> {
         let record: CacheRecord = record::read(path, KIND)?;
-        match record.diff_id {
-            None => Some(record),
-            Some(id) => (self.blobs.size(&id.0) == Some(record.size)).then_some(record),
-        }
+        let has = |digest: &Digest, size| self.blobs.size(digest) == Some(size);
+        let known = match (record.diff_id, &record.blob) {
+            (None, _) => true,
+            (Some(id), None) => has(&id.0, record.size),
+            (Some(_), Some(blob)) => {
+                has(&blob.digest, blob.size) || self.remotes.get(blob).is_some()
+            }
+        };
+        known.then_some(record)
     }
 }
 
@@ -125,6 +141,7 @@ mod tests {
             chain: None,
             created: "2026-01-01T00:00:00Z".into(),
             name: "WORKDIR /".into(),
+            blob: None,
         };
         steps.put(&key, &record).expect("put");
         let path = steps.list()[0].path.clone();
@@ -152,6 +169,7 @@ mod tests {
             chain: Some(ChainId(layer)),
             created: "2026-01-01T00:00:00Z".into(),
             name: "RUN true".into(),
+            blob: None,
         };
         assert_eq!(steps.get(&key), None);
         steps.put(&key, &record).expect("put");

@@ -13,10 +13,11 @@ use super::environment::Environment;
 use super::exit::{Failure, Source};
 use super::input::Input;
 use super::names::provided_files;
-use super::push;
+use super::push::{self, Pusher};
 use super::{Global, registries, requests, streams};
 use crate::build::base::Images;
 use crate::build::contexts::{self, Contexts};
+use crate::build::fetch::Fetcher;
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::mounts::secrets::Secrets;
 use crate::build::sources::Sources;
@@ -205,7 +206,15 @@ impl Building<'_> {
         let contexts = Contexts::new(&request.contexts, self.session, self.progress, git);
         let (session, progress) = (self.session, self.progress);
         let sources = Sources::new(&context, known, &contexts, session, progress, self.secrets);
-        let trees = Trees::new(self.session, self.worker, self.progress, MAX_LAYER);
+        let cancel = &self.desk.cancel;
+        let fetcher = Fetcher::new(self.session, self.registry, self.progress, cancel);
+        let trees = Trees::new(
+            self.session,
+            self.worker,
+            self.progress,
+            &fetcher,
+            MAX_LAYER,
+        );
         let images = Images::new(self.session, self.registry, self.progress, request.pull);
         let hostname = given(request, platform::SANDBOX_HOSTNAME)
             .filter(|name| !name.is_empty())
@@ -262,7 +271,9 @@ impl Building<'_> {
         let image = self.store(&states)?;
         let mut written = None;
         for output in &request.outputs {
-            written = self.write(output, &image, &states, &trees)?.or(written);
+            written = self
+                .write(output, &image, &states, &trees, &fetcher)?
+                .or(written);
         }
         self.describe(&image, written)?;
         Ok(Finished {
@@ -363,6 +374,7 @@ impl Building<'_> {
         image: &Image,
         states: &[State],
         trees: &Trees<'_>,
+        fetcher: &Fetcher<'_>,
     ) -> Result<Option<Export>> {
         let vertex = match &output.target {
             Target::Image { push: false } => return Ok(None),
@@ -381,29 +393,28 @@ impl Building<'_> {
         let result = match &output.target {
             Target::Image { .. } => {
                 let names = self.names(output);
-                let cancel = &self.desk.cancel;
-                push::push(
-                    self.registry,
-                    self.session,
-                    image,
-                    names,
-                    &output.form,
-                    &vertex,
-                    cancel,
-                )
-                .and_then(|_| self.export(output, image, watch))
-                .map(Some)
+                let pusher = Pusher {
+                    registry: self.registry,
+                    session: self.session,
+                    fetcher,
+                    vertex: &vertex,
+                    cancel: &self.desk.cancel,
+                };
+                pusher
+                    .push(image, names, &output.form)
+                    .and_then(|_| self.export(output, image, watch))
+                    .map(Some)
             }
-            Target::Archive { format, dest, tar } => {
-                self.export(output, image, watch).and_then(|export| {
+            Target::Archive { format, dest, tar } => self
+                .export_whole(output, image, watch, fetcher)
+                .and_then(|export| {
                     let sink = match (dest, tar) {
                         (Dest::Path(path), false) => archive::Sink::dir(path)?,
                         _ => archive::Sink::tar(Destination::open(dest, stdout().as_fd())?),
                     };
                     layout::write(std::slice::from_ref(&export), *format, sink)?;
                     Ok(Some(export))
-                })
-            }
+                }),
             Target::Tar(dest) => match states {
                 [state] => self.write_tar(&vertex, dest, state, trees).map(|()| None),
                 _ => Err(
@@ -426,6 +437,20 @@ impl Building<'_> {
             Err(error) => vertex.fail(error),
         }
         result
+    }
+
+    /// As [`Self::export`], with all layers in the store.
+    fn export_whole(
+        &self,
+        output: &Output,
+        image: &Image,
+        watch: Watch<'_>,
+        fetcher: &Fetcher<'_>,
+    ) -> Result<Export> {
+        for part in self.session.store().images().parts(image)? {
+            fetcher.bring(&part.manifest.layers, "the image")?;
+        }
+        self.export(output, image, watch)
     }
 
     /// Brings the image, or the images of an index, into the form of an output.

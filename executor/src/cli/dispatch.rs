@@ -15,6 +15,7 @@ use super::{
     Cli, Command, Global, IsolationChoice, building, df, doctor, history, images, inspect, load,
     login, logout, prune, pull, push, registries, rmi, running, save, signals, streams, tag,
 };
+use crate::build::fetch::Fetcher;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::image::platform::Platform;
@@ -62,7 +63,7 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
                 .map_err(|e| cancel.settle(e))?;
         }
         Command::Save(args) => {
-            save::run(&args, &open(&global, environment)?, io::stdout().as_fd())?;
+            save_images(&args, &global, environment)?;
         }
         Command::Prune(args) => prune_store(&args, &global, environment)?,
         Command::Df(args) => print(|out| df::run(&args, &open(&global, environment)?, out))?,
@@ -118,6 +119,21 @@ fn push_image(args: &push::Args, global: &Global, environment: &Environment) -> 
         push::run(args, &client, &session, progress, &desk.cancel)
     })?;
     streams::write_data(format!("{}\n", pushed?).as_bytes())
+}
+
+fn save_images(args: &save::Args, global: &Global, environment: &Environment) -> Result<()> {
+    let settings = global.settings(environment, Some(&args.registry), None)?;
+    let session = Store::open(&settings.root)?.session()?;
+    if save::is_complete(args, &session)? {
+        return save::run(args, &session, io::stdout().as_fd());
+    }
+    let desk = Desk::start(settings, IsolationChoice::Auto)?;
+    let client = registries::client(&desk.settings, environment, &desk.cancel);
+    desk.show("Fetching", Mode::Quiet, environment, |progress| {
+        let fetcher = Fetcher::new(&session, &client, progress, &desk.cancel);
+        save::complete(args, &session, &fetcher)
+    })??;
+    save::run(args, &session, io::stdout().as_fd())
 }
 
 fn mode(quiet: bool, environment: &Environment) -> Result<Mode> {

@@ -66,7 +66,7 @@ pub(super) fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::save;
+    use crate::cli::{RegistryArgs, save};
     use crate::store::fixture;
     use std::os::fd::AsFd;
 
@@ -92,8 +92,9 @@ mod tests {
                     images,
                     output: Some(path.clone()),
                     format,
+                    registry: RegistryArgs::default(),
                 };
-                save::run(&save_args, session.store(), null.as_fd()).expect("save");
+                save::run(&save_args, &session, null.as_fd()).expect("save");
                 let (_dir, other) = fixture::session();
                 let mut out = Vec::new();
                 let args = Args {

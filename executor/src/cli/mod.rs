@@ -156,7 +156,7 @@ enum Command {
 }
 
 /// Options of the commands that talk to registries.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 struct RegistryArgs {
     /// File with credentials, in the format of docker's config.json
     #[arg(long, value_name = "FILE", help_heading = "Registries")]

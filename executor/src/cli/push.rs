@@ -7,13 +7,14 @@
 use clap::ValueEnum;
 
 use super::RegistryArgs;
+use crate::build::fetch::Fetcher;
 use crate::cancel::Cancel;
 use crate::error::{Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::media_type;
+use crate::image::manifest::{Descriptor, media_type};
 use crate::image::reference::Reference;
 use crate::layer::compress::Compression;
-use crate::output::assemble::{IndexPlan, PushPlan, prepare_push};
+use crate::output::assemble::{self, IndexPlan, PushPlan, prepare_push};
 use crate::output::options::Form;
 use crate::output::transcode::Watch;
 use crate::progress::event::{Sender, Vertex};
@@ -96,16 +97,16 @@ pub(super) fn run(
         ..Form::default()
     };
     let shown: Vec<String> = references.iter().map(Reference::familiar).collect();
+    let fetcher = Fetcher::new(session, registry, progress, cancel);
     let vertex = progress.start(format!("push {}", shown.join(", ")));
-    let pushed = push(
+    let pusher = Pusher {
         registry,
         session,
-        &image,
-        &references,
-        &form,
-        &vertex,
+        fetcher: &fetcher,
+        vertex: &vertex,
         cancel,
-    );
+    };
+    let pushed = pusher.push(&image, &references, &form);
     match &pushed {
         Ok(_) => vertex.done(),
         Err(error) => vertex.fail(error),
@@ -113,57 +114,92 @@ pub(super) fn run(
     pushed
 }
 
-/// Pushes an image under several names, in the form that is wanted, and notes where it went.
-pub(super) fn push(
-    registry: &Registry,
-    session: &Session,
-    image: &Image,
-    references: &[Reference],
-    form: &Form,
-    vertex: &Vertex,
-    cancel: &Cancel,
-) -> Result<Digest> {
-    let watch = Watch {
-        cancel,
-        vertex: Some(vertex),
-    };
-    let prepare = |part: &Image| prepare_push(session, part, form, watch);
-    let digest = match index_of(session, image, prepare)? {
-        None => {
-            let artifact = artifact(prepare(image)?, &image.origins);
-            registry.push(references, &artifact, vertex)?
-        }
-        Some(index) => {
-            let unnamed: Vec<Reference> = references
-                .iter()
-                .map(|r| Reference {
-                    tag: None,
-                    ..r.clone()
-                })
-                .collect();
-            for part in index.parts {
-                registry.push(&unnamed, &artifact(part, &image.origins), vertex)?;
-            }
-            let artifact = Artifact {
-                media_type: index.descriptor.media_type,
-                manifest: index.bytes,
-                blobs: Vec::new(),
-            };
-            registry.push(references, &artifact, vertex)?
-        }
-    };
-    for reference in references {
-        let origin = Reference {
-            tag: None,
-            digest: Some(digest),
-            ..reference.clone()
+/// What pushing needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pusher<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) session: &'a Session,
+    pub(super) fetcher: &'a Fetcher<'a>,
+    pub(super) vertex: &'a Vertex,
+    pub(super) cancel: &'a Cancel,
+}
+
+impl Pusher<'_> {
+    /// Pushes an image under several names, in the form that is wanted, and notes where it went.
+    pub(super) fn push(
+        &self,
+        image: &Image,
+        references: &[Reference],
+        form: &Form,
+    ) -> Result<Digest> {
+        let watch = Watch {
+            cancel: self.cancel,
+            vertex: Some(self.vertex),
         };
-        session
-            .store()
-            .images()
-            .add_origin(&image.index.unwrap_or(image.manifest_digest), &origin)?;
+        let prepare = |part: &Image| {
+            let read = assemble::converted(self.session, part, form);
+            self.fetcher.bring(&read, "the image")?;
+            prepare_push(self.session, part, form, watch)
+        };
+        let digest = match index_of(self.session, image, prepare)? {
+            None => self.send(prepare(image)?, references, &image.origins)?,
+            Some(index) => {
+                let unnamed: Vec<Reference> = references
+                    .iter()
+                    .map(|r| Reference {
+                        tag: None,
+                        ..r.clone()
+                    })
+                    .collect();
+                for part in index.parts {
+                    self.send(part, &unnamed, &image.origins)?;
+                }
+                let artifact = Artifact {
+                    media_type: index.descriptor.media_type,
+                    manifest: index.bytes,
+                    blobs: Vec::new(),
+                };
+                self.registry.push(references, &artifact, self.vertex)?
+            }
+        };
+        for reference in references {
+            let origin = Reference {
+                tag: None,
+                digest: Some(digest),
+                ..reference.clone()
+            };
+            self.session
+                .store()
+                .images()
+                .add_origin(&image.index.unwrap_or(image.manifest_digest), &origin)?;
+        }
+        Ok(digest)
     }
-    Ok(digest)
+
+    /// Sends one manifest and what it names. Of the layers that are elsewhere, those are fetched that
+    /// the registry neither has nor can be told to take from another repository.
+    pub(super) fn send(
+        &self,
+        plan: PushPlan,
+        references: &[Reference],
+        origins: &[Reference],
+    ) -> Result<Digest> {
+        let absent: Vec<Descriptor> = (plan.layers.iter())
+            .map(|layer| layer.descriptor.clone())
+            .filter(|descriptor| !self.fetcher.is_here(descriptor))
+            .collect();
+        let artifact = artifact(self.session, plan, origins);
+        if !absent.is_empty() {
+            let is_absent = |s: &&BlobSource| absent.contains(&s.descriptor);
+            let sources: Vec<_> = artifact.blobs.iter().filter(is_absent).cloned().collect();
+            for reference in references {
+                let lacking = self.registry.lacking(reference, &sources, self.vertex)?;
+                let wanted = absent.iter().filter(|d| lacking.contains(&d.digest));
+                self.fetcher.bring(wanted, "the image")?;
+            }
+        }
+        self.registry.push(references, &artifact, self.vertex)
+    }
 }
 
 /// Makes the index of an image that stands for one, of its parts as `prepare` makes them.
@@ -185,12 +221,16 @@ pub(super) fn index_of(
 }
 
 /// Joins what is pushed with the repositories that may have parts of it already.
-fn artifact(plan: PushPlan, origins: &[Reference]) -> Artifact {
+fn artifact(session: &Session, plan: PushPlan, origins: &[Reference]) -> Artifact {
     let config = BlobSource::bytes(plan.config, plan.config_bytes);
+    let remotes = session.cache().remotes();
     let layers = plan.layers.into_iter().map(|layer| {
-        let mut source = BlobSource::file(layer.descriptor, layer.path);
-        source.mount_from = origins.to_vec();
-        source
+        let mut mount_from = remotes.repositories(&layer.descriptor);
+        mount_from.extend_from_slice(origins);
+        BlobSource {
+            mount_from,
+            ..BlobSource::file(layer.descriptor, layer.path)
+        }
     });
     Artifact {
         media_type: plan.manifest.media_type,

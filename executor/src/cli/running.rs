@@ -17,6 +17,7 @@ use super::run::{Args, Request};
 use super::terminal::Terminal;
 use super::{Global, registries, streams};
 use crate::build::base::{Images, Loaded, PullPolicy};
+use crate::build::fetch::Fetcher;
 use crate::build::jobs::{Command, Reply, ShellTask, Staged, Task};
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
@@ -44,7 +45,8 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
         let registry = registries::client(&desk.settings, environment, &desk.cancel);
         let images = Images::new(&session, &registry, progress, request.pull);
         let image = find(&session, &images, &request)?;
-        let trees = Trees::new(&session, &worker, progress, MAX_LAYER);
+        let fetcher = Fetcher::new(&session, &registry, progress, &desk.cancel);
+        let trees = Trees::new(&session, &worker, progress, &fetcher, MAX_LAYER);
         let lowers = trees.sandbox_lowers(&image.layers, &request.image)?;
         Ok((image, lowers))
     })?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::RegistryArgs;
+use crate::build::fetch::Fetcher;
 use crate::error::Result;
 use crate::image::reference::Reference;
 use crate::output::archive::Sink;
@@ -12,7 +14,7 @@ use crate::output::assemble::verbatim;
 use crate::output::destination::Destination;
 use crate::output::layout::{self, Export};
 use crate::output::options::{ArchiveFormat, Dest};
-use crate::store::Store;
+use crate::store::lock::Session;
 
 /// Arguments of `save`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,40 @@ pub(super) struct Args {
     /// Format of the archive
     #[arg(long, value_enum, default_value = "docker-archive")]
     pub(super) format: Format,
+
+    #[command(flatten)]
+    pub(super) registry: RegistryArgs,
+}
+
+/// Tells whether the store has all layers of the images.
+///
+/// # Errors
+/// When an image does not exist.
+pub(super) fn is_complete(args: &Args, session: &Session) -> Result<bool> {
+    let (images, blobs) = (session.store().images(), session.blobs());
+    for text in &args.images {
+        for part in images.parts(&images.get(text)?)? {
+            let mut layers = part.manifest.layers.iter();
+            if !layers.all(|l| blobs.size(&l.digest).is_some()) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Fetches what the images have elsewhere.
+///
+/// # Errors
+/// When an image does not exist, or a layer can't be fetched.
+pub(super) fn complete(args: &Args, session: &Session, fetcher: &Fetcher<'_>) -> Result<()> {
+    let images = session.store().images();
+    for text in &args.images {
+        for part in images.parts(&images.get(text)?)? {
+            fetcher.bring(&part.manifest.layers, text)?;
+        }
+    }
+    Ok(())
 }
 
 /// Formats of archives.
@@ -41,8 +77,8 @@ pub(super) enum Format {
 ///
 /// # Errors
 /// When an image or one of its blobs does not exist; no archive appears then.
-pub(super) fn run(args: &Args, store: &Store, stdout: BorrowedFd<'_>) -> Result<()> {
-    let session = store.session()?;
+pub(super) fn run(args: &Args, session: &Session, stdout: BorrowedFd<'_>) -> Result<()> {
+    let store = session.store();
     let mut exports: Vec<Export> = Vec::new();
     for text in &args.images {
         let image = store.images().get(text)?;
@@ -61,8 +97,8 @@ pub(super) fn run(args: &Args, store: &Store, stdout: BorrowedFd<'_>) -> Result<
             let new: Vec<_> = new.collect();
             export.names.extend(new);
         } else {
-            let plan = verbatim(&session, &image)?;
-            let index = super::push::index_of(&session, &image, |part| verbatim(&session, part))?;
+            let plan = verbatim(session, &image)?;
+            let index = super::push::index_of(session, &image, |part| verbatim(session, part))?;
             exports.push(Export { plan, names, index });
         }
     }

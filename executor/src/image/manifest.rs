@@ -122,6 +122,9 @@ pub struct Index {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// How many manifests of an index are looked at where all are wanted.
+pub const MAX_PARTS: usize = 32;
+
 /// A parsed manifest or index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {

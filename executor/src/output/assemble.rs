@@ -19,7 +19,7 @@ use crate::store::lock::Session;
 pub struct LayerBlob {
     /// What the manifest says about it.
     pub descriptor: Descriptor,
-    /// The blob's file.
+    /// The blob's file; it may be missing where it is known from where it can be fetched.
     pub path: PathBuf,
     /// Whether its bytes are known to have the digest.
     pub hashed: bool,
@@ -75,7 +75,7 @@ impl IndexPlan {
 }
 
 /// Brings an image into the form in which it is pushed or exported; layers are compressed with
-/// gzip unless `form` says otherwise.
+/// gzip unless `form` says otherwise. Layers that are elsewhere and go as they are may stay there.
 ///
 /// # Errors
 /// When a layer is missing or corrupt, or has no name in Docker's dialect.
@@ -104,6 +104,20 @@ pub fn prepare_push(
     let compression = form.compression.unwrap_or(Compression::GZIP);
     let layers = transcode::layers(session, &pairs, compression, form.force_compression, watch)?;
     plan(session, image, layers, form)
+}
+
+/// Returns the layers whose bytes [`prepare_push`] reads.
+pub fn converted(session: &Session, image: &Image, form: &Form) -> Vec<Descriptor> {
+    let diff_ids = image.config.rootfs.diff_ids.iter().copied();
+    let pairs: Vec<_> = image
+        .manifest
+        .layers
+        .iter()
+        .cloned()
+        .zip(diff_ids)
+        .collect();
+    let compression = form.compression.unwrap_or(Compression::GZIP);
+    transcode::converted(session, &pairs, compression, form.force_compression)
 }
 
 /// Takes an image as it is in the store.
@@ -158,16 +172,18 @@ fn plan(
     manifest
         .annotations
         .clone_from(&form.descriptor_annotations);
-    let blobs = session.blobs();
+    let (blobs, remotes) = (session.blobs(), session.cache().remotes());
     let layers = wanted
         .layers
         .into_iter()
         .map(|descriptor| match blobs.size(&descriptor.digest) {
-            Some(size) if size == descriptor.size => Ok(LayerBlob {
-                path: blobs.path(&descriptor.digest),
-                hashed: blobs.has_written(&descriptor.digest),
-                descriptor,
-            }),
+            found if found == Some(descriptor.size) || remotes.get(&descriptor).is_some() => {
+                Ok(LayerBlob {
+                    path: blobs.path(&descriptor.digest),
+                    hashed: blobs.has_written(&descriptor.digest),
+                    descriptor,
+                })
+            }
             found => Err(missing(&descriptor, found)),
         })
         .collect::<Result<_>>()?;

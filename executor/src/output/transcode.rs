@@ -50,21 +50,11 @@ pub fn layers(
     force: bool,
     watch: Watch<'_>,
 ) -> Result<Vec<Descriptor>> {
-    let wanted = compression.format();
     let done: Vec<Mutex<Option<Result<Descriptor>>>> =
         all.iter().map(|_| Mutex::new(None)).collect();
     let mut todo = Vec::new();
     for (i, (descriptor, diff_id)) in all.iter().enumerate() {
-        let keep = match format_of(&descriptor.media_type) {
-            None => true,
-            Some(format) => format == wanted || (format != Format::None && !force),
-        };
-        let found = if keep {
-            Some(descriptor.clone())
-        } else {
-            find(session, *diff_id, compression)
-        };
-        match found {
+        match kept(session, descriptor, *diff_id, compression, force) {
             Some(descriptor) => set(&done[i], Ok(descriptor)),
             None => todo.push(i),
         }
@@ -91,6 +81,38 @@ pub fn layers(
                 .unwrap_or_else(|| Err(Error::new("layer was not converted")))
         })
         .collect()
+}
+
+/// Returns the layers whose bytes [`layers`] reads.
+pub fn converted(
+    session: &Session,
+    all: &[(Descriptor, DiffId)],
+    compression: Compression,
+    force: bool,
+) -> Vec<Descriptor> {
+    let read = |(descriptor, diff_id): &&(Descriptor, DiffId)| {
+        kept(session, descriptor, *diff_id, compression, force).is_none()
+    };
+    let read = all.iter().filter(read);
+    read.map(|(descriptor, _)| descriptor.clone()).collect()
+}
+
+/// Returns a layer's form where it need not be made.
+fn kept(
+    session: &Session,
+    descriptor: &Descriptor,
+    diff_id: DiffId,
+    compression: Compression,
+    force: bool,
+) -> Option<Descriptor> {
+    let keep = match format_of(&descriptor.media_type) {
+        None => true,
+        Some(format) => format == compression.format() || (format != Format::None && !force),
+    };
+    if keep {
+        return Some(descriptor.clone());
+    }
+    find(session, diff_id, compression)
 }
 
 fn set<T>(slot: &Mutex<Option<T>>, value: T) {

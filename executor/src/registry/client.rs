@@ -16,7 +16,7 @@ use super::transport::read_body;
 use crate::error::{Error, Kind, Result};
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, Document, Index, Manifest, media_type};
+use crate::image::manifest::{Descriptor, Document, Index, MAX_PARTS, Manifest, media_type};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::progress::event::{Stream, Vertex};
@@ -145,6 +145,43 @@ impl Repository<'_> {
             config,
             config_bytes,
         })
+    }
+
+    /// Reads the manifest of a reference, or those of an index, with their configs, whatever these are.
+    pub(crate) async fn documents(
+        &self,
+        reference: &Reference,
+        blobs: &Blobs,
+    ) -> Result<Vec<(Manifest, Vec<u8>)>> {
+        let parse = |fetched: &Fetched| {
+            Document::parse(&fetched.bytes, fetched.declared.as_deref())
+                .map_err(|e| e.during(format!("read manifest of `{}`", reference.familiar())))
+        };
+        let root = self.root(reference, blobs).await?;
+        let mut manifests = Vec::new();
+        match parse(&root)? {
+            Document::Manifest(manifest) => manifests.push(manifest),
+            Document::Index(index) => {
+                let unknown = |d: &&Descriptor| {
+                    let platform = d.platform.as_ref();
+                    platform.is_none_or(|p| p.os != "unknown" && p.architecture != "unknown")
+                };
+                for part in index.manifests.iter().filter(unknown).take(MAX_PARTS) {
+                    let fetched = self.by_digest(&part.digest, blobs).await?;
+                    if let Document::Manifest(manifest) = parse(&fetched)? {
+                        blobs.put(&fetched.bytes)?;
+                        manifests.push(manifest);
+                    }
+                }
+            }
+        }
+        blobs.put(&root.bytes)?;
+        let mut found = Vec::new();
+        for manifest in manifests {
+            let config = self.small_blob(&manifest.config, blobs).await?;
+            found.push((manifest, config));
+        }
+        Ok(found)
     }
 
     async fn root(&self, reference: &Reference, blobs: &Blobs) -> Result<Fetched> {

@@ -182,6 +182,35 @@ impl Registry {
         })
     }
 
+    /// Reads the manifest that a reference means, or those of an index, each with the document that it
+    /// calls its config; all are left in `blobs`.
+    pub fn documents(
+        &self,
+        reference: &Reference,
+        blobs: &Blobs,
+        vertex: &Vertex,
+    ) -> Result<Vec<(Manifest, Vec<u8>)>> {
+        self.run(async {
+            let endpoint = self.endpoint(&reference.registry, vertex).await?;
+            let repository = self.repository(&endpoint, &reference.repository, vertex);
+            repository.documents(reference, blobs).await
+        })
+    }
+
+    /// Returns those blobs that the repository of `to` lacks and could not be given by mounting.
+    pub fn lacking(
+        &self,
+        to: &Reference,
+        blobs: &[BlobSource],
+        vertex: &Vertex,
+    ) -> Result<Vec<Digest>> {
+        self.run(async {
+            let endpoint = self.endpoint(&to.registry, vertex).await?;
+            let repository = self.repository(&endpoint, &to.repository, vertex);
+            repository.lacking(blobs, &self.traffic).await
+        })
+    }
+
     /// Resolves an image and fetches all its layers.
     pub fn pull(
         &self,

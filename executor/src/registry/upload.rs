@@ -84,20 +84,7 @@ impl Repository<'_> {
         let digest = &source.descriptor.digest;
         let _slot = traffic.slot().await;
         let mut meter = Meter::new(self.vertex, digest, source.descriptor.size);
-        if self.retrying(async || self.has(digest).await).await? {
-            meter.complete();
-            return Ok(());
-        }
-        let known = source
-            .mount_from
-            .iter()
-            .find(|r| r.registry == self.endpoint.registry() && r.repository != self.name)
-            .map(|r| r.repository.as_str());
-        let mounted = match sibling.or(known) {
-            Some(from) => self.mount(digest, from).await?,
-            None => Mounted::No,
-        };
-        let session = match mounted {
+        let session = match self.find_or_mount(source, sibling).await? {
             Mounted::Done => {
                 meter.complete();
                 return Ok(());
@@ -108,6 +95,44 @@ impl Repository<'_> {
         self.upload(source, session, &mut meter).await?;
         meter.complete();
         Ok(())
+    }
+
+    /// Returns the blobs that the repository has not and that can't be mounted.
+    pub(crate) async fn lacking(
+        &self,
+        sources: &[BlobSource],
+        traffic: &Traffic,
+    ) -> Result<Vec<Digest>> {
+        let mut seen = HashSet::new();
+        let distinct = sources.iter().filter(|s| seen.insert(s.descriptor.digest));
+        let found: Vec<Option<Digest>> = stream::iter(distinct)
+            .map(async |source| {
+                let _slot = traffic.slot().await;
+                let done = matches!(self.find_or_mount(source, None).await?, Mounted::Done);
+                Ok::<_, Error>((!done).then_some(source.descriptor.digest))
+            })
+            .buffer_unordered(traffic.size())
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Tells whether the repository has a blob, and mounts it from a `sibling` or another one that is
+    /// known to.
+    async fn find_or_mount(&self, source: &BlobSource, sibling: Option<&str>) -> Result<Mounted> {
+        let digest = &source.descriptor.digest;
+        if self.retrying(async || self.has(digest).await).await? {
+            return Ok(Mounted::Done);
+        }
+        let known = source
+            .mount_from
+            .iter()
+            .find(|r| r.registry == self.endpoint.registry() && r.repository != self.name)
+            .map(|r| r.repository.as_str());
+        match sibling.or(known) {
+            Some(from) => self.mount(digest, from).await,
+            None => Ok(Mounted::No),
+        }
     }
 
     /// Asks whether the registry has a blob. A redirect to its storage means yes.

@@ -99,7 +99,8 @@ impl Live {
             self.chains.extend(record.chain);
             if let Some(diff_id) = record.diff_id {
                 self.diff_ids.insert(diff_id);
-                self.blobs.insert(diff_id.0);
+                let blob = record.blob.as_ref().map(|blob| blob.digest);
+                self.blobs.insert(blob.unwrap_or(diff_id.0));
             }
         }
     }
@@ -179,6 +180,12 @@ fn sweep(store: &Store, options: Options, scratch: &Scratch, report: &mut Report
             report.records += 1;
         }
     }
+    for stored in cache.remotes().list() {
+        if !stored.digest.is_some_and(|d| live.blobs.contains(&d)) {
+            report.bytes += remove_file(&stored.path)?;
+            report.records += 1;
+        }
+    }
     if options.all {
         for path in cache::files(&cache.stat_dir()) {
             report.bytes += remove_file(&path)?;
@@ -252,6 +259,7 @@ mod tests {
             chain: ChainId::of(&[diff_id]),
             created: "2026-01-01T00:00:00Z".into(),
             name: "RUN".into(),
+            blob: None,
         };
         session.cache().steps().put(&key, &record).expect("put");
         (key, diff_id)

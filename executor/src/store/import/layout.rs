@@ -16,7 +16,7 @@ use super::oci::{MAX_DEPTH, blob_name, is_image};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, Document, Index, media_type};
+use crate::image::manifest::{Descriptor, Document, Index, MAX_PARTS, Manifest, media_type};
 use crate::image::platform::Platform;
 use crate::output::layout::{IMAGE_NAME, REF_NAME};
 use crate::store::lock::Session;
@@ -44,14 +44,7 @@ pub struct Wanted<'a> {
 /// When it is no layout, has no such image, lacks a blob or has one that is not what its digest
 /// says; cancellation.
 pub fn take(session: &Session, path: &Path, wanted: Wanted<'_>, cancel: &Cancel) -> Result<Digest> {
-    let layout = Layout {
-        root: Root::open_host(path).map_err(|e| match e {
-            Errno::NOENT => Error::new("OCI layout not found:")
-                .path(path)
-                .kind(Kind::NotFound),
-            e => Error::new("open the OCI layout").path(path).source(e),
-        })?,
-    };
+    let layout = Layout::open_at(path)?;
     let found = layout.find(path, wanted)?;
     let (digest, bytes) = layout.manifest(&found, wanted.platform, 0)?;
     let Document::Manifest(manifest) = Document::parse(&bytes, None)? else {
@@ -74,11 +67,69 @@ pub fn take(session: &Session, path: &Path, wanted: Wanted<'_>, cancel: &Cancel)
     Ok(digest)
 }
 
+/// Takes some blobs of the layout at `path` into the store.
+///
+/// # Errors
+/// [`Kind::NotFound`] when it lacks one; when one is not what its digest says; cancellation.
+pub fn take_blobs(
+    session: &Session,
+    path: &Path,
+    blobs: &[Descriptor],
+    cancel: &Cancel,
+) -> Result<()> {
+    let layout = Layout::open_at(path)?;
+    blobs
+        .iter()
+        .try_for_each(|blob| layout.store(session, blob, cancel))
+}
+
+/// Reads the manifest of an artifact in the layout at `path`, or those of an index, each with the
+/// document that it calls its config.
+///
+/// # Errors
+/// When it is no layout, has no such artifact, or lacks a document.
+pub fn documents(path: &Path, wanted: Wanted<'_>) -> Result<Vec<(Manifest, Vec<u8>)>> {
+    let layout = Layout::open_at(path)?;
+    let found = layout.find(path, wanted)?;
+    let manifests = match Document::parse(&layout.document(&found)?, None)? {
+        Document::Manifest(manifest) => vec![manifest],
+        Document::Index(index) => {
+            let parts = index.manifests.iter().filter(|d| is_image(d));
+            parts
+                .take(MAX_PARTS)
+                .map(
+                    |part| match Document::parse(&layout.document(&part.digest)?, None)? {
+                        Document::Manifest(manifest) => Ok(manifest),
+                        Document::Index(_) => Err(Error::new("an index within an index")),
+                    },
+                )
+                .collect::<Result<_>>()?
+        }
+    };
+    manifests
+        .into_iter()
+        .map(|manifest| {
+            let config = layout.document(&manifest.config.digest)?;
+            Ok((manifest, config))
+        })
+        .collect()
+}
+
 struct Layout {
     root: Root,
 }
 
 impl Layout {
+    fn open_at(path: &Path) -> Result<Self> {
+        let root = Root::open_host(path).map_err(|e| match e {
+            Errno::NOENT => Error::new("OCI layout not found:")
+                .path(path)
+                .kind(Kind::NotFound),
+            e => Error::new("open the OCI layout").path(path).source(e),
+        })?;
+        Ok(Self { root })
+    }
+
     fn open(&self, name: &str) -> Result<File> {
         // Without O_NONBLOCK, a FIFO would block for ever.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -208,6 +259,13 @@ impl Layout {
             let length = from.read(&mut chunk).op_path("read", &name)?;
             if length == 0 {
                 break;
+            }
+            if to.len() + length as u64 > descriptor.size {
+                return Err(Error::new(format!(
+                    "file in the OCI layout has more than {} bytes:",
+                    descriptor.size
+                ))
+                .path(&name));
             }
             std::io::Write::write_all(&mut to, &chunk[..length]).op("write blob")?;
         }
