@@ -19,57 +19,13 @@ HEALTHCHECK --interval=5 CMD x
 ";
 
 for_users! {
-    /// Ten mistakes make ten messages with positions.
+    /// Ten mistakes make ten messages, with positions, lines and hints: all of them is looked at.
     fn ten_mistakes(world) as [root, subids, plain] {
         world.dockerfile(TEN);
         let output = world.build([]).run().exits(1);
-        let marked = output.stderr.lines().filter(|line| line.starts_with("error: "));
-        let messages: Vec<&str> = marked.collect();
-        let places: Vec<&str> = output
-            .stderr
-            .lines()
-            .filter_map(|line| line.trim_start().strip_prefix("--> "))
-            .collect();
-        let hints = output.stderr.lines().filter(|line| line.contains("= hint: "));
-        let hints: Vec<&str> = hints.map(|line| line.trim().trim_start_matches("= hint: ")).collect();
-        assert_eq!(
-            messages,
-            [
-                "error: invalid stage name `1st`",
-                "error: unknown instruction `RUM`",
-                "error: unknown flag `--chwon` for COPY",
-                "error: COPY requires at least two arguments",
-                "error: invalid port `http`",
-                "error: there is no stage number 7",
-                "error: invalid network `nnoe`",
-                "error: missing `}` in substitution",
-                "error: invalid signal `SIGTREM`",
-                "error: missing unit in duration `5`",
-                "error: invalid Dockerfile",
-            ],
-            "{}",
-            output.all()
-        );
-        assert_eq!(
-            places,
-            [
-                "Dockerfile:1:17", "Dockerfile:2:1", "Dockerfile:4:6", "Dockerfile:5:1",
-                "Dockerfile:6:8", "Dockerfile:8:13", "Dockerfile:9:15", "Dockerfile:10:9",
-                "Dockerfile:11:12", "Dockerfile:12:24",
-            ]
-        );
-        for hint in [
-            "did you mean `RUN`?",
-            "did you mean `--chown`?",
-            "the last one is 2",
-            "did you mean `none`?",
-            "did you mean `SIGTERM`?",
-            "write a duration as `30s`, `1m30s` or `500ms`",
-        ] {
-            assert!(hints.contains(&hint), "{hint}: {hints:?}");
-        }
-        // Each has its line and a mark below it.
-        assert_eq!(output.stderr.lines().filter(|line| line.contains("| ") && line.contains('^')).count(), 10);
+        // Not the progress before them, which has times.
+        let (_, messages) = output.stderr.split_once("\n\n").unwrap_or_default();
+        insta::assert_snapshot!("ten_mistakes", messages);
     }
 
     /// A misspelt FROM begins a stage all the same: what follows is not wrong because of it.
