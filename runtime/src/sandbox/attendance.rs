@@ -36,7 +36,7 @@ impl Attendance {
     pub(super) fn supervised(
         report: OwnedFd,
         payload: BorrowedFd<'_>,
-        start: impl FnOnce(OwnedFd) -> Start,
+        start: impl FnOnce(OwnedFd) -> Result<Start>,
     ) -> Result<Self> {
         let mut attendance = Self::unsupervised(report);
         match attendance.read_report()? {
@@ -46,7 +46,7 @@ impl Attendance {
                 // other mounts than those of the other, between which nothing can be linked.
                 move_into_thread_name_spaces(payload, ThreadNameSpaceType::MOUNT)
                     .op("enter payload's mount namespace")?;
-                attendance.supervisor = Some(Supervisor::new(start(listener))?);
+                attendance.supervisor = Some(Supervisor::new(start(listener)?)?);
                 Ok(attendance)
             }
             Some(Report::Refusal(refusal)) => Err(Error::new(refusal.operation())

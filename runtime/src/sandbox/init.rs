@@ -6,16 +6,22 @@
 //! dies with the job.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    sendmsg, socketpair,
+};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::{CapabilitySet, ThreadNameSpaceType};
 
 use super::Network;
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, Result, ResultExt};
 use crate::identity::{IdMap, Identity, detect, nested_maps};
 use crate::rootfs::kernel;
 use crate::{caps, sys};
@@ -110,7 +116,36 @@ impl Init {
     /// Lets the process give up what it needed for being set up, and waits until it has. From now
     /// on nothing may look into it.
     pub(super) fn seal(&self) -> Result<()> {
-        rustix::io::write(&self.go, &[1]).map(drop).op("seal init")
+        rustix::io::write(&self.go, &[1]).op("seal init")?;
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.go, &mut [0])) {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(Error::new("seal init: it ended early")),
+            Err(errno) => Err(errno).op("seal init"),
+        }
+    }
+
+    /// Lets a listener live as long as the process does. When the kernel closes the job's, calls that
+    /// wait for an answer would be said not to exist, and the payload would tell; so they wait until it
+    /// is killed.
+    pub(super) fn hold(&self, listener: BorrowedFd<'_>) -> Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [listener];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        // It stays in the queue of the socket, which is never read again.
+        sendmsg(
+            &self.go,
+            &[IoSlice::new(&[1])],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
+        .op("hand on listener")
+    }
+
+    /// The end that must be closed everywhere but in the job for the process to see the job's end.
+    pub(super) fn go(&self) -> &OwnedFd {
+        &self.go
     }
 }
 
@@ -152,12 +187,20 @@ fn be_init(wait: &OwnedFd, go: &OwnedFd, arguments: Option<sys::Arguments>) -> !
         }
     }
     if prepare(wait, go).is_ok() {
-        // The parent-death signal alone is not enough: a job that is killed together with its
-        // own parent was seen to leave an init behind (Linux 6.18). Nothing is ever written here
-        // again, so this ends with the job, or with the payload that still holds the other end.
-        let _ = rustix::io::retry_on_intr(|| rustix::io::read(wait, &mut [0]));
+        // Data, which may come, is left where it is: the queue is where a listener is held.
+        while !is_closed(wait) {}
+        sys::kill_namespace();
     }
     sys::exit(1)
+}
+
+/// Waits until the other end of a socket is closed.
+fn is_closed(wait: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(wait, PollFlags::RDHUP)];
+    match rustix::event::poll(&mut fds, None) {
+        Ok(_) => !fds[0].revents().is_empty(),
+        Err(errno) => errno != Errno::INTR,
+    }
 }
 
 fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
@@ -186,5 +229,9 @@ fn prepare(wait: &OwnedFd, go: &OwnedFd) -> rustix::io::Result<()> {
             sys::close_fds(first, last)?;
         }
     }
+    // The job's end is seen at the socket, which its payload has closed, too. To be killed would close the
+    // listener before the kernel gets to the rest of the container; and the signal alone was seen to be
+    // missed by an init whose job is killed together with its own parent (Linux 6.18).
+    rustix::process::set_parent_process_death_signal(None)?;
     rustix::io::write(wait, &[1]).map(drop)
 }

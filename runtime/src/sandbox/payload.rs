@@ -26,6 +26,8 @@ pub(super) struct Prepared<'a> {
     /// Files by which it enters groups of version 1.
     pub(super) groups: &'a [OwnedFd],
     pub(super) report: &'a OwnedFd,
+    /// The job's alone from now on: its last copy tells init that the job is gone.
+    pub(super) go: &'a OwnedFd,
 }
 
 /// Becomes the payload. Returns only by ending the process.
@@ -43,6 +45,9 @@ pub(super) fn run(p: &Prepared<'_>) -> ! {
 }
 
 fn become_payload(p: &Prepared<'_>) -> Step<()> {
+    // SAFETY: this side of the fork uses it no more and never runs a destructor.
+    #[expect(unsafe_code, reason = "part of the clone site")]
+    unsafe { sys::close_fd(p.go) }.map_err(at(Stage::Descriptors))?;
     enter_legacy(p.groups).map_err(at(Stage::Group))?;
     if let Some(user) = p.user_namespace {
         move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))

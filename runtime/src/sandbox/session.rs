@@ -127,6 +127,7 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
         rlimits: &settled.rlimits,
         groups: &entrance.files,
         report: &report,
+        go: init.go(),
     };
     // SAFETY: the child calls only `payload::run`, which neither allocates nor locks.
     #[expect(unsafe_code, reason = "a clone site")]
@@ -146,14 +147,17 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
             let credentials =
                 Credentials::user(plan.uid, plan.gid, &plan.groups).bounded(settled.capabilities);
             let specials = std::mem::take(&mut plan.specials);
-            Attendance::supervised(report_read, pidfd.as_fd(), |listener| Start {
-                listener,
-                proc,
-                first: pid,
-                credentials,
-                specials,
-                devices: plan.devices,
-                emulates_native: plan.emulator.as_ref().is_some_and(Emulator::is_native),
+            Attendance::supervised(report_read, pidfd.as_fd(), |listener| {
+                init.hold(listener.as_fd())?;
+                Ok(Start {
+                    listener,
+                    proc,
+                    first: pid,
+                    credentials,
+                    specials,
+                    devices: plan.devices,
+                    emulates_native: plan.emulator.as_ref().is_some_and(Emulator::is_native),
+                })
             })?
         }
     };

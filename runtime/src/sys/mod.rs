@@ -352,6 +352,15 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     check_long(ret).map(drop)
 }
 
+/// Kills every other process of the pid namespace whose first one the caller is, and nothing where it
+/// is not. None that was running or waiting makes another step. Usable in a forked child.
+pub(crate) fn kill_namespace() {
+    if rustix::process::getpid().is_init() {
+        // SAFETY: plain integers.
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+    }
+}
+
 /// What a signal does without a handler.
 #[derive(Clone, Copy)]
 pub(crate) enum Action {
