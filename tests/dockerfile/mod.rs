@@ -8,6 +8,7 @@ mod coverage;
 mod differential;
 mod errors;
 mod expectation;
+mod fetching;
 mod inputs;
 mod language;
 mod mounts;

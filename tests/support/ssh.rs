@@ -1,13 +1,14 @@
-//! Ssh agents and keys of a world's account.
+//! Ssh agents, keys and servers of a world's account.
 //!
-//! Responsible for starting an agent and for making keys. Must not touch anybody's own. Invariant: an
-//! agent ends with its value.
+//! Responsible for starting them and for making keys. Must not touch anybody's own, nor be reachable from
+//! elsewhere. Invariant: an agent and a server end with their values.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::World;
-use crate::process::Running;
+use crate::process::{Running, find};
 
 /// A running agent.
 #[derive(Debug)]
@@ -68,4 +69,94 @@ pub fn key(world: &World, name: &str, passphrase: &str) -> PathBuf {
         .args(["-q", "-t", "ed25519", "-N", passphrase]);
     make.args(["-C", name, "-f"]).arg(&path).ok();
     path
+}
+
+/// An ssh server on loopback, for the world's account only, and repositories that it gives.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    host_key: PathBuf,
+    repositories: PathBuf,
+    user: String,
+    _running: Running,
+}
+
+impl Server {
+    /// Starts a server that lets in who has the key in `allowed`, a public key's file.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn start(world: &World, allowed: &Path) -> Self {
+        let host_key = key(world, "host_key", "");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let lines = [
+            format!("ListenAddress 127.0.0.1:{port}"),
+            format!("HostKey {}", host_key.display()),
+            format!("AuthorizedKeysFile {}", allowed.display()),
+            // What is above the test's directory is not the account's.
+            "StrictModes no".to_owned(),
+            "UsePAM no".to_owned(),
+            "PasswordAuthentication no".to_owned(),
+            "PidFile none".to_owned(),
+        ];
+        let config = world.write("sshd_config", lines.join("\n") + "\n");
+        // It starts itself again, by its path.
+        let program = find("sshd").expect("the test has looked");
+        let running = world
+            .command(program)
+            .args(["-D", "-e", "-f"])
+            .arg(config)
+            .spawn();
+        for _ in 0..500 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self {
+            port,
+            host_key,
+            repositories: world.make_dir("repositories"),
+            user: world.account.name.clone(),
+            _running: running,
+        }
+    }
+
+    /// Makes a repository with one file.
+    pub fn repository(&self, world: &World, name: &str, file: &str, text: &str) {
+        let dir = self.repositories.join(name);
+        let git = |arguments: &[&str]| {
+            let command = world.command("git").arg("-C").arg(&dir).args(arguments);
+            let command = ["AUTHOR", "COMMITTER"]
+                .iter()
+                .fold(command, |command, who| {
+                    let set = command.env(&format!("GIT_{who}_NAME"), "test");
+                    set.env(&format!("GIT_{who}_EMAIL"), "test@localhost")
+                });
+            drop(command.ok());
+        };
+        world.command("mkdir").arg(&dir).ok();
+        git(&["init", "--quiet"]);
+        world.write(&format!("repositories/{name}/{file}"), text);
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "--message=first"]);
+    }
+
+    /// Returns the address of a repository.
+    pub fn url(&self, name: &str) -> String {
+        let (user, port) = (&self.user, self.port);
+        let path = self.repositories.join(name);
+        format!("ssh://{user}@127.0.0.1:{port}{}", path.display())
+    }
+
+    /// Returns the line by which ssh knows the server.
+    ///
+    /// # Panics
+    /// When the key is not there.
+    pub fn known(&self) -> String {
+        let key = std::fs::read_to_string(self.host_key.with_extension("pub")).expect("a key");
+        format!("[127.0.0.1]:{} {key}", self.port)
+    }
 }

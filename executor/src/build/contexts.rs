@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::sources::Known;
-use crate::context::git::GitOptions;
-use crate::context::http::FetchOptions;
+use crate::context::access::Access;
 use crate::context::location::Location;
 use crate::context::{self, Context};
 use crate::error::{Error, Kind, Result};
@@ -33,7 +32,7 @@ pub struct Contexts<'a> {
     given: &'a BTreeMap<String, NamedContext>,
     session: &'a Session,
     progress: &'a Sender,
-    git: GitOptions,
+    access: &'a Access,
     opened: Mutex<HashMap<String, Slot>>,
 }
 
@@ -43,13 +42,13 @@ impl<'a> Contexts<'a> {
         given: &'a BTreeMap<String, NamedContext>,
         session: &'a Session,
         progress: &'a Sender,
-        git: GitOptions,
+        access: &'a Access,
     ) -> Self {
         Self {
             given,
             session,
             progress,
-            git,
+            access,
             opened: Mutex::default(),
         }
     }
@@ -81,9 +80,8 @@ impl<'a> Contexts<'a> {
         let vertex = self
             .progress
             .start(format!("[internal] load context {name}"));
-        let fetch = FetchOptions::default();
         let tmp = self.session.scratch().dir();
-        let context = match context::open_files(location, &fetch, &self.git, tmp) {
+        let context = match context::open_files(location, self.access, tmp) {
             Ok(context) => context,
             Err(error) => {
                 let error = error.during(format!("open context `{name}`"));

@@ -21,12 +21,12 @@ use rustix::fs::{Mode, OFlags};
 use super::contexts::Contexts;
 use super::copy::{CopyRequest, Owners};
 use super::keys;
-use super::mounts::secrets::Secrets;
 use super::state::Layer;
 use crate::cache::downloads::Download;
 use crate::cache::key::KeyBuilder;
 use crate::cache::stat::{FileStat, StatCache};
 use crate::context::Context;
+use crate::context::access::Access;
 use crate::context::digest::{FileDigests, FileKey, SelectRequest};
 use crate::context::ignore::IgnoreFile;
 use crate::context::pattern::has_wildcard;
@@ -46,7 +46,7 @@ pub struct Sources<'a> {
     contexts: &'a Contexts<'a>,
     session: &'a Session,
     progress: &'a Sender,
-    secrets: &'a Secrets,
+    access: &'a Access,
     known: Known,
 }
 
@@ -98,14 +98,14 @@ impl<'a> Sources<'a> {
         contexts: &'a Contexts<'a>,
         session: &'a Session,
         progress: &'a Sender,
-        secrets: &'a Secrets,
+        access: &'a Access,
     ) -> Self {
         Self {
             context,
             contexts,
             session,
             progress,
-            secrets,
+            access,
             known: Known(known),
         }
     }

@@ -6,6 +6,7 @@
 //! is shown.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use super::build::{Args, Request};
 use super::desk::{self, Desk};
@@ -26,8 +27,8 @@ use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
 use crate::build::{self, Build};
-use crate::context::git::GitOptions;
-use crate::context::http::FetchOptions;
+use crate::cancel::Cancel;
+use crate::context::access::Access;
 use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
@@ -54,6 +55,9 @@ pub(super) const MAX_LAYER: u64 = 1 << 40;
 /// Host name in the sandboxes of a build.
 const HOSTNAME: &str = "sandcrab";
 
+/// Where ssh keeps the hosts that its user knows, in the home directory.
+const KNOWN_HOSTS: &str = ".ssh/known_hosts";
+
 /// Builds and returns the exit code.
 pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Result<u8, Failure> {
     let settings = global.settings(environment, Some(args.registry()), args.jobs())?;
@@ -68,6 +72,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let session = desk.store()?.session()?;
     let registry = registries::client(&desk.settings, environment, &desk.cancel);
     let ssh = request.ssh.start(|| session.scratch().fresh("keys"))?;
+    let access = access(&request, environment, &secrets, &ssh.agents, &desk.cancel);
     let mut source = None;
     let result = desk.show("Building", request.progress, environment, |progress| {
         let building = Building {
@@ -78,6 +83,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             registry: &registry,
             secrets: &secrets,
             agents: &ssh.agents,
+            access: &access,
             progress,
         };
         building.run(&mut source)
@@ -158,14 +164,24 @@ pub(super) fn options(request: &Request) -> plan::Options {
     }
 }
 
-/// Returns how a context that is a repository is fetched: as in BuildKit, without `.git` unless an
-/// argument asks for it.
-pub(super) fn git_options(request: &Request) -> GitOptions {
+/// Returns how what is elsewhere is fetched. As in BuildKit, repositories that are contexts come without
+/// `.git` unless an argument asks for it.
+pub(super) fn access(
+    request: &Request,
+    environment: &Environment,
+    secrets: &Secrets,
+    agents: &Agents,
+    cancel: &Cancel,
+) -> Access {
     let keep = given(request, platform::KEEP_GIT_DIR);
-    GitOptions {
-        keep_git_dir: keep.is_some_and(|v| matches!(v, "1" | "true" | "t" | "T" | "TRUE" | "True")),
-        ..GitOptions::default()
-    }
+    let secrets = secrets.ids().filter_map(|id| Some((id, secrets.get(id)?)));
+    let mut access = Access::new(secrets);
+    access.ssh_agent = agents.for_git().map(Path::to_path_buf);
+    access.known_hosts = (environment.get("HOME")).map(|home| Path::new(&home).join(KNOWN_HOSTS));
+    access.keep_git_dir =
+        keep.is_some_and(|v| matches!(v, "1" | "true" | "t" | "T" | "TRUE" | "True"));
+    access.cancel = cancel.clone();
+    access
 }
 
 /// Ends the build when `check=error=true` says that findings do.
@@ -189,6 +205,7 @@ struct Building<'a> {
     registry: &'a Registry,
     secrets: &'a Secrets,
     agents: &'a Agents,
+    access: &'a Access,
     progress: &'a Sender,
 }
 
@@ -202,10 +219,10 @@ impl Building<'_> {
             text: dockerfile.bytes,
         });
         let known = self.session.cache().stats(identity.as_bytes());
-        let git = git_options(request);
-        let contexts = Contexts::new(&request.contexts, self.session, self.progress, git);
+        let access = self.access;
+        let contexts = Contexts::new(&request.contexts, self.session, self.progress, access);
         let (session, progress) = (self.session, self.progress);
-        let sources = Sources::new(&context, known, &contexts, session, progress, self.secrets);
+        let sources = Sources::new(&context, known, &contexts, session, progress, access);
         let cancel = &self.desk.cancel;
         let fetcher = Fetcher::new(self.session, self.registry, self.progress, cancel);
         let trees = Trees::new(
@@ -290,8 +307,7 @@ impl Building<'_> {
             dockerfile: &self.request.dockerfile,
             stdin: &mut Input::standard(&self.desk.cancel)?,
             tmp: self.session.scratch().dir(),
-            fetch: &FetchOptions::default(),
-            git: &git_options(self.request),
+            access: self.access,
         });
         let opened = opened.map_err(|error| self.desk.cancel.settle(error));
         match &opened {

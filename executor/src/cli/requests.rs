@@ -9,9 +9,11 @@ use super::building;
 use super::environment::Environment;
 use super::exit::{Failure, Source};
 use super::input::Input;
+use super::ssh::Started;
 use super::streams;
+use crate::build::mounts::secrets::Secrets;
 use crate::cancel::Cancel;
-use crate::context::http::FetchOptions;
+use crate::context::location::{DockerfileLocation, Location};
 use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic, Severity};
 use crate::dockerfile::suggest;
@@ -113,13 +115,27 @@ pub(super) fn run(
     environment: &Environment,
 ) -> Result<u8, Failure> {
     let tmp = tempfile::tempdir().op("make a temporary directory")?;
+    let cancel = Cancel::new();
+    // What is here is read without anybody's secrets.
+    let is_here = matches!(request.context, Location::Directory(_) | Location::Stdin)
+        && !matches!(request.dockerfile, DockerfileLocation::Url(_));
+    let (secrets, ssh) = if is_here {
+        (Secrets::default(), Started::default())
+    } else {
+        let mut numbers = 0..;
+        let fresh = || tmp.path().join(format!("keys{:?}", numbers.next()));
+        (
+            request.secrets.read(environment)?,
+            request.ssh.start(fresh)?,
+        )
+    };
+    let access = building::access(request, environment, &secrets, &ssh.agents, &cancel);
     let (context, DockerfileText { name, bytes }) = context::open(OpenRequest {
         location: &request.context,
         dockerfile: &request.dockerfile,
-        stdin: &mut Input::standard(&Cancel::new())?,
+        stdin: &mut Input::standard(&cancel)?,
         tmp: tmp.path(),
-        fetch: &FetchOptions::default(),
-        git: &building::git_options(request),
+        access: &access,
     })?;
     let source = Source { name, text: bytes };
     let parsed = building::parse(request, &source.text);

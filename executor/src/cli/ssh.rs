@@ -74,7 +74,7 @@ impl SshRequest {
     ///
     /// # Errors
     /// Those of [`KeyAgent::start`]; and paths that are missing, or something else.
-    pub(super) fn start(&self, fresh: impl Fn() -> PathBuf) -> Result<Started> {
+    pub(super) fn start(&self, mut fresh: impl FnMut() -> PathBuf) -> Result<Started> {
         let mut started = Started::default();
         for given in &self.0 {
             let socket = match given.find()? {

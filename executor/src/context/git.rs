@@ -26,19 +26,33 @@ use std::path::{Path, PathBuf};
 use runtime::path::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result, ResultExt};
 use run::Git;
 pub use url::{GitUrl, is_commit};
 
 /// How to fetch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct GitOptions {
     /// Leave `.git` in the tree.
     pub keep_git_dir: bool,
     /// Socket of the ssh agent to use; without one, ssh has no keys.
     pub ssh_agent: Option<PathBuf>,
-    /// Value of the `Authorization` header for http and https.
+    /// The file of known hosts, which is not written to; ssh's own choice without it.
+    pub known_hosts: Option<PathBuf>,
+    /// Value of the `Authorization` header for http and https; it is not sent to other hosts.
     pub authorization: Option<String>,
+    /// Ends git, and all that it has started.
+    pub cancel: Cancel,
+}
+
+impl std::fmt::Debug for GitOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GitOptions")
+            .field("keep_git_dir", &self.keep_git_dir)
+            .field("ssh_agent", &self.ssh_agent)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A commit's files.

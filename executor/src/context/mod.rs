@@ -4,6 +4,7 @@
 //! for content digests. Must not know what files become in an image. Invariant: nothing outside
 //! the context's root is read on behalf of a name in it.
 
+pub mod access;
 pub mod archive;
 pub mod digest;
 pub mod git;
@@ -23,8 +24,9 @@ use std::path::Path;
 use runtime::path::Root;
 use tempfile::TempDir;
 
+use crate::context::access::Access;
 use crate::context::digest::{FileDigests, SelectRequest, Selection};
-use crate::context::git::{GitOptions, GitUrl};
+use crate::context::git::GitUrl;
 use crate::context::http::FetchOptions;
 use crate::context::ignore::{IgnoreFile, Matcher};
 use crate::context::location::{DockerfileLocation, Location};
@@ -65,10 +67,8 @@ pub struct OpenRequest<'a> {
     pub stdin: &'a mut (dyn Read + Send),
     /// Directory for what has to be unpacked; the session's own.
     pub tmp: &'a Path,
-    /// How a context with a URL is fetched.
-    pub fetch: &'a FetchOptions,
-    /// How a context that is a repository is fetched.
-    pub git: &'a GitOptions,
+    /// How what is elsewhere is fetched.
+    pub access: &'a Access,
 }
 
 impl std::fmt::Debug for OpenRequest<'_> {
@@ -103,17 +103,17 @@ pub fn open(request: OpenRequest<'_>) -> Result<(Context, DockerfileText)> {
                 DockerfileLocation::Stdin => local::Found::text(read_dockerfile(request.stdin)?),
                 DockerfileLocation::Path(file) => local::named(&root, file)?,
                 DockerfileLocation::Default => local::default(&root)?,
-                DockerfileLocation::Url(url) => by_url(url, request.fetch, request.tmp)?,
+                DockerfileLocation::Url(url) => by_url(url, request.access, request.tmp)?,
             };
             finish(root, found, None)
         }
         Location::Git(url) => {
-            let root = checked_out(url, request.git, request.tmp)?;
+            let root = checked_out(url, request.access, request.tmp)?;
             let found = match request.dockerfile {
                 DockerfileLocation::Stdin => local::Found::text(read_dockerfile(request.stdin)?),
                 DockerfileLocation::Path(file) => local::inside(&root, file)?,
                 DockerfileLocation::Default => local::default(&root)?,
-                DockerfileLocation::Url(url) => by_url(url, request.fetch, request.tmp)?,
+                DockerfileLocation::Url(url) => by_url(url, request.access, request.tmp)?,
             };
             let (mut context, dockerfile) = finish(root, found, None)?;
             context.private = true;
@@ -124,7 +124,7 @@ pub fn open(request: OpenRequest<'_>) -> Result<(Context, DockerfileText)> {
             stream(request.stdin, request.dockerfile, None, found, request.tmp)
         }
         Location::Url(url) => {
-            let fetched = http::fetch(url, None, request.fetch, request.tmp)?;
+            let fetched = http::fetch(url, None, &request.access.http(url), request.tmp)?;
             let mut file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
             let found = fetched_dockerfile(&request)?;
             stream(
@@ -201,27 +201,23 @@ fn finish(
     Ok((context, found.dockerfile))
 }
 
-/// Fetches a repository; what its address says of `.git` counts.
-fn checked_out(url: &GitUrl, options: &GitOptions, tmp: &Path) -> Result<Root> {
-    let options = GitOptions {
-        keep_git_dir: url.keep_git_dir.unwrap_or(options.keep_git_dir),
-        ..options.clone()
-    };
-    Ok(git::fetch(url, &options, tmp)?.root)
+/// Fetches a repository.
+fn checked_out(url: &GitUrl, access: &Access, tmp: &Path) -> Result<Root> {
+    Ok(git::fetch(url, &access.git(url), tmp)?.root)
 }
 
 /// Fetches the Dockerfile, if that is where it comes from.
 fn fetched_dockerfile(request: &OpenRequest<'_>) -> Result<Option<local::Found>> {
     match request.dockerfile {
-        DockerfileLocation::Url(url) => by_url(url, request.fetch, request.tmp).map(Some),
+        DockerfileLocation::Url(url) => by_url(url, request.access, request.tmp).map(Some),
         _ => Ok(None),
     }
 }
 
-fn by_url(url: &str, fetch: &FetchOptions, tmp: &Path) -> Result<local::Found> {
+fn by_url(url: &str, access: &Access, tmp: &Path) -> Result<local::Found> {
     let options = FetchOptions {
         limit: MAX_DOCKERFILE,
-        ..fetch.clone()
+        ..access.http(url)
     };
     let fetched = http::fetch(url, None, &options, tmp)?;
     let mut file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
@@ -238,12 +234,7 @@ fn by_url(url: &str, fetch: &FetchOptions, tmp: &Path) -> Result<local::Found> {
 /// # Errors
 /// When something is missing, when an ignore file has a malformed pattern, and those of unpacking
 /// and fetching.
-pub fn open_files(
-    location: &Location,
-    fetch: &FetchOptions,
-    git: &GitOptions,
-    tmp: &Path,
-) -> Result<Context> {
+pub fn open_files(location: &Location, access: &Access, tmp: &Path) -> Result<Context> {
     let plain = |root: Root| Context {
         root,
         ignore: None,
@@ -266,9 +257,9 @@ pub fn open_files(
                 ..plain(root)
             })
         }
-        Location::Git(url) => Ok(plain(checked_out(url, git, tmp)?)),
+        Location::Git(url) => Ok(plain(checked_out(url, access, tmp)?)),
         Location::Url(url) => {
-            let fetched = http::fetch(url, None, fetch, tmp)?;
+            let fetched = http::fetch(url, None, &access.http(url), tmp)?;
             let file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
             let opened = archive::open(file).op("read the context")?;
             if !opened.tar {

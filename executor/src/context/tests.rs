@@ -20,8 +20,7 @@ impl Case {
             dockerfile: &self.dockerfile,
             stdin: &mut stdin,
             tmp: tmp.path(),
-            fetch: &FetchOptions::default(),
-            git: &Default::default(),
+            access: &Access::default(),
         });
         // What was unpacked belongs to the context, which the tests look at.
         drop(tmp.keep());

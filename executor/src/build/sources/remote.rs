@@ -6,10 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use runtime::path::Root;
-use url::Url;
 
 use super::{Part, Place, Sources, literal, pick};
 use crate::cache::downloads::Download;
@@ -100,8 +97,7 @@ impl Sources<'_> {
         }
         let options = GitOptions {
             keep_git_dir: copy.keep_git_dir.or(url.keep_git_dir).unwrap_or(false),
-            ssh_agent: None,
-            authorization: self.git_authorization(&url),
+            ..self.access.git(&url)
         };
         let commit = match url.reference.as_deref() {
             Some(reference) if git::is_commit(reference) => git::resolve(&url, &options)?,
@@ -131,36 +127,6 @@ impl Sources<'_> {
         })
     }
 
-    /// Returns the header for a repository's host, from secrets named as in BuildKit.
-    fn git_authorization(&self, url: &GitUrl) -> Option<String> {
-        let host = url.host().filter(|_| url.remote.starts_with("http"))?;
-        let secret = |name: &str| {
-            let own = self.secret(&format!("{name}.{host}"));
-            own.or_else(|| self.secret(name))
-        };
-        secret("GIT_AUTH_HEADER").or_else(|| {
-            let token = secret("GIT_AUTH_TOKEN")?;
-            let pair = STANDARD.encode(format!("x-access-token:{token}"));
-            Some(format!("basic {pair}"))
-        })
-    }
-
-    /// Returns the header for a URL's host.
-    fn http_authorization(&self, url: &str) -> Option<String> {
-        let url = Url::parse(url).ok()?;
-        let host = url.host_str()?;
-        let header = self.secret(&format!("HTTP_AUTH_HEADER_{host}"));
-        header.or_else(|| {
-            let token = self.secret(&format!("HTTP_AUTH_TOKEN_{host}"))?;
-            Some(format!("Bearer {token}"))
-        })
-    }
-
-    fn secret(&self, id: &str) -> Option<String> {
-        let value = std::str::from_utf8(self.secrets.get(id)?).ok()?;
-        Some(value.trim_end_matches(['\r', '\n']).to_owned())
-    }
-
     fn download(&self, copy: &Copy, url: &str) -> Result<Part> {
         let checksum = copy.checksum.as_deref().map(str::parse).transpose()?;
         let downloads = self.session.cache().downloads();
@@ -171,9 +137,8 @@ impl Sources<'_> {
             return stored(copy, url, known.clone());
         }
         let options = FetchOptions {
-            authorization: self.http_authorization(url),
             known: known.as_ref().map(validators).unwrap_or_default(),
-            ..FetchOptions::default()
+            ..self.access.http(url)
         };
         let fetched = self.shown(format!("[internal] fetch {url}"), |vertex| {
             let dir = self.session.scratch().dir();

@@ -163,6 +163,11 @@ impl GitUrl {
         }
     }
 
+    /// Returns the remote's port, if it names one that is not its scheme's own.
+    pub fn port(&self) -> Option<u16> {
+        Url::parse(&self.remote).ok()?.port()
+    }
+
     /// Tells whether the remote is reached by ssh.
     pub fn is_ssh(&self) -> bool {
         match Url::parse(&self.remote) {
