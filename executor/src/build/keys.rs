@@ -53,7 +53,7 @@ pub(super) fn run(
     let mut key = below.start("run");
     key.field("platform", platform.to_string())
         .list("argv", &run.argv)
-        .list("env", &run.env)
+        .list("env", run.env.entries())
         .field("cwd", &run.cwd)
         .field("user", &run.user)
         .field("network", network);
@@ -191,6 +191,7 @@ pub(super) fn tree_content(chain: Option<ChainId>) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::scope::Variables;
 
     fn around() -> Around<'static> {
         static USUAL: std::sync::LazyLock<Confinement> =
@@ -201,10 +202,16 @@ mod tests {
         }
     }
 
+    fn env(entries: &[&str]) -> Variables {
+        let mut env = Variables::default();
+        env.extend_env(entries.iter().copied());
+        env
+    }
+
     fn step() -> Run {
         Run {
             argv: vec!["true".into()],
-            env: vec!["A=b".into()],
+            env: env(&["A=b"]),
             proxy: Vec::new(),
             cwd: "/".into(),
             user: String::new(),
@@ -226,7 +233,7 @@ mod tests {
                 ..step()
             },
             Run {
-                env: Vec::new(),
+                env: env(&[]),
                 ..step()
             },
             Run {

@@ -176,7 +176,7 @@ pub(super) fn build(
     shared.note(&lowered.warnings);
     match files {
         Some(name) => {
-            let step = all_of(name, head, &state);
+            let step = all_of(name, head);
             let made = stage.execute(&step, 1, &state)?;
             state.push(&step, made);
         }
@@ -193,7 +193,7 @@ pub(super) fn build(
         };
         state.push(step, made);
     }
-    state.config.config = lowered.config.clone();
+    state.config.config = lowered.config();
     Ok(Built {
         state,
         lowered: Arc::new(lowered),
@@ -201,13 +201,12 @@ pub(super) fn build(
 }
 
 /// Returns the step that makes a named context's files a layer.
-fn all_of(name: &str, head: &StageHead, state: &State) -> Step {
+fn all_of(name: &str, head: &StageHead) -> Step {
     Step {
         span: head.span.clone(),
         name: head.display.clone(),
         created_by: format!("FROM {name}"),
         author: None,
-        config: Arc::new(state.config.config.clone()),
         op: Op::Copy(Copy {
             from: CopyFrom::Named(name.to_owned()),
             sources: vec![CopySource {
@@ -514,10 +513,9 @@ impl Stage<'_> {
                     tree,
                     command: Command {
                         argv: run.argv.clone(),
-                        env: (run.env.iter().chain(&run.proxy))
-                            .chain(&given.env)
-                            .chain(&mounts.env)
-                            .cloned()
+                        env: (run.env.entries().map(str::to_owned))
+                            .chain(run.proxy.iter().chain(&given.env).cloned())
+                            .chain(mounts.env.iter().cloned())
                             .collect(),
                         cwd: run.cwd.clone(),
                         user: run.user.clone(),

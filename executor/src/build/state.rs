@@ -76,14 +76,13 @@ impl State {
         ChainId::of(&self.config.rootfs.diff_ids)
     }
 
-    /// Adds what a step did: its config, a history entry and, if it made one, its layer. Without
+    /// Adds what a step did: a history entry and, if it made one, its layer. Without
     /// a layer the step is dated like the one before it, so that a rebuild makes the same image.
     pub fn push(&mut self, step: &Step, made: Option<(Layer, String)>) {
         let (layer, created) = match made {
             Some((layer, created)) => (Some(layer), Some(created)),
             None => (None, self.config.created.clone()),
         };
-        self.config.config = (*step.config).clone();
         self.config.author.clone_from(&step.author);
         self.config.history.push(History {
             created: created.clone(),
@@ -137,7 +136,6 @@ mod tests {
             name: created_by.into(),
             created_by: created_by.into(),
             author: None,
-            config: std::sync::Arc::default(),
             op: Op::Config,
         }
     }

@@ -45,7 +45,7 @@ impl Resolver<'_> {
         for (name, value) in
             predefined(&self.options.platform, &self.options.build_platform, target)
         {
-            variables.set(name, value);
+            variables.set(name, &value);
         }
         for instruction in &self.file.globals {
             let Kind::Arg(pairs) = &instruction.kind else {
@@ -54,7 +54,7 @@ impl Resolver<'_> {
             for pair in pairs {
                 if let Some(default) = &pair.value {
                     let value = self.expand_with(default.as_str(), &variables)?;
-                    variables.set(pair.name.as_str(), value);
+                    variables.set(pair.name.as_str(), &value);
                 }
             }
         }

@@ -18,6 +18,7 @@ pub mod stages;
 pub mod step;
 pub mod steps;
 pub mod survey;
+mod table;
 
 pub use stages::{Options, Plan, resolve};
 pub use steps::{Lowered, Origin, apply_labels, lower, lower_all};

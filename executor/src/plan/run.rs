@@ -38,7 +38,7 @@ impl Lowering<'_> {
             .collect();
         let op = Op::Run(Run {
             argv,
-            env: self.out.scope.variables.to_env(),
+            env: self.out.scope.variables.clone(),
             proxy,
             cwd: path::join("/", &self.out.config.working_dir),
             user: self.out.config.user.clone(),

@@ -289,8 +289,8 @@ impl Resolver<'_> {
             target_stage,
         );
         for (name, value) in known {
-            let given = self.build_args.get(name).cloned();
-            self.globals.set(name, given.unwrap_or(value));
+            let given = self.build_args.get(name);
+            self.globals.set(name, given.unwrap_or(&value));
         }
         let file = self.file;
         let pairs = file.globals.iter().filter_map(|i| match &i.kind {
@@ -300,11 +300,11 @@ impl Resolver<'_> {
         for ArgPair { name, value } in pairs.flatten() {
             let name = name.as_str();
             if let Some(given) = self.build_args.get(name) {
-                self.globals.set(name, given.clone());
+                self.globals.set(name, given);
             } else if let Some(default) = value
                 && let Some(expansion) = self.expand(default)
             {
-                self.globals.set(name, expansion.text);
+                self.globals.set(name, &expansion.text);
             }
         }
     }

@@ -1,14 +1,13 @@
-//! Steps: one instruction, fully expanded, with the config that holds after it.
+//! Steps: one instruction, fully expanded.
 //!
 //! Pure data between the planner, which makes it, and the build, which executes it.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::scope::Variables;
 use crate::dockerfile::mode::FileMode;
-use crate::image::config::ContainerConfig;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 
@@ -39,8 +38,6 @@ pub struct Step {
     pub created_by: String,
     /// MAINTAINER in force after the step.
     pub author: Option<String>,
-    /// The container config after the step.
-    pub config: Arc<ContainerConfig>,
     /// What to do.
     pub op: Op,
 }
@@ -68,9 +65,9 @@ pub enum Op {
 pub struct Run {
     /// The argument vector: exec form, or shell form behind SHELL.
     pub argv: Vec<String>,
-    /// The environment, `NAME=value`: ENV and ARG in force. What only the host's proxy settings
-    /// give is in `proxy`.
-    pub env: Vec<String>,
+    /// The environment: ENV and ARG in force. What only the host's proxy settings give is in
+    /// `proxy`.
+    pub env: Variables,
     /// Predefined proxy arguments that were not declared: passed on, but not part of the key.
     pub proxy: Vec<String>,
     /// Working directory, absolute.

@@ -5,14 +5,13 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::copy::Lookup;
 use super::history;
 use super::path;
-use super::scope::Scope;
+use super::scope::{Scope, Variables};
 use super::stages::Plan;
 use super::step::{Op, StageIndex, Step};
 use crate::diagnostics::Diagnostic;
@@ -48,8 +47,6 @@ pub enum Origin<'a> {
 pub struct Lowered {
     /// What to do, in order. ONBUILD makes no step and no history, as in BuildKit.
     pub steps: Vec<Step>,
-    /// The config of the stage's image; also right where there are no steps.
-    pub config: ContainerConfig,
     /// MAINTAINER in force at the end.
     pub author: Option<String>,
     /// What deserves attention but stops nothing; without those of the [`Plan`].
@@ -60,9 +57,25 @@ pub struct Lowered {
     /// Images that are copied from, each once; see `needs`.
     pub images: Vec<Reference>,
     pub(super) scope: Scope,
+    /// The config of the stage's image but for `env` and `labels`, which grow from stage to stage.
+    pub(super) config: ContainerConfig,
+    env: Variables,
+    labels: Variables,
     has_workdir: bool,
     /// Whether there may be variables that are not in `scope`.
     unknown: bool,
+}
+
+impl Lowered {
+    /// Returns the config of the stage's image; also right where there are no steps.
+    pub fn config(&self) -> ContainerConfig {
+        let labels = self.labels.pairs();
+        ContainerConfig {
+            env: self.env.entries().map(str::to_owned).collect(),
+            labels: labels.map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
+            ..self.config.clone()
+        }
+    }
 }
 
 /// Expands the instructions of stage `index`, the triggers of its base first.
@@ -118,16 +131,6 @@ pub fn apply_labels(config: &mut ContainerConfig, labels: &[(String, String)]) {
     config.labels.extend(labels.iter().cloned());
 }
 
-/// Sets a variable of a config, in place if it is there.
-fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
-    let entry = format!("{name}={value}");
-    let same = |e: &&mut String| e.split_once('=').map_or(e.as_str(), |(n, _)| n) == name;
-    match env.iter_mut().find(same) {
-        Some(found) => *found = entry,
-        None => env.push(entry),
-    }
-}
-
 /// A stage on its way to [`Lowered`].
 pub(super) struct Lowering<'a> {
     pub(super) plan: &'a Plan,
@@ -150,48 +153,49 @@ impl<'a> Lowering<'a> {
             Origin::Stage(parent) => parent.unknown,
             Origin::Scratch | Origin::Image(_) => plan.lenient,
         };
-        let (mut config, author, mut scope, has_workdir) = match origin {
-            Origin::Scratch | Origin::Unknown => {
-                let config = ContainerConfig {
-                    working_dir: "/".into(),
-                    ..ContainerConfig::default()
-                };
-                (config, None, Scope::default(), false)
-            }
-            Origin::Image(image) => (
-                image.config.clone(),
-                image.author.clone(),
-                Scope::default(),
-                false,
-            ),
-            Origin::Stage(parent) => (
-                parent.config.clone(),
-                parent.author.clone(),
-                parent.scope.clone(),
-                parent.has_workdir,
-            ),
+        let mut out = Lowered {
+            steps: Vec::new(),
+            author: None,
+            warnings: Vec::new(),
+            needs: Vec::new(),
+            images: Vec::new(),
+            scope: Scope::default(),
+            config: ContainerConfig::default(),
+            env: Variables::default(),
+            labels: Variables::default(),
+            has_workdir: false,
+            unknown,
         };
-        if !config.env.iter().any(|e| e.starts_with("PATH=")) {
-            config.env.push(format!("PATH={DEFAULT_PATH}"));
+        match origin {
+            Origin::Scratch | Origin::Unknown => out.config.working_dir = "/".into(),
+            Origin::Image(image) => {
+                out.config = image.config.clone();
+                out.env = Variables::of_image(&std::mem::take(&mut out.config.env));
+                for (name, value) in std::mem::take(&mut out.config.labels) {
+                    out.labels.set(&name, &value);
+                }
+                out.author.clone_from(&image.author);
+            }
+            Origin::Stage(parent) => {
+                out.config = parent.config.clone();
+                out.env = parent.env.clone();
+                out.labels = parent.labels.clone();
+                out.author.clone_from(&parent.author);
+                out.scope = parent.scope.clone();
+                out.has_workdir = parent.has_workdir;
+            }
         }
-        if !config.working_dir.is_empty() {
-            config.working_dir = path::join("/", &config.working_dir);
+        if out.env.get("PATH").is_none() {
+            out.env.set("PATH", DEFAULT_PATH);
         }
-        scope.variables.extend_env(&config.env);
+        if !out.config.working_dir.is_empty() {
+            out.config.working_dir = path::join("/", &out.config.working_dir);
+        }
+        out.scope.variables.extend_env(out.env.entries());
         Self {
             plan,
             index,
-            out: Lowered {
-                steps: Vec::new(),
-                config,
-                author,
-                warnings: Vec::new(),
-                needs: Vec::new(),
-                images: Vec::new(),
-                scope,
-                has_workdir,
-                unknown,
-            },
+            out,
             errors: Vec::new(),
             has_cmd: false,
             trigger: false,
@@ -333,21 +337,11 @@ impl<'a> Lowering<'a> {
             Kind::Volume(paths) => (self.volume(paths)?, Op::Config),
             Kind::Workdir(path) => self.workdir(path)?,
         };
-        // Most steps leave the config as it is, and then share it.
-        let same = matches!(
-            instruction.kind,
-            Kind::Add(_) | Kind::Copy(_) | Kind::Run(_) | Kind::Arg(_)
-        );
-        let config = match self.out.steps.last() {
-            Some(last) if same => Arc::clone(&last.config),
-            _ => Arc::new(self.out.config.clone()),
-        };
         self.out.steps.push(Step {
             span: instruction.span.clone(),
             name,
             created_by,
             author: self.out.author.clone(),
-            config,
             op,
         });
         Ok(())
@@ -427,7 +421,7 @@ impl<'a> Lowering<'a> {
         let expansion = expansion?;
         for (name, range) in &expansion.undefined {
             let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
-            if is_name && !self.out.scope.declared.contains(name) {
+            if is_name && !self.out.scope.is_declared(name) {
                 let hint = self.out.scope.variables.suggest(name);
                 // A base that nobody has looked at may have it, unless it looks like a slip.
                 if self.out.unknown && hint.is_none() {
@@ -506,9 +500,9 @@ impl<'a> Lowering<'a> {
         let expanded = self.pairs(Keyword::Env, pairs)?;
         for (pair, (name, value)) in pairs.iter().zip(expanded) {
             self.check_secret("ENV", &pair.name, &name);
-            set_env(&mut self.out.config.env, &name, &value);
+            self.out.env.set(&name, &value);
             text.push_str(&format!(" {name}={value}"));
-            self.out.scope.variables.set(name, value);
+            self.out.scope.variables.set(&name, &value);
         }
         Ok(text)
     }
@@ -517,7 +511,7 @@ impl<'a> Lowering<'a> {
         let mut text = String::from("LABEL");
         for (name, value) in self.pairs(Keyword::Label, pairs)? {
             text.push_str(&format!(" {name}={value}"));
-            self.out.config.labels.insert(name, value);
+            self.out.labels.set(&name, &value);
         }
         Ok(text)
     }

@@ -52,6 +52,10 @@ fn runs(lowered: &Lowered) -> Vec<&Run> {
         .collect()
 }
 
+fn env(run: &Run) -> Vec<&str> {
+    run.env.entries().collect()
+}
+
 #[test]
 fn history_reads_as_buildkits() {
     let source = "ARG A=1 B\nENV x=\"a b\" y=$x\nENV old style $x\nLABEL l=\"v w\"\nRUN make $x\n\
@@ -90,7 +94,7 @@ fn history_reads_as_buildkits() {
             "WORKDIR /",
         ]
     );
-    let config = &lowered.config;
+    let config = &lowered.config();
     assert_eq!(config.on_build, ["RUN t"]);
     assert_eq!(config.working_dir, "/");
     assert_eq!(config.user, "me:us");
@@ -127,7 +131,7 @@ fn arguments_and_environment_hide_each_other_in_order() {
         "ENV A=env\nRUN a\nARG A=arg\nRUN b\nENV A=again\nRUN c\nARG A\nRUN d\n",
         &[],
     );
-    let values: Vec<&str> = runs(&lowered).iter().map(|r| r.env[1].as_str()).collect();
+    let values: Vec<&str> = runs(&lowered).iter().map(|r| env(r)[1]).collect();
     assert_eq!(values, ["A=env", "A=arg", "A=again", "A=again"]);
 }
 
@@ -144,13 +148,13 @@ fn build_arguments_count_only_where_declared() {
         &args,
     );
     let found = runs(&lowered);
-    assert_eq!(found[0].env.len(), 1);
+    assert_eq!(env(found[0]).len(), 1);
     assert_eq!(
         found[0].proxy,
         ["HTTP_PROXY=p", "http_proxy=p", "NO_PROXY=n", "no_proxy=n"]
     );
     assert_eq!(
-        found[1].env[1..],
+        env(found[1])[1..],
         [
             "given=g",
             "other=o",
@@ -170,7 +174,7 @@ fn build_arguments_count_only_where_declared() {
 fn a_bare_argument_takes_the_global_value() {
     let plan = plan_with("ARG v=1\nFROM scratch\nARG v\nRUN x\n", &[]);
     let lowered = lower(&plan, 0, Origin::Scratch).expect("valid");
-    assert_eq!(runs(&lowered)[0].env[1], "v=1");
+    assert_eq!(env(runs(&lowered)[0])[1], "v=1");
     assert_eq!(lowered.steps[0].created_by, "ARG v=1");
 }
 
@@ -186,15 +190,15 @@ fn children_of_a_stage_inherit() {
     assert_eq!(child.steps[0].created_by, "ENV T=a");
     assert_eq!(child.steps[0].name, "ONBUILD ENV T=a");
     assert_eq!(child.steps[0].span, plan.file.stages[1].span);
-    assert!(child.config.on_build.is_empty());
+    assert!(child.config().on_build.is_empty());
     let run = runs(&child)[0];
     assert_eq!(run.cwd, "/w/x");
     assert_eq!(run.user, "u");
-    assert!(run.env.contains(&"A=a".to_owned()));
+    assert!(env(run).contains(&"A=a"));
     // The ENV of the base counts anew.
-    assert!(run.env.contains(&"E=1".to_owned()));
-    assert_eq!(child.config.cmd, None);
-    assert_eq!(child.config.entrypoint, Some(vec!["e".to_owned()]));
+    assert!(env(run).contains(&"E=1"));
+    assert_eq!(child.config().cmd, None);
+    assert_eq!(child.config().entrypoint, Some(vec!["e".to_owned()]));
     assert!(child.warnings.is_empty());
 }
 
@@ -217,7 +221,7 @@ fn configs_of_images_are_kept() {
         (copy.dest.as_str(), &copy.from),
         ("/src", &CopyFrom::Context)
     );
-    let config = &lowered.config;
+    let config = &lowered.config();
     assert_eq!(config.env, ["PATH=/bin", "K=2"]);
     assert_eq!(
         config.cmd.as_deref(),
@@ -227,7 +231,7 @@ fn configs_of_images_are_kept() {
     assert_eq!(config.extra["Mystery"], Value::Null);
     assert!(lowered.warnings.is_empty());
     let plain = lower(&plan_with("FROM a\n", &[]), 0, Origin::Image(&image)).expect("valid");
-    assert_eq!(plain.config.cmd.as_deref(), Some(&["old".to_owned()][..]));
+    assert_eq!(plain.config().cmd.as_deref(), Some(&["old".to_owned()][..]));
 }
 
 #[test]
@@ -237,7 +241,7 @@ fn empty_commands_reset() {
         &[],
     );
     assert_eq!(
-        (lowered.config.cmd, lowered.config.entrypoint),
+        (lowered.config().cmd, lowered.config().entrypoint),
         (None, None)
     );
     assert_eq!(lowered.steps[2].created_by, "CMD []");
@@ -366,7 +370,7 @@ fn warnings() {
 
 #[test]
 fn labels_of_the_command_line_win() {
-    let mut config = scratch("LABEL a=1 b=2\n", &[]).config;
+    let mut config = scratch("LABEL a=1 b=2\n", &[]).config();
     apply_labels(
         &mut config,
         &[("b".into(), "3".into()), ("c".into(), String::new())],

@@ -161,8 +161,8 @@ impl Stage<'_> {
                         .map_err(|e| e.during(format!("`--ssh {}`", ssh.id)))?;
                     ready.proxies.push(proxy);
                     // The first is what programs find, unless the image says something else.
-                    let named = run.env.iter().chain(&ready.env);
-                    if !named.into_iter().any(|e| e.starts_with(AUTH_SOCK)) {
+                    let named = |entry: &str| entry.starts_with(AUTH_SOCK);
+                    if !run.env.entries().any(named) && !ready.env.iter().any(|e| named(e)) {
                         ready.env.push(format!("{AUTH_SOCK}{}", ssh.target));
                     }
                     let content = MountContent::Socket {
