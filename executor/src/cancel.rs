@@ -89,6 +89,14 @@ impl Cancel {
         }
     }
 
+    /// Takes a failure back, so that the work can be tried in another way; a signal stays.
+    pub fn forgive(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.cause == Some(Cause::Failure) {
+            state.cause = None;
+        }
+    }
+
     /// Registers a hook that runs when the flag is raised; at once, if it is raised already.
     /// Hooks run under a lock and must not block or use this flag.
     #[must_use]
@@ -167,6 +175,17 @@ mod tests {
         let failed = Cancel::new();
         failed.raise(Cause::Failure);
         assert_eq!(settled(&failed), Kind::Build);
+    }
+
+    #[test]
+    fn a_failure_can_be_forgiven_and_a_signal_can_not() {
+        let cancel = Cancel::new();
+        cancel.raise(Cause::Failure);
+        cancel.forgive();
+        assert!(cancel.check().is_ok());
+        cancel.raise(Cause::Signal(2));
+        cancel.forgive();
+        assert_eq!(cancel.cause(), Some(Cause::Signal(2)));
     }
 
     #[test]

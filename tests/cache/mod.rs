@@ -1,6 +1,8 @@
 //! Caches that are elsewhere, and layers that stay there until something needs them.
 
+mod exchange;
 mod lazy;
+mod places;
 
 use support::{Base, Registry, World};
 

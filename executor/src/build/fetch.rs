@@ -25,7 +25,15 @@ pub struct Fetcher<'a> {
     registry: &'a Registry,
     progress: &'a Sender,
     cancel: &'a Cancel,
-    lost: Mutex<HashSet<Digest>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Blobs that can't be had, or are not what they should be.
+    lost: HashSet<Digest>,
+    /// Blobs of steps' results, which can be made again.
+    promised: HashSet<Digest>,
 }
 
 impl<'a> Fetcher<'a> {
@@ -41,7 +49,7 @@ impl<'a> Fetcher<'a> {
             registry,
             progress,
             cancel,
-            lost: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -57,11 +65,33 @@ impl<'a> Fetcher<'a> {
 
     /// Notes that a blob is not what was promised.
     pub fn lose(&self, blob: &Digest) {
-        self.lock().insert(*blob);
+        self.lock().lost.insert(*blob);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that a blob is a step's result: without it, the step can be run.
+    pub(super) fn promise(&self, blob: &Digest) {
+        self.lock().promised.insert(*blob);
+    }
+
+    /// Tells whether something is lost that can be made again.
+    pub(super) fn can_do_without(&self) -> bool {
+        let known = self.lock();
+        !known.lost.is_disjoint(&known.promised)
+    }
+
+    /// Returns what is lost and can be made again, and forgets that it was promised.
+    pub fn take_lost(&self) -> HashSet<Digest> {
+        let mut known = self.lock();
+        let lost = std::mem::take(&mut known.lost);
+        let lost = lost.intersection(&known.promised).copied().collect();
+        known
+            .promised
+            .retain(|blob| !HashSet::contains(&lost, blob));
+        lost
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has these blobs in the store; `name` is what they are of, for people.
@@ -89,7 +119,15 @@ impl<'a> Fetcher<'a> {
                 Ok(())
             }
             Err(error) => {
-                vertex.fail(&error);
+                if self.can_do_without() {
+                    vertex.warn(format!(
+                        "{}; what it was made by is run again",
+                        error.chain()
+                    ));
+                    vertex.done();
+                } else {
+                    vertex.fail(&error);
+                }
                 Err(error)
             }
         }

@@ -12,6 +12,7 @@ pub mod copy;
 pub mod devices;
 pub mod emulation;
 pub mod fetch;
+pub mod imports;
 pub mod jobs;
 mod keys;
 mod ledger;
@@ -29,12 +30,15 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::build::base::Images;
 use crate::build::contexts::Contexts;
+use crate::build::fetch::Fetcher;
+use crate::build::imports::Imports;
 use crate::build::ledger::Ledger;
 use crate::build::schedule::Places;
 use crate::build::sources::Sources;
 use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
+use crate::cache::exchange::format::StepResult;
 use crate::diagnostics::Diagnostic;
 use crate::error::Result;
 use crate::image::digest::Digest;
@@ -66,6 +70,10 @@ pub struct Build<'a> {
     pub sources: &'a Sources<'a>,
     /// Named contexts.
     pub contexts: &'a Contexts<'a>,
+    /// Caches elsewhere.
+    pub imports: &'a Imports<'a>,
+    /// Layers elsewhere.
+    pub fetcher: &'a Fetcher<'a>,
     /// How steps are executed.
     pub settings: &'a Settings,
     /// How many steps may run at once.
@@ -79,6 +87,8 @@ pub struct Build<'a> {
 pub struct Finished {
     /// The image.
     pub state: State,
+    /// What its steps made, in the order of the Dockerfile.
+    pub steps: Vec<StepResult>,
     /// What deserves attention in the Dockerfile.
     pub warnings: Vec<Diagnostic>,
 }
@@ -89,6 +99,7 @@ impl Build<'_> {
         let places = Places::new(self.jobs);
         let warnings = Mutex::new(self.plan.warnings.clone());
         let said = Mutex::default();
+        let trail = Mutex::default();
         let ledger = Ledger::new(self.session.blobs(), self.session.cache().steps());
         let shared = stage::Shared {
             plan: self.plan,
@@ -104,6 +115,9 @@ impl Build<'_> {
             warnings: &warnings,
             ledger: &ledger,
             said: &said,
+            imports: self.imports,
+            fetcher: self.fetcher,
+            trail: &trail,
         };
         let built = schedule::run(&self.plan.heads, self.worker.cancel(), |head, earlier| {
             stage::build(&shared, head, earlier)
@@ -114,8 +128,12 @@ impl Build<'_> {
         let mut state = built.state;
         let fixed = self.settings.epoch.map(|_| self.settings.now.as_str());
         state.finish(self.labels, fixed);
+        let mut trail: Vec<stage::Trace> =
+            trail.into_inner().unwrap_or_else(PoisonError::into_inner);
+        trail.sort_by_key(|trace| (trace.stage, trace.number));
         Ok(Finished {
             state,
+            steps: trail.into_iter().map(|trace| trace.result).collect(),
             warnings: warnings
                 .into_inner()
                 .unwrap_or_else(PoisonError::into_inner),

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::base::Images;
 use super::contexts::Contexts;
 use super::devices::{Devices, Given};
+use super::fetch::Fetcher;
+use super::imports::Imports;
 use super::jobs::{
     Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task,
     WorkdirTask,
@@ -27,13 +29,14 @@ use super::ssh::Agents;
 use super::state::{Layer, State};
 use super::trees::Trees;
 use super::worker::Worker;
+use crate::cache::exchange::format::{Made, StepResult};
 use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::entitlements::Entitlements;
 use crate::plan::step::{
-    Base, Copy, CopyFrom, CopySource, CopySourceKind, Network, Op, Run, StageHead, Step,
+    Base, Copy, CopyFrom, CopySource, CopySourceKind, Network, Op, Run, StageHead, StageIndex, Step,
 };
 use crate::plan::{self, Lowered, Origin, Plan};
 use crate::progress::event::{Sender, Vertex};
@@ -60,6 +63,19 @@ pub(super) struct Shared<'a> {
     pub(super) ledger: &'a Ledger,
     /// Options of the command line about which something was said.
     pub(super) said: &'a Mutex<BTreeSet<String>>,
+    pub(super) imports: &'a Imports<'a>,
+    pub(super) fetcher: &'a Fetcher<'a>,
+    /// What steps made.
+    pub(super) trail: &'a Mutex<Vec<Trace>>,
+}
+
+/// What a step made, for caches elsewhere.
+#[derive(Debug)]
+pub(super) struct Trace {
+    pub(super) stage: StageIndex,
+    /// The step's number in its stage.
+    pub(super) number: usize,
+    pub(super) result: StepResult,
 }
 
 impl Shared<'_> {
@@ -292,7 +308,8 @@ impl Stage<'_> {
             Ok(ready) => ready,
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
-        if let Some(record) = self.recall(&ready.key) {
+        if let Some(record) = self.recall(&ready.key, step, state) {
+            self.trace(number, ready.key, &record);
             let vertex = self.shared.progress.start(name);
             if record.diff_id.is_some() {
                 vertex.layer(record.size);
@@ -346,6 +363,9 @@ impl Stage<'_> {
                         "the context changed while it was being copied; the step is not cached",
                     );
                 }
+                if unchanged {
+                    self.trace(number, ready.key, &record);
+                }
                 self.shared.ledger.enter(Entry {
                     key: unchanged.then_some(ready.key),
                     record,
@@ -356,7 +376,9 @@ impl Stage<'_> {
             }
             Err(error) => {
                 let error = at(error, step);
-                vertex.fail(&error);
+                if !self.shared.fetcher.can_do_without() {
+                    vertex.fail(&error);
+                }
                 Err(error)
             }
         }
@@ -364,7 +386,8 @@ impl Stage<'_> {
 
     /// Shows a step that can't begin.
     fn refuse(&self, name: String, error: Error) -> Error {
-        if !error.is_cancellation() {
+        // A step that can be prepared in another way is shown then.
+        if !error.is_cancellation() && !self.shared.fetcher.can_do_without() {
             self.shared.progress.start(name).fail(&error);
         }
         error
@@ -379,11 +402,35 @@ impl Stage<'_> {
         }
     }
 
-    fn recall(&self, key: &Digest) -> Option<CacheRecord> {
+    fn recall(&self, key: &Digest, step: &Step, state: &State) -> Option<CacheRecord> {
         if self.shared.settings.no_cache {
             return None;
         }
-        self.shared.ledger.recall(key)
+        let imports = self.shared.imports;
+        let own = self.shared.ledger.recall(key);
+        own.and_then(|record| imports.accept(record))
+            .or_else(|| imports.find(key, &step.name, state.chain()))
+    }
+
+    /// Notes what a step made, for caches elsewhere.
+    fn trace(&self, number: usize, key: Digest, record: &CacheRecord) {
+        let made = |layer: Layer| Made {
+            diff_id: layer.diff_id,
+            size: record.size,
+            // A layer without a size is one that nobody can have.
+            blob: (layer.blob.size != 0).then_some(layer.blob),
+        };
+        let trace = Trace {
+            stage: self.head.index,
+            number,
+            result: StepResult {
+                key,
+                created: record.created.clone(),
+                layer: Layer::recorded(record).map(made),
+            },
+        };
+        let mut trail = (self.shared.trail.lock()).unwrap_or_else(PoisonError::into_inner);
+        trail.push(trace);
     }
 
     /// Computes a step's key; for COPY this reads what is copied.

@@ -5,6 +5,7 @@
 //! at any time; then it reads as absent, and work is done again.
 
 pub mod downloads;
+pub mod exchange;
 pub mod key;
 pub mod remotes;
 pub mod stat;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::caches::{CacheArgs, CacheRequest};
 use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
 use super::inputs::InputArgs;
@@ -141,6 +142,9 @@ pub(super) struct Args {
     inputs: InputArgs,
 
     #[command(flatten)]
+    caches: CacheArgs,
+
+    #[command(flatten)]
     steps: StepArgs,
 
     #[command(flatten)]
@@ -205,6 +209,8 @@ pub(super) struct Request {
     pub metadata_file: Option<PathBuf>,
     /// Whether cached results are left aside.
     pub no_cache: bool,
+    /// Caches that are shared with others.
+    pub caches: CacheRequest,
     /// Network of the steps that don't ask for one.
     pub network: Network,
     /// What else holds for RUN steps.
@@ -298,6 +304,7 @@ impl Args {
             iidfile: self.iidfile,
             metadata_file: self.metadata_file,
             no_cache: self.no_cache,
+            caches: self.caches.request()?,
             network: self.network.network(),
             steps: self.steps.options(self.network)?,
             secrets: self.secrets.request(environment)?,
@@ -528,6 +535,7 @@ mod tests {
                 iidfile: None,
                 metadata_file: None,
                 no_cache: false,
+                caches: CacheRequest::default(),
                 network: Network::Host,
                 steps: StepOptions {
                     device_directories: vec!["/etc/cdi".into(), "/var/run/cdi".into()],

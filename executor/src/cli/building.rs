@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::build::{Args, Request};
+use super::caches::Exporter;
 use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::{Failure, Source};
@@ -19,6 +20,7 @@ use super::{Global, registries, requests, streams};
 use crate::build::base::Images;
 use crate::build::contexts::{self, Contexts};
 use crate::build::fetch::Fetcher;
+use crate::build::imports::Imports;
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::mounts::secrets::Secrets;
 use crate::build::sources::Sources;
@@ -27,6 +29,7 @@ use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
 use crate::build::{self, Build};
+use crate::cache::exchange::format::{self, StepResult};
 use crate::cancel::Cancel;
 use crate::context::access::Access;
 use crate::context::{self, Context, DockerfileText, OpenRequest};
@@ -100,6 +103,13 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             source,
         }),
     }
+}
+
+/// What the build of all platforms has made.
+struct Built {
+    states: Vec<State>,
+    steps: Vec<StepResult>,
+    warnings: Vec<Diagnostic>,
 }
 
 /// What is left to say when everything is done.
@@ -232,6 +242,8 @@ impl Building<'_> {
             &fetcher,
             MAX_LAYER,
         );
+        let caches = &request.caches;
+        let imports = Imports::new(session, self.registry, progress, &fetcher, &caches.sources);
         let images = Images::new(self.session, self.registry, self.progress, request.pull);
         let hostname = given(request, platform::SANDBOX_HOSTNAME)
             .filter(|name| !name.is_empty())
@@ -251,13 +263,14 @@ impl Building<'_> {
             now: self.now(),
             epoch: self.request.epoch,
         };
-        let mut states = Vec::new();
-        let mut warnings: Vec<Diagnostic> = Vec::new();
-        let built = (|| -> Result<()> {
+        let attempt = || -> Result<Built> {
+            let mut states = Vec::new();
+            let mut steps = Vec::new();
+            let mut warnings: Vec<Diagnostic> = Vec::new();
             // One after the other: what they share, the later ones find in the cache.
             for platform in &request.platforms {
                 let plan = self.plan(&file.text, &context, platform)?;
-                let built = Build {
+                let mut built = Build {
                     plan: &plan,
                     session: self.session,
                     worker: self.worker,
@@ -266,6 +279,8 @@ impl Building<'_> {
                     images: &images,
                     sources: &sources,
                     contexts: &contexts,
+                    imports: &imports,
+                    fetcher: &fetcher,
                     settings: &settings,
                     jobs: self.desk.settings.jobs.get(),
                     labels: &request.labels,
@@ -277,13 +292,28 @@ impl Building<'_> {
                         warnings.push(warning);
                     }
                 }
+                format::strip(&mut built.state.config);
+                if caches.is_inline() {
+                    format::embed(&mut built.state.config, &built.steps);
+                }
                 states.push(built.state);
+                steps.append(&mut built.steps);
             }
-            Ok(())
-        })();
+            self.need(&states, &trees, &fetcher)?;
+            Ok(Built {
+                states,
+                steps,
+                warnings,
+            })
+        };
+        let built = self.without_lost(&imports, &fetcher, attempt);
         let saved = sources.save();
         // On a full disk both fail, and the build's own error is the one that explains.
-        built?;
+        let Built {
+            states,
+            steps,
+            warnings,
+        } = built?;
         saved?;
         let image = self.store(&states)?;
         let mut written = None;
@@ -292,11 +322,63 @@ impl Building<'_> {
                 .write(output, &image, &states, &trees, &fetcher)?
                 .or(written);
         }
+        let exporter = Exporter {
+            registry: self.registry,
+            session,
+            fetcher: &fetcher,
+            progress,
+            cancel,
+        };
+        for target in &caches.targets {
+            exporter.write(target, &steps, &states)?;
+        }
         self.describe(&image, written)?;
         Ok(Finished {
             id: image.index.unwrap_or(image.config_digest).to_string(),
             warnings,
         })
+    }
+
+    /// Builds; again where a cache has promised what is lost by now, without it.
+    fn without_lost(
+        &self,
+        imports: &Imports<'_>,
+        fetcher: &Fetcher<'_>,
+        attempt: impl Fn() -> Result<Built>,
+    ) -> Result<Built> {
+        loop {
+            let error = match attempt() {
+                Ok(built) => return Ok(built),
+                Err(error) => error,
+            };
+            let lost = fetcher.take_lost();
+            if lost.is_empty() {
+                return Err(error);
+            }
+            self.desk.cancel.forgive();
+            self.desk.cancel.check()?;
+            imports.distrust(lost);
+        }
+    }
+
+    /// Has the layers that outputs read in the store; of the others it is at least known where they
+    /// are.
+    fn need(&self, states: &[State], trees: &Trees<'_>, fetcher: &Fetcher<'_>) -> Result<()> {
+        let outputs = || self.request.outputs.iter().map(|output| &output.target);
+        let whole = outputs().any(|target| matches!(target, Target::Archive { .. }));
+        let files = outputs().any(|target| matches!(target, Target::Local(_) | Target::Tar(_)));
+        for state in states {
+            let layers = state.layers.iter().map(|layer| &layer.blob);
+            let unknown = layers.clone().filter(|blob| !fetcher.is_known(blob));
+            fetcher.bring(unknown, "the result")?;
+            if whole {
+                fetcher.bring(layers, "the result")?;
+            }
+            if files {
+                trees.lowers(&state.layers, "the result")?;
+            }
+        }
+        Ok(())
     }
 
     fn open_context(&self) -> Result<(Context, DockerfileText)> {

@@ -7,6 +7,7 @@
 mod answers;
 mod build;
 mod building;
+mod caches;
 mod choices;
 mod desk;
 mod df;

@@ -21,7 +21,7 @@ use Answer::{Instead, Needless, NotYet};
 
 const BUILD: &[(&[&str], Answer)] = &[
     (&["--annotation", "--attest"], NotYet),
-    (&["--cache-from", "--cache-to", "--cache-ttl"], NotYet),
+    (&["--cache-ttl"], NotYet),
     (&["--cert-dir"], NotYet),
     (&["--device", "--env", "--from"], NotYet),
     (

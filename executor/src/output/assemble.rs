@@ -172,9 +172,23 @@ fn plan(
     manifest
         .annotations
         .clone_from(&form.descriptor_annotations);
+    let layers = layer_blobs(session, wanted.layers)?;
+    Ok(PushPlan {
+        manifest,
+        manifest_bytes,
+        config: wanted.config,
+        config_bytes: image.config_bytes.clone(),
+        layers,
+    })
+}
+
+/// Finds the files of layers.
+///
+/// # Errors
+/// When one is neither in the store nor known to be elsewhere.
+pub(crate) fn layer_blobs(session: &Session, layers: Vec<Descriptor>) -> Result<Vec<LayerBlob>> {
     let (blobs, remotes) = (session.blobs(), session.cache().remotes());
-    let layers = wanted
-        .layers
+    layers
         .into_iter()
         .map(|descriptor| match blobs.size(&descriptor.digest) {
             found if found == Some(descriptor.size) || remotes.get(&descriptor).is_some() => {
@@ -186,14 +200,7 @@ fn plan(
             }
             found => Err(missing(&descriptor, found)),
         })
-        .collect::<Result<_>>()?;
-    Ok(PushPlan {
-        manifest,
-        manifest_bytes,
-        config: wanted.config,
-        config_bytes: image.config_bytes.clone(),
-        layers,
-    })
+        .collect()
 }
 
 fn missing(descriptor: &Descriptor, found: Option<u64>) -> Error {

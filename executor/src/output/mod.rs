@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod assemble;
+pub mod cache;
 pub mod destination;
 pub mod layout;
 pub mod local;

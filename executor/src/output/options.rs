@@ -118,24 +118,50 @@ pub fn parse(text: &str) -> Result<Output> {
             split: None,
         });
     }
-    let mut keys = BTreeMap::new();
-    for field in &fields {
-        let Some((key, value)) = field.split_once('=') else {
-            return Err(usage(format!("invalid output field `{field}` in `{text}`"))
-                .hint("fields are written key=value"));
-        };
-        let key = key.trim().to_ascii_lowercase();
-        if keys.insert(key.clone(), value.to_owned()).is_some() {
-            return Err(usage(format!("output key `{key}` is given twice")));
-        }
-    }
-    Fields { keys, text }.into_output()
+    Fields::new("output", text)?.into_output()
 }
 
 /// The fields not yet understood.
-struct Fields<'a> {
+#[derive(Debug)]
+pub(crate) struct Fields<'a> {
     keys: BTreeMap<String, String>,
+    /// What they are of, for people.
+    what: &'a str,
     text: &'a str,
+}
+
+impl<'a> Fields<'a> {
+    /// Splits `text` into fields.
+    pub(crate) fn new(what: &'a str, text: &'a str) -> Result<Self> {
+        let mut keys = BTreeMap::new();
+        for field in split(text)? {
+            let Some((key, value)) = field.split_once('=') else {
+                return Err(usage(format!("invalid {what} field `{field}` in `{text}`"))
+                    .hint("fields are written key=value"));
+            };
+            let key = key.trim().to_ascii_lowercase();
+            if keys.insert(key.clone(), value.to_owned()).is_some() {
+                return Err(usage(format!("{what} key `{key}` is given twice")));
+            }
+        }
+        Ok(Self { keys, what, text })
+    }
+
+    /// Takes a field's value.
+    pub(crate) fn take(&mut self, key: &str) -> Option<String> {
+        self.keys.remove(key)
+    }
+
+    /// Ends the reading: what is left is unknown.
+    pub(crate) fn finish(self) -> Result<()> {
+        match self.keys.keys().next() {
+            Some(key) => {
+                let (what, text) = (self.what, self.text);
+                Err(usage(format!("unknown key `{key}` for {what} in `{text}`")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Fields<'_> {
@@ -255,7 +281,8 @@ impl Fields<'_> {
         Ok(form)
     }
 
-    fn compression(&mut self) -> Result<Option<Compression>> {
+    /// Takes the compression and its level.
+    pub(crate) fn compression(&mut self) -> Result<Option<Compression>> {
         let level =
             match self.keys.remove("compression-level") {
                 None => None,
@@ -293,7 +320,8 @@ impl Fields<'_> {
         Ok(Some(compression))
     }
 
-    fn flag(&mut self, key: &str) -> Result<Option<bool>> {
+    /// Takes what is true or false.
+    pub(crate) fn flag(&mut self, key: &str) -> Result<Option<bool>> {
         match self.keys.remove(key).as_deref() {
             None => Ok(None),
             Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Ok(Some(true)),
@@ -305,7 +333,7 @@ impl Fields<'_> {
 
 /// Splits one CSV record (RFC 4180): a field that begins with a quote ends at the next single
 /// quote and may hold commas.
-fn split(text: &str) -> Result<Vec<String>> {
+pub(crate) fn split(text: &str) -> Result<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
@@ -313,7 +341,7 @@ fn split(text: &str) -> Result<Vec<String>> {
         if let Some(mut quoted) = rest.strip_prefix('"') {
             loop {
                 let Some((part, after)) = quoted.split_once('"') else {
-                    return Err(usage(format!("unclosed quote in output `{text}`")));
+                    return Err(usage(format!("unclosed quote in `{text}`")));
                 };
                 field.push_str(part);
                 match after.strip_prefix('"') {
@@ -328,7 +356,7 @@ fn split(text: &str) -> Result<Vec<String>> {
                 }
             }
             if !rest.is_empty() && !rest.starts_with(',') {
-                return Err(usage(format!("text after a quote in output `{text}`")));
+                return Err(usage(format!("text after a quote in `{text}`")));
             }
         } else {
             let end = rest.find(',').unwrap_or(rest.len());

@@ -1,0 +1,247 @@
+//! What caches elsewhere know about steps.
+//!
+//! Responsible for asking the caches of `--cache-from`, once and only when the store does not know a
+//! step, and for what is believed of their answers. Must not fetch layers: what a cache has is noted,
+//! and fetched when something needs it. Invariants: a cache that can't be read is a warning; the first
+//! one that has a step decides; what turned out to be lost is not believed again in this build.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::fetch::Fetcher;
+use crate::cache::exchange::format::{self, Made, StepResult};
+use crate::cache::exchange::options::CacheSource;
+use crate::cache::remotes::Place;
+use crate::cache::steps::CacheRecord;
+use crate::error::{Error, Result, ResultExt};
+use crate::image::digest::{ChainId, Digest};
+use crate::image::manifest::Manifest;
+use crate::image::platform::Platform;
+use crate::progress::event::{Sender, Vertex};
+use crate::registry::Registry;
+use crate::store::import::layout::{self, Wanted};
+use crate::store::lock::Session;
+
+/// Asks caches; usable from any thread.
+#[derive(Debug)]
+pub struct Imports<'a> {
+    session: &'a Session,
+    registry: &'a Registry,
+    progress: &'a Sender,
+    fetcher: &'a Fetcher<'a>,
+    sources: &'a [CacheSource],
+    loaded: OnceLock<Vec<Loaded>>,
+    distrusted: Mutex<HashSet<Digest>>,
+}
+
+/// Manifests, each with what it calls its config.
+type Documents = Vec<(Manifest, Vec<u8>)>;
+
+/// One cache.
+#[derive(Debug)]
+struct Loaded {
+    place: Place,
+    steps: HashMap<Digest, StepResult>,
+}
+
+impl<'a> Imports<'a> {
+    /// Takes the caches, in the order in which they count, and what asking needs.
+    pub fn new(
+        session: &'a Session,
+        registry: &'a Registry,
+        progress: &'a Sender,
+        fetcher: &'a Fetcher<'a>,
+        sources: &'a [CacheSource],
+    ) -> Self {
+        Self {
+            session,
+            registry,
+            progress,
+            fetcher,
+            sources,
+            loaded: OnceLock::new(),
+            distrusted: Mutex::default(),
+        }
+    }
+
+    /// Believes nothing any more that needs one of these blobs.
+    pub fn distrust(&self, lost: HashSet<Digest>) {
+        let mut distrusted = self
+            .distrusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        distrusted.extend(lost);
+    }
+
+    fn is_distrusted(&self, blob: &Digest) -> bool {
+        let distrusted = self
+            .distrusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        distrusted.contains(blob)
+    }
+
+    /// Takes a record of the store, unless it needs what is lost. Where its layer came from a cache, it
+    /// can be done without.
+    pub(super) fn accept(&self, record: CacheRecord) -> Option<CacheRecord> {
+        if let Some(blob) = &record.blob {
+            if self.is_distrusted(&blob.digest) {
+                return None;
+            }
+            self.fetcher.promise(&blob.digest);
+        }
+        Some(record)
+    }
+
+    /// Finds what a step made, here the one of this `name` on `below`. A result whose layer can be
+    /// fetched becomes one of the store's own records.
+    pub(super) fn find(
+        &self,
+        key: &Digest,
+        name: &str,
+        below: Option<ChainId>,
+    ) -> Option<CacheRecord> {
+        if self.sources.is_empty() {
+            return None;
+        }
+        let mut known_only = None;
+        for cache in self.loaded.get_or_init(|| self.load()) {
+            let Some(step) = cache.steps.get(key) else {
+                continue;
+            };
+            let record = |made: Option<&Made>| CacheRecord {
+                diff_id: made.map(|made| made.diff_id),
+                size: made.map_or(0, |made| made.size),
+                chain: match made {
+                    Some(made) => Some(ChainId::child(below, made.diff_id)),
+                    None => below,
+                },
+                created: step.created.clone(),
+                name: name.to_owned(),
+                blob: made.and_then(|made| made.blob.clone()),
+            };
+            let Some(made) = &step.layer else {
+                return Some(self.keep(key, record(None)));
+            };
+            if let Some(size) = self.session.blobs().size(&made.diff_id.0) {
+                let here = Made {
+                    size,
+                    blob: None,
+                    ..made.clone()
+                };
+                return Some(self.keep(key, record(Some(&here))));
+            }
+            match &made.blob {
+                Some(blob) => {
+                    let usable = !self.is_distrusted(&blob.digest)
+                        && (self.session.cache().remotes())
+                            .add(blob, &cache.place)
+                            .is_ok();
+                    if usable {
+                        self.fetcher.promise(&blob.digest);
+                        return Some(self.keep(key, record(Some(made))));
+                    }
+                }
+                None if !self.is_distrusted(&made.diff_id.0) => {
+                    known_only = known_only.or_else(|| {
+                        Some(CacheRecord {
+                            size: 0,
+                            ..record(Some(made))
+                        })
+                    });
+                }
+                None => {}
+            }
+        }
+        // That is as good, as long as nothing needs the files.
+        if let Some(diff_id) = known_only.as_ref().and_then(|record| record.diff_id) {
+            self.fetcher.promise(&diff_id.0);
+        }
+        known_only
+    }
+
+    fn keep(&self, key: &Digest, record: CacheRecord) -> CacheRecord {
+        // Without it the next build asks again.
+        drop(self.session.cache().steps().put(key, &record));
+        record
+    }
+
+    /// Asks all caches at the same time.
+    fn load(&self) -> Vec<Loaded> {
+        let asked: Vec<Option<Loaded>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (self.sources.iter())
+                .map(|source| scope.spawn(|| self.load_one(source)))
+                .collect();
+            let joined = threads.into_iter().map(|thread| thread.join().ok());
+            joined.map(Option::flatten).collect()
+        });
+        asked.into_iter().flatten().collect()
+    }
+
+    fn load_one(&self, source: &CacheSource) -> Option<Loaded> {
+        let name = match source {
+            CacheSource::Registry(reference) => reference.familiar(),
+            CacheSource::Local { src, .. } => src.display().to_string(),
+        };
+        let vertex = (self.progress).start(format!("importing cache manifest from {name}"));
+        match self.read(source, &vertex) {
+            Ok(loaded) => {
+                vertex.done();
+                Some(loaded)
+            }
+            Err(error) => {
+                vertex.warn(format!("cache `{name}` is not used: {}", error.chain()));
+                vertex.done();
+                None
+            }
+        }
+    }
+
+    fn read(&self, source: &CacheSource, vertex: &Vertex) -> Result<Loaded> {
+        let (place, documents) = self.documents(source, vertex)?;
+        let mut steps = HashMap::new();
+        let mut broken = 0;
+        let mut failure = None;
+        for (manifest, config) in &documents {
+            match format::read(manifest, config) {
+                Ok(found) => {
+                    broken += found.broken;
+                    for step in found.steps {
+                        steps.entry(step.key).or_insert(step);
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        if broken > 0 {
+            vertex.warn(format!(
+                "{broken} entries of the cache make no sense and are not used"
+            ));
+        }
+        match failure {
+            Some(error) if steps.is_empty() => Err(error),
+            None if documents.is_empty() => Err(Error::new("it has no manifest")),
+            _ => Ok(Loaded { place, steps }),
+        }
+    }
+
+    fn documents(&self, source: &CacheSource, vertex: &Vertex) -> Result<(Place, Documents)> {
+        match source {
+            CacheSource::Registry(reference) => {
+                let blobs = self.session.blobs();
+                let found = self.registry.documents(reference, &blobs, vertex)?;
+                Ok((Place::of(reference), found))
+            }
+            CacheSource::Local { src, tag, digest } => {
+                let path = std::path::absolute(src).op_path("find", src)?;
+                let wanted = Wanted {
+                    tag: digest.is_none().then_some(tag),
+                    digest: digest.as_ref(),
+                    platform: &Platform::host(),
+                };
+                let found = layout::documents(&path, wanted)?;
+                Ok((Place::Layout(path), found))
+            }
+        }
+    }
+}
