@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use crate::redact;
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -68,7 +70,8 @@ impl Diagnostic {
     }
 }
 
-/// Turns any bytes into text of the same length, so that byte spans stay valid.
+/// Turns any bytes into text of the same length, so that byte spans stay valid; without passwords of
+/// addresses.
 fn readable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -81,7 +84,7 @@ fn readable(bytes: &[u8]) -> String {
         );
         text.extend(chunk.invalid().iter().map(|_| '?'));
     }
-    text
+    redact::starred(&text)
 }
 
 /// Returns the byte range of the line that contains `at`, without its line feed.

@@ -19,5 +19,6 @@ pub mod layer;
 pub mod output;
 pub mod plan;
 pub mod progress;
+pub mod redact;
 pub mod registry;
 pub mod store;

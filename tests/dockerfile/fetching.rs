@@ -97,6 +97,26 @@ for_users! {
         }
     }
 
+    /// Passwords and tokens in addresses are in no output and no history.
+    fn passwords(world) as [subids, plain] {
+        need!(world, "git");
+        let server = Server::start(&[("/f?sig=t0ken", b"private")]);
+        let url = |path: &str| server.url(path).replace("//", "//me:passw0rd@");
+        world.dockerfile(&format!("FROM scratch\nADD {} /f\n", url("/f?sig=t0ken")));
+        let secret = ["t0ken", "passw0rd"];
+        let output = world.build(["--output=type=oci,dest=built.oci"]).ok().never_says(&secret);
+        let config = world.image("built.oci").config.to_string();
+        let shown = server.url("/f?...");
+        assert!(config.contains(&format!("ADD {shown} /f")), "{config}");
+        assert!(!secret.iter().any(|secret| config.contains(secret)), "{config}");
+        output.says(&[&format!("ADD {shown} /f")]);
+        for source in [url("/missing?sig=t0ken"), url("/r.git#main"), url("/?t0ken")] {
+            world.dockerfile(&format!("FROM scratch\nADD {source} /d/\n"));
+            world.build([]).run().exits(1).never_says(&secret).says(&["Dockerfile:2"]);
+            world.sandcrab(["build", &source]).run().exits(1).never_says(&secret);
+        }
+    }
+
     /// A repository by ssh: with an agent, or keys, from a server that is known.
     fn git_by_ssh(world) as [subids, plain] {
         need!(world, "git", "ssh-agent", "sshd");

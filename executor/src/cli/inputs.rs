@@ -14,6 +14,7 @@ use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::plan::contexts::{self, Layout, NamedContext};
+use crate::redact;
 
 /// The options.
 #[derive(Debug, Default, clap::Args)]
@@ -112,10 +113,13 @@ fn context(name: &str, source: &str) -> Result<NamedContext> {
         )));
     }
     match Location::parse(source)? {
-        Location::Directory(path) if source.contains("://") && !path.exists() => Err(usage(
-            format!("context `{name}` has an unknown scheme: `{source}`"),
-        )
-        .hint("it is a directory, docker-image://, oci-layout://, a git repository or a URL")),
+        Location::Directory(path) if source.contains("://") && !path.exists() => {
+            Err(usage(format!(
+                "context `{name}` has an unknown scheme: `{}`",
+                redact::text(source)
+            ))
+            .hint("it is a directory, docker-image://, oci-layout://, a git repository or a URL"))
+        }
         // As in buildx, one that no step needs has to be there, too.
         Location::Directory(path) if !path.is_dir() => {
             Err(Error::new(format!("context `{name}` is not a directory:"))

@@ -17,6 +17,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::{Digest, HashingWriter};
+use crate::redact;
 
 /// Name of a download whose URL and reply give none; BuildKit's.
 pub const UNNAMED: &str = "__unnamed__";
@@ -160,8 +161,8 @@ pub fn fetch_changed(
     options: &FetchOptions,
     tmp: &Path,
 ) -> Result<Option<Fetched>> {
-    let parsed =
-        Url::parse(url).map_err(|e| Error::new(format!("invalid URL `{url}`")).source(e))?;
+    let parsed = Url::parse(url)
+        .map_err(|e| Error::new(format!("invalid URL `{}`", redact::text(url))).source(e))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -171,7 +172,7 @@ pub fn fetch_changed(
         .tempdir_in(tmp)
         .op_path("make a directory in", tmp)?;
     let fetched = runtime.block_on(with_retries(&parsed, checksum, options, dir.path()));
-    let fetched = fetched.map_err(|e| e.during(format!("fetch {}", shown(&parsed))))?;
+    let fetched = fetched.map_err(|e| e.during(format!("fetch {}", redact::text(url))))?;
     if fetched.is_some() {
         // The file now belongs to whoever asked for it.
         drop(dir.keep());
@@ -307,16 +308,6 @@ fn retry_after(response: &Response) -> Option<Duration> {
 /// Strips the URL, which is named already and may hold a password.
 fn network(error: reqwest::Error) -> Error {
     Error::new("the transfer did not complete").source(error.without_url())
-}
-
-/// Returns a URL for messages, without password or query.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Fails for URLs that have neither.
-    url.set_password(None).unwrap_or_default();
-    url.set_username("").unwrap_or_default();
-    url.set_query(None);
-    url.to_string()
 }
 
 fn file_name(url: &Url, response: &Response) -> Option<String> {

@@ -13,6 +13,7 @@ use crate::dockerfile::mode::FileMode;
 use crate::dockerfile::text::Text;
 use crate::dockerfile::values::{self, SourceKind};
 use crate::image::digest::Digest;
+use crate::redact;
 
 /// A value, or what is wrong with the instruction.
 pub(super) type Lookup<T> = Result<T, Diagnostic>;
@@ -96,7 +97,8 @@ impl Lowering<'_> {
         }
         for word in words.iter().chain([&written_dest]) {
             created_by.push(' ');
-            created_by.push_str(word);
+            // An image's history is for everybody who has the image.
+            created_by.push_str(&redact::text(word));
         }
         let op = Op::Copy(Copy {
             from,

@@ -22,6 +22,7 @@ use crate::dockerfile::{parse_trigger, rules, values};
 use crate::error::{Error, Result};
 use crate::image::config::{ContainerConfig, ImageConfig};
 use crate::image::reference::Reference;
+use crate::redact;
 
 /// PATH of an image that sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -369,6 +370,10 @@ impl<'a> Lowering<'a> {
             .expander(mode, &lookup)
             .expand(&instruction.text)
             .map_or_else(|_| instruction.text.clone(), |e| e.text);
+        let text = match instruction.keyword {
+            Keyword::Add => redact::text(&text),
+            _ => text,
+        };
         let line: String = text
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })

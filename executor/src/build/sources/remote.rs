@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::{Digest, HashingReader};
 use crate::plan::step::Copy;
 use crate::progress::event::Vertex;
+use crate::redact;
 
 /// A commit of a repository.
 #[derive(Debug)]
@@ -140,11 +141,12 @@ impl Sources<'_> {
             known: known.as_ref().map(validators).unwrap_or_default(),
             ..self.access.http(url)
         };
-        let fetched = self.shown(format!("[internal] fetch {url}"), |vertex| {
+        let shown = redact::text(url);
+        let fetched = self.shown(format!("[internal] fetch {shown}"), |vertex| {
             let dir = self.session.scratch().dir();
             let fetched = http::fetch_changed(url, checksum.as_ref(), &options, dir)?;
             if let Some(fetched) = &fetched {
-                vertex.status(url, fetched.size, Some(fetched.size), true);
+                vertex.status(&shown, fetched.size, Some(fetched.size), true);
             }
             Ok(fetched)
         })?;
@@ -204,6 +206,7 @@ fn stored(copy: &Copy, url: &str, download: Download) -> Result<Part> {
     let name = match &download.name {
         Some(name) => name,
         None if copy.dest.ends_with('/') => {
+            let url = redact::text(url);
             return Err(Error::new(format!("`{url}` gives its file no name"))
                 .hint("name the file in ADD's destination"));
         }

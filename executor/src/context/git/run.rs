@@ -17,6 +17,7 @@ use url::Url;
 
 use super::{GitOptions, GitUrl};
 use crate::error::{Error, Result, ResultExt};
+use crate::redact;
 
 /// Settings of every call.
 const SETTINGS: [(&str, &str); 12] = [
@@ -201,7 +202,8 @@ impl<'a> Git<'a> {
             end -= 1;
         }
         let shown = self.url.shown();
-        let message = message[..end].replace(&self.url.remote, &shown);
+        // Of submodules' addresses, too.
+        let message = redact::text(&message[..end].replace(&self.url.remote, &shown));
         let error = Error::new(format!("git {verb}: {message}"));
         if self.url.is_ssh() && message.contains("Permission denied") {
             return match self.options.ssh_agent {

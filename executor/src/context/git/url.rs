@@ -7,6 +7,7 @@
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::redact;
 
 /// A repository, and what is wanted of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,6 +73,7 @@ impl GitUrl {
     }
 
     fn new(remote: &str, query: Option<&str>, fragment: &str, whole: &str) -> Result<Self> {
+        let whole = redact::text(whole);
         let error = |why: String| Error::new(format!("invalid git address `{whole}`: {why}"));
         let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
         let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -142,14 +144,7 @@ impl GitUrl {
 
     /// Returns the remote for messages, without a password.
     pub fn shown(&self) -> String {
-        match Url::parse(&self.remote) {
-            Ok(mut url) => {
-                // Fails for URLs that can't have one.
-                url.set_password(None).unwrap_or_default();
-                url.to_string()
-            }
-            Err(_) => self.remote.clone(),
-        }
+        redact::text(&self.remote)
     }
 
     /// Returns the remote's host.
@@ -297,7 +292,7 @@ mod tests {
             assert_eq!(url.host().as_deref(), Some(host), "{text}");
             assert_eq!(url.is_ssh(), ssh, "{text}");
         }
-        assert_eq!(parsed("http://u:p@h/a.git").shown(), "http://u@h/a.git");
+        assert_eq!(parsed("http://u:p@h/a.git").shown(), "http://h/a.git");
     }
 
     #[test]
