@@ -158,7 +158,9 @@ fn instruction(file: &Dockerfile, finding: &Diagnostic) -> Range<usize> {
 }
 
 fn inside(file: &Dockerfile) -> impl Iterator<Item = &Instruction> {
-    file.stages.iter().flat_map(|stage| &stage.instructions)
+    file.stages
+        .iter()
+        .flat_map(|stage| stage.instructions.iter())
 }
 
 fn json(answer: &impl Serialize) -> Result<String> {
@@ -396,7 +398,7 @@ impl Collector<'_> {
         for word in words.into_iter().flatten() {
             self.used_by(word.as_str());
         }
-        for instruction in &stage.instructions {
+        for instruction in stage.instructions.iter() {
             match &instruction.kind {
                 Kind::Arg(pairs) => {
                     for pair in pairs {

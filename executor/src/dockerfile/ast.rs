@@ -4,6 +4,7 @@
 //! so that an error in their expansion still has a place.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::checks::Checks;
 use super::text::Text;
@@ -46,8 +47,8 @@ pub struct Stage {
     pub name: Option<String>,
     /// The comment lines directly above FROM, without `#` and white space.
     pub comments: Vec<String>,
-    /// The instructions up to the next FROM.
-    pub instructions: Vec<Instruction>,
+    /// The instructions up to the next FROM; a copy of the tree shares them.
+    pub instructions: Arc<Vec<Instruction>>,
 }
 
 /// One instruction other than FROM.

@@ -160,7 +160,7 @@ pub(super) fn run(file: &Dockerfile) -> Vec<Diagnostic> {
     check_stage_names(file, &mut found);
     check_descriptions(file, &mut found);
     for stage in &file.stages {
-        for instruction in &stage.instructions {
+        for instruction in stage.instructions.iter() {
             check_instruction(instruction, &mut found);
         }
     }
@@ -174,7 +174,7 @@ fn check_casing(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
     let keywords: Vec<(&str, Range<usize>)> = file
         .stages
         .iter()
-        .flat_map(|s| &s.instructions)
+        .flat_map(|s| s.instructions.iter())
         .map(|i| (i.written_keyword(), i.keyword_span.clone()))
         .chain(file.stages.iter().map(|s| {
             let end = s.text.find(char::is_whitespace).unwrap_or(s.text.len());
@@ -284,7 +284,7 @@ fn check_descriptions(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
     let all = file
         .globals
         .iter()
-        .chain(file.stages.iter().flat_map(|s| &s.instructions));
+        .chain(file.stages.iter().flat_map(|s| s.instructions.iter()));
     for instruction in all {
         if let Kind::Arg(pairs) = &instruction.kind {
             let names: Vec<&str> = pairs.iter().map(|p| p.name.as_str()).collect();

@@ -3,6 +3,8 @@
 //! Responsible for each instruction's arguments: their form, their number, and the values that are
 //! written out. Must not know what comes before or after.
 
+use std::sync::Arc;
+
 use super::ast::{
     ArgPair, Command, CopyArgs, CopySource, Heredoc, Instruction, Keyword, Kind, Pair, RunArgs,
     RunNetwork, Stage,
@@ -251,7 +253,7 @@ impl Reader<'_> {
             alias,
             name,
             comments: Vec::new(),
-            instructions: Vec::new(),
+            instructions: Arc::default(),
         })
     }
 

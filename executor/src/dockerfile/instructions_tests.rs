@@ -6,7 +6,9 @@ use super::*;
 fn kind(line: &str) -> Kind {
     let source = format!("FROM scratch\n{line}\n");
     let mut file = parse(source.as_bytes()).expect(line);
-    file.stages[0].instructions.remove(0).kind
+    std::sync::Arc::make_mut(&mut file.stages[0].instructions)
+        .remove(0)
+        .kind
 }
 
 fn errors(line: &str) -> Vec<String> {

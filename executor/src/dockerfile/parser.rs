@@ -5,6 +5,7 @@
 //! wrong with an instruction leaves it out, or the part of it that is wrong.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::ast::{Dockerfile, Heredoc, Instruction, Keyword, Stage};
 use super::checks::{self, CheckOptions, Checks};
@@ -213,7 +214,7 @@ impl Parser {
 
     fn instruction(&mut self, instruction: Instruction) {
         if let Some(stage) = self.stages.last_mut() {
-            stage.instructions.push(instruction);
+            Arc::make_mut(&mut stage.instructions).push(instruction);
         } else if instruction.keyword == Keyword::Arg {
             self.globals.push(instruction);
         } else if !self.started && !self.complained {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::step::{Base, CopyFrom, StageIndex};
 use crate::context::location::Location;
@@ -98,7 +99,7 @@ impl Contexts {
             if let Some(name) = &stage.name
                 && self.find(index, name).is_some()
             {
-                stage.instructions.clear();
+                stage.instructions = Arc::default();
             }
         }
     }

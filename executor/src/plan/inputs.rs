@@ -123,7 +123,7 @@ impl Resolver<'_> {
         let declared: BTreeSet<&str> = file
             .globals
             .iter()
-            .chain(file.stages.iter().flat_map(|s| &s.instructions))
+            .chain(file.stages.iter().flat_map(|s| s.instructions.iter()))
             .filter_map(|i| match &i.kind {
                 Kind::Arg(pairs) => Some(pairs),
                 _ => None,

@@ -50,7 +50,7 @@ impl Variables {
     /// Sets a variable; one that exists keeps its place, which is returned.
     pub fn set(&mut self, name: &str, value: &str) -> usize {
         if let Some(at) = self.table.find(name)
-            && self.table.list()[at].value() == value
+            && self.table.at(at).value() == value
         {
             return at;
         }
@@ -82,18 +82,18 @@ impl Variables {
 
     /// Returns all of them as `NAME=value`.
     pub fn entries(&self) -> impl Iterator<Item = &str> {
-        self.table.list().iter().map(|variable| &*variable.text)
+        self.table.iter().map(|variable| &*variable.text)
     }
 
     /// Returns names with values.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        let list = self.table.list().iter();
-        list.map(|variable| (variable.name(), variable.value()))
+        let all = self.table.iter();
+        all.map(|variable| (variable.name(), variable.value()))
     }
 
     /// Returns a hint that names the variable that was probably meant.
     pub fn suggest(&self, name: &str) -> Option<String> {
-        let names = self.table.list().iter().map(Variable::name);
+        let names = self.table.iter().map(Variable::name);
         suggest::nearest(name, names).map(|near| format!("did you mean `${near}`?"))
     }
 }
@@ -141,15 +141,15 @@ impl Scope {
 
     /// Returns `|N NAME=value … ` for the history of RUN; empty without ARGs.
     pub fn history_prefix(&self) -> String {
-        let declared = self.declared.list();
-        if declared.is_empty() {
+        let count = self.declared.len();
+        if count == 0 {
             return String::new();
         }
-        let mut text = format!("|{} ", declared.len());
-        for Declared { name, at } in declared {
+        let mut text = format!("|{count} ");
+        for Declared { name, at } in self.declared.iter() {
             let at = at.or_else(|| self.variables.table.find(name));
             match at {
-                Some(at) => text.push_str(&self.variables.table.list()[at].text),
+                Some(at) => text.push_str(&self.variables.table.at(at).text),
                 None => {
                     text.push_str(name);
                     text.push('=');

@@ -448,7 +448,7 @@ impl Resolver<'_> {
         if let Some(Base::Stage(parent)) = base {
             needs.stages.insert(*parent, stage.base.span());
             // The triggers of a stage's base stage run in it, so that what they need it needs.
-            for instruction in &file.stages[*parent].instructions {
+            for instruction in file.stages[*parent].instructions.iter() {
                 if let Kind::Onbuild(trigger) = &instruction.kind {
                     match parse_trigger(trigger.as_str(), trigger.span()) {
                         Ok(instruction) => self.copy_needs(index, &instruction.kind, &mut needs),
@@ -457,7 +457,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        for instruction in &stage.instructions {
+        for instruction in stage.instructions.iter() {
             self.copy_needs(index, &instruction.kind, &mut needs);
         }
         needs

@@ -62,6 +62,8 @@ pub struct Lowered {
     pub(super) config: ContainerConfig,
     env: Variables,
     labels: Variables,
+    /// Variables of `env` that an ARG has hidden; they count anew in a stage on this one.
+    hidden: Vec<String>,
     has_workdir: bool,
     /// Whether there may be variables that are not in `scope`.
     unknown: bool,
@@ -113,7 +115,7 @@ pub fn lower_all(plan: &Plan, index: StageIndex, origin: Origin<'_>) -> (Lowered
             })),
         }
     }
-    for instruction in &stage.instructions {
+    for instruction in stage.instructions.iter() {
         lowering.instruction(instruction);
     }
     let Lowering {
@@ -164,6 +166,7 @@ impl<'a> Lowering<'a> {
             config: ContainerConfig::default(),
             env: Variables::default(),
             labels: Variables::default(),
+            hidden: Vec::new(),
             has_workdir: false,
             unknown,
         };
@@ -175,6 +178,7 @@ impl<'a> Lowering<'a> {
                 for (name, value) in std::mem::take(&mut out.config.labels) {
                     out.labels.set(&name, &value);
                 }
+                out.scope.variables.extend_env(out.env.entries());
                 out.author.clone_from(&image.author);
             }
             Origin::Stage(parent) => {
@@ -183,16 +187,20 @@ impl<'a> Lowering<'a> {
                 out.labels = parent.labels.clone();
                 out.author.clone_from(&parent.author);
                 out.scope = parent.scope.clone();
+                for name in &parent.hidden {
+                    let value = out.env.get(name).unwrap_or_default();
+                    out.scope.variables.set(name, value);
+                }
                 out.has_workdir = parent.has_workdir;
             }
         }
         if out.env.get("PATH").is_none() {
             out.env.set("PATH", DEFAULT_PATH);
+            out.scope.variables.set("PATH", DEFAULT_PATH);
         }
         if !out.config.working_dir.is_empty() {
             out.config.working_dir = path::join("/", &out.config.working_dir);
         }
-        out.scope.variables.extend_env(out.env.entries());
         Self {
             plan,
             index,
@@ -474,6 +482,9 @@ impl<'a> Lowering<'a> {
                 (None, Some(default)) => Some(self.expand(default)?),
                 (None, None) => self.plan.globals.get(name).map(str::to_owned),
             };
+            if value.is_some() && self.out.env.get(name).is_some() {
+                self.out.hidden.push(name.to_owned());
+            }
             self.out.scope.declare(name, value.as_deref());
             text.push(' ');
             text.push_str(name);

@@ -12,19 +12,23 @@ pub(super) trait Named {
     fn name(&self) -> &str;
 }
 
+/// How many things are copied when one is set.
+const CHUNK: usize = 32;
+
 /// A list in the order in which its names were first set. A clone shares it; each stage has one of
 /// the stage that it stands on, so that copying them would cost the square of their number.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Table<T> {
-    list: Arc<Vec<T>>,
-    /// Places in `list`, by name.
+    /// All are full but the last.
+    chunks: Arc<Vec<Arc<Vec<T>>>>,
+    /// Places, by name.
     sorted: Arc<Vec<u32>>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
-            list: Arc::default(),
+            chunks: Arc::default(),
             sorted: Arc::default(),
         }
     }
@@ -32,7 +36,8 @@ impl<T> Default for Table<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Table<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.list.iter()).finish()
+        let all = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        f.debug_list().entries(all).finish()
     }
 }
 
@@ -40,7 +45,12 @@ impl<T: Named + Clone> Table<T> {
     /// Returns where in `sorted` a name is, or would have to be.
     fn search(&self, name: &str) -> Result<usize, usize> {
         self.sorted
-            .binary_search_by(|at| self.list[*at as usize].name().cmp(name))
+            .binary_search_by(|at| self.at(*at as usize).name().cmp(name))
+    }
+
+    /// Returns what is at a place that [`Table::find`] or [`Table::set`] has named.
+    pub(super) fn at(&self, at: usize) -> &T {
+        &self.chunks[at / CHUNK][at % CHUNK]
     }
 
     /// Returns the place of a name.
@@ -51,7 +61,12 @@ impl<T: Named + Clone> Table<T> {
 
     /// Returns what has a name.
     pub(super) fn get(&self, name: &str) -> Option<&T> {
-        self.find(name).map(|at| &self.list[at])
+        self.find(name).map(|at| self.at(at))
+    }
+
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.sorted.len()
     }
 
     /// Sets what has its name, and returns the place.
@@ -59,23 +74,41 @@ impl<T: Named + Clone> Table<T> {
         match self.search(thing.name()) {
             Ok(found) => {
                 let at = self.sorted[found] as usize;
-                Arc::make_mut(&mut self.list)[at] = thing;
+                let chunk = &mut Arc::make_mut(&mut self.chunks)[at / CHUNK];
+                Arc::make_mut(chunk)[at % CHUNK] = thing;
                 at
             }
             Err(free) => {
-                let at = self.list.len();
+                let at = self.len();
                 let number = u32::try_from(at).expect("fewer than 2^32 names");
-                Arc::make_mut(&mut self.list).push(thing);
-                Arc::make_mut(&mut self.sorted).insert(free, number);
+                let chunks = Arc::make_mut(&mut self.chunks);
+                if at % CHUNK == 0 {
+                    chunks.push(Arc::default());
+                }
+                Arc::make_mut(&mut chunks[at / CHUNK]).push(thing);
+                insert(&mut self.sorted, free, number);
                 at
             }
         }
     }
 
     /// Returns all, in order.
-    pub(super) fn list(&self) -> &[T] {
-        &self.list
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
+}
+
+/// Inserts into a list that others may hold; then without a copy that is moved at once.
+fn insert(list: &mut Arc<Vec<u32>>, at: usize, number: u32) {
+    if let Some(own) = Arc::get_mut(list) {
+        own.insert(at, number);
+        return;
+    }
+    let mut own = Vec::with_capacity(list.len() + 4);
+    own.extend_from_slice(&list[..at]);
+    own.push(number);
+    own.extend_from_slice(&list[at..]);
+    *list = Arc::new(own);
 }
 
 #[cfg(test)]
@@ -97,10 +130,35 @@ mod tests {
         let before = table.clone();
         assert_eq!(table.set(("a", 1)), 1);
         assert_eq!(table.set(("d", 2)), 3);
-        assert_eq!(table.list(), [("c", 0), ("a", 1), ("b", 0), ("d", 2)]);
-        assert_eq!(before.list(), [("c", 0), ("a", 0), ("b", 0)]);
+        let list = |table: &Table<_>| table.iter().copied().collect::<Vec<_>>();
+        assert_eq!(list(&table), [("c", 0), ("a", 1), ("b", 0), ("d", 2)]);
+        assert_eq!(list(&before), [("c", 0), ("a", 0), ("b", 0)]);
         assert_eq!(table.get("a"), Some(&("a", 1)));
         assert_eq!(table.find("d"), Some(3));
         assert_eq!(before.find("d"), None);
+    }
+
+    impl Named for String {
+        fn name(&self) -> &str {
+            self
+        }
+    }
+
+    #[test]
+    fn many_names_are_found() {
+        let mut tables = vec![Table::default()];
+        // Each of 7 * i modulo 101, once.
+        for i in 0..101 {
+            let mut next: Table<String> = tables[i].clone();
+            assert_eq!(next.set(format!("{}", 7 * i % 101)), i);
+            tables.push(next);
+        }
+        for (count, table) in tables.iter().enumerate() {
+            assert_eq!((table.len(), table.iter().count()), (count, count));
+            for i in 0..101 {
+                let found = table.find(&format!("{}", 7 * i % 101));
+                assert_eq!(found, (i < count).then_some(i));
+            }
+        }
     }
 }
