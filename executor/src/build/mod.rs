@@ -119,7 +119,8 @@ impl Build<'_> {
             fetcher: self.fetcher,
             trail: &trail,
         };
-        let built = schedule::run(&self.plan.heads, self.worker.cancel(), |head, earlier| {
+        let (heads, spare) = (&self.plan.heads, &self.plan.spare);
+        let built = schedule::run(heads, spare, self.worker.cancel(), |head, earlier| {
             stage::build(&shared, head, earlier)
         });
         let written = ledger.close();

@@ -183,6 +183,10 @@ pub(super) fn build(
             (State::based_on(image.config, image.layers), lowered)
         }
     };
+    // A trigger of the base may need stages that nothing else does.
+    for needed in &lowered.needs {
+        earlier.begin(*needed)?;
+    }
     let stage = Stage {
         shared,
         head,

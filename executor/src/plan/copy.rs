@@ -162,18 +162,8 @@ impl Lowering<'_> {
         match &found {
             CopyFrom::Context | CopyFrom::Named(_) => {}
             CopyFrom::Stage(stage) => {
-                if !self.plan.heads.iter().any(|h| h.index == *stage) {
-                    return Err(Diagnostic::error(
-                        from.span(),
-                        format!(
-                            "a trigger of the base copies from stage `{}`, which nothing else needs",
-                            from.as_str()
-                        ),
-                    )
-                    .hint(format!(
-                        "name it in this stage too, with `COPY --from={}`",
-                        from.as_str()
-                    )));
+                if let Some(wrong) = self.plan.broken(*stage) {
+                    return Err(wrong.clone());
                 }
                 if !self.out.needs.contains(stage) {
                     self.out.needs.push(*stage);

@@ -50,6 +50,11 @@ pub struct Plan {
     pub heads: Vec<StageHead>,
     /// The stage to build.
     pub target: StageIndex,
+    /// Stages that the target does not need, as far as is known before bases are: their triggers
+    /// may name one.
+    pub spare: Vec<StageHead>,
+    /// Why stages are not among `spare`.
+    pub(super) broken: BTreeMap<StageIndex, Vec<Diagnostic>>,
     /// What deserves attention but stops nothing, those of the Dockerfile included.
     pub warnings: Vec<Diagnostic>,
     pub(super) file: Dockerfile,
@@ -65,6 +70,25 @@ impl Plan {
     /// Returns which build checks are on.
     pub fn checks(&self) -> &Checks {
         &self.file.checks
+    }
+
+    /// Returns a stage's head, needed or not.
+    pub(super) fn head(&self, index: StageIndex) -> Option<&StageHead> {
+        let find = |heads: &'_ [StageHead]| heads.binary_search_by_key(&index, |h| h.index).ok();
+        match find(&self.heads) {
+            Some(at) => self.heads.get(at),
+            None => self.spare.get(find(&self.spare)?),
+        }
+    }
+
+    /// Returns what is wrong with the heads of a stage and of those that it needs.
+    pub(super) fn broken(&self, index: StageIndex) -> Option<&Diagnostic> {
+        if let Some(wrong) = self.broken.get(&index) {
+            return wrong.first();
+        }
+        // Each has a smaller index.
+        let mut needs = self.head(index)?.needs.iter();
+        needs.find_map(|needed| self.broken(*needed))
     }
 
     /// Returns how many stages the Dockerfile has, needed or not.
@@ -116,6 +140,7 @@ pub(super) fn resolve_all(
             .collect(),
         errors: Vec::new(),
         warnings: file.warnings.clone(),
+        broken: BTreeMap::new(),
         contexts: Contexts::default(),
     };
     resolver.collect_globals(target);
@@ -129,7 +154,7 @@ pub(super) fn resolve_all(
         resolver.contexts = contexts;
     }
     resolver.file = &replaced;
-    let heads = resolver.heads(target);
+    let (heads, spare) = resolver.heads(target);
     resolver.check_froms();
     resolver.warn_args();
     let Resolver {
@@ -138,6 +163,7 @@ pub(super) fn resolve_all(
         mut errors,
         mut warnings,
         contexts,
+        broken,
         ..
     } = resolver;
     errors.sort_by_key(|e| e.span.start);
@@ -146,6 +172,8 @@ pub(super) fn resolve_all(
     let plan = Plan {
         heads,
         target,
+        spare,
+        broken,
         warnings,
         file: replaced,
         globals,
@@ -208,7 +236,15 @@ pub(super) fn find_source(
     };
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return match text.parse::<usize>() {
-            Ok(number) if number < file.stages.len() => Ok(place(number)),
+            Ok(number) if number < file.stages.len() => {
+                // What a context replaces is there from the beginning.
+                let name = file.stages[number]
+                    .name
+                    .as_deref()
+                    .filter(|_| number >= index);
+                let replaced = name.and_then(|name| contexts.source(number, name));
+                Ok(replaced.map_or_else(|| place(number), Source::Found))
+            }
             _ => Err(
                 Diagnostic::error(from.span(), format!("there is no stage number {text}"))
                     .hint(format!("the last one is {}", file.stages.len() - 1)),
@@ -250,6 +286,7 @@ pub(super) struct Resolver<'a> {
     pub(super) build_args: BTreeMap<String, String>,
     errors: Vec<Diagnostic>,
     pub(super) warnings: Vec<Diagnostic>,
+    broken: BTreeMap<StageIndex, Vec<Diagnostic>>,
     contexts: Contexts,
 }
 
@@ -340,7 +377,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn heads(&mut self, target: StageIndex) -> Vec<StageHead> {
+    fn heads(&mut self, target: StageIndex) -> (Vec<StageHead>, Vec<StageHead>) {
         let file = self.file;
         let mut bases = Vec::new();
         for (index, stage) in file.stages.iter().enumerate() {
@@ -357,36 +394,55 @@ impl Resolver<'_> {
         } else {
             reachable(&all, target)
         };
-        let mut heads = Vec::new();
-        for (index, (base, needs)) in bases.into_iter().zip(&all).enumerate() {
-            if !wanted.contains(&index) {
-                continue;
-            }
-            let stage = &file.stages[index];
-            for (found, span) in needs.stages.range(index..) {
-                let finding = self.not_yet(&all, index, *found, span.clone());
-                self.errors.push(finding);
-            }
-            let platform = self.platform(stage);
-            let (Some((base, text)), Some(platform)) = (base, platform) else {
+        let (mut heads, mut spare) = (Vec::new(), Vec::new());
+        for (index, base) in bases.into_iter().enumerate() {
+            let Some(base) = base else {
                 continue;
             };
-            let alias = stage
-                .alias
-                .as_ref()
-                .map_or_else(String::new, |a| format!(" AS {}", a.as_str()));
-            heads.push(StageHead {
-                index,
-                name: stage.name.clone(),
-                base,
-                platform,
-                span: stage.span.clone(),
-                display: format!("FROM {text}{alias}"),
-                needs: needs.stages.keys().copied().collect(),
-                images: needs.images.iter().cloned().collect(),
-            });
+            if wanted.contains(&index) {
+                heads.extend(self.head(index, base, &all));
+                continue;
+            }
+            // What is wrong with it matters only if it turns out to be needed.
+            let (errors, warnings) = (self.errors.len(), self.warnings.len());
+            let head = self.head(index, base, &all);
+            self.warnings.truncate(warnings);
+            let wrong = self.errors.split_off(errors);
+            match head {
+                Some(head) if wrong.is_empty() => spare.push(head),
+                _ => drop(self.broken.insert(index, wrong)),
+            }
         }
-        heads
+        (heads, spare)
+    }
+
+    fn head(
+        &mut self,
+        index: StageIndex,
+        (base, text): (Base, String),
+        all: &[Needs],
+    ) -> Option<StageHead> {
+        let stage = &self.file.stages[index];
+        let needs = &all[index];
+        for (found, span) in needs.stages.range(index..) {
+            let findings = self.not_yet(all, index, *found, span.clone());
+            self.errors.extend(findings);
+        }
+        let platform = self.platform(stage)?;
+        let alias = stage
+            .alias
+            .as_ref()
+            .map_or_else(String::new, |a| format!(" AS {}", a.as_str()));
+        Some(StageHead {
+            index,
+            name: stage.name.clone(),
+            base,
+            platform,
+            span: stage.span.clone(),
+            display: format!("FROM {text}{alias}"),
+            needs: needs.stages.keys().copied().collect(),
+            images: needs.images.iter().cloned().collect(),
+        })
     }
 
     /// Returns what a stage starts from, and that name expanded.
@@ -518,35 +574,42 @@ impl Resolver<'_> {
         }
     }
 
-    /// Says why stage `index` can't copy from `found`, which does not come before it.
+    /// Says why stage `index` can't copy from `found`, which does not come before it; of a circle,
+    /// also where its other parts are.
     fn not_yet(
         &self,
         all: &[Needs],
         index: StageIndex,
         found: StageIndex,
         span: Range<usize>,
-    ) -> Diagnostic {
+    ) -> Vec<Diagnostic> {
         let label = self.label(found);
         if found == index {
-            return Diagnostic::error(span, format!("stage `{label}` can't copy from itself"));
+            let message = format!("stage `{label}` can't copy from itself");
+            return vec![Diagnostic::error(span, message)];
         }
-        match path_between(all, found, index) {
-            Some(path) => {
-                let names: Vec<String> = std::iter::once(index)
-                    .chain(path)
-                    .map(|i| format!("`{}`", self.label(i)))
-                    .collect();
+        let Some(path) = path_between(all, found, index) else {
+            let message = format!("stage `{label}` is used before it is defined");
+            return vec![Diagnostic::error(span, message).hint("move it before this stage")];
+        };
+        let names: Vec<String> = std::iter::once(&index)
+            .chain(&path)
+            .map(|i| format!("`{}`", self.label(*i)))
+            .collect();
+        let whole = format!("the stages need each other: {}", names.join(" needs "));
+        let others = path
+            .windows(2)
+            .zip(names[1..].windows(2))
+            .map(|(pair, names)| {
+                let place = all[pair[0]].stages[&pair[1]].clone();
                 Diagnostic::error(
-                    span,
-                    format!("the stages need each other: {}", names.join(" needs ")),
+                    place,
+                    format!("of the same circle: {}", names.join(" needs ")),
                 )
-            }
-            None => Diagnostic::error(
-                span,
-                format!("stage `{label}` is used before it is defined"),
-            )
-            .hint("move it before this stage"),
-        }
+            });
+        std::iter::once(Diagnostic::error(span, whole))
+            .chain(others)
+            .collect()
     }
 
     /// Returns a stage's platform, or what is taken for it where that is wrong.

@@ -169,10 +169,6 @@ fn triggers_of_a_stage_are_needs_of_its_children() {
 fn refuses_what_cannot_be_built() {
     for (source, message) in [
         (
-            "FROM a AS x\nCOPY --from=y /a /\nFROM b AS y\nCOPY --from=x /b /\n",
-            "the stages need each other: `x` needs `y` needs `x`",
-        ),
-        (
             "FROM a\nCOPY --from=1 /a /\nFROM b AS y\nFROM 0\nCOPY --from=0 /b /\n",
             "stage `y` is used before it is defined",
         ),
@@ -194,6 +190,20 @@ fn refuses_what_cannot_be_built() {
     ] {
         assert_eq!(messages(source), [message], "{source}");
     }
+}
+
+#[test]
+fn each_place_of_a_circle_is_shown() {
+    let source = "FROM a AS x\nCOPY --from=z /a /\nFROM b AS y\nRUN --mount=from=x true\n\
+        FROM y AS z\n";
+    assert_eq!(
+        messages(source),
+        [
+            "the stages need each other: `x` needs `z` needs `y` needs `x`",
+            "of the same circle: `y` needs `x`",
+            "of the same circle: `z` needs `y`",
+        ]
+    );
 }
 
 #[test]

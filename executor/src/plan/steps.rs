@@ -53,7 +53,7 @@ pub struct Lowered {
     /// What deserves attention but stops nothing; without those of the [`Plan`].
     pub warnings: Vec<Diagnostic>,
     /// Stages that are copied from, each once. Triggers of a base image may need more than the
-    /// stage's head says; all of them come before this stage in the plan.
+    /// stage's head says, also those that nothing else needs; all come before this stage.
     pub needs: Vec<StageIndex>,
     /// Images that are copied from, each once; see `needs`.
     pub images: Vec<Reference>,
@@ -225,7 +225,7 @@ impl<'a> Lowering<'a> {
     /// InvalidBaseImagePlatform.
     fn check_platform(&mut self, image: &ImageConfig) {
         let stage = &self.plan.file.stages[self.index];
-        let Some(head) = self.plan.heads.iter().find(|h| h.index == self.index) else {
+        let Some(head) = self.plan.head(self.index) else {
             return;
         };
         let (wanted, actual) = (&head.platform, &image.platform);

@@ -2,7 +2,7 @@
 
 use super::super::stages::{Options, resolve};
 use super::super::step::CopyFrom;
-use super::super::step::Run;
+use super::super::step::{Run, StageHead};
 use super::*;
 use crate::dockerfile::mode::FileMode;
 use crate::dockerfile::parse;
@@ -318,6 +318,28 @@ fn errors_point_into_the_word() {
 }
 
 #[test]
+fn triggers_of_images_may_need_stages_that_nothing_else_does() {
+    let source = "FROM a AS low\nFROM low AS t\nFROM --platform=$NO a AS wrong\n\
+        FROM wrong AS above\nFROM b\n";
+    let plan = plan_with(source, &[]);
+    let heads = |heads: &[StageHead]| heads.iter().map(|h| h.index).collect::<Vec<_>>();
+    assert_eq!(heads(&plan.heads), [4]);
+    assert_eq!(heads(&plan.spare), [0, 1, 3]);
+    let image = |from| base(|c| c.on_build = vec![format!("COPY --from={from} /a /")]);
+    let found = image("t");
+    let lowered = lower(&plan, 4, Origin::Image(&found)).expect("valid");
+    assert_eq!(lowered.needs, [1]);
+    for from in ["wrong", "above"] {
+        let image = image(from);
+        let error = lower(&plan, 4, Origin::Image(&image)).expect_err(from);
+        let [finding] = error.diagnostics() else {
+            panic!("{error:?}");
+        };
+        assert_eq!(finding.message, "the platform `$NO` is empty");
+    }
+}
+
+#[test]
 fn triggers_of_images_are_checked() {
     let plan = plan_with(
         "FROM a AS t\nFROM b AS c\nFROM b\nCOPY --from=c /x /\n",
@@ -327,10 +349,6 @@ fn triggers_of_images_are_checked() {
         (
             "NOPE",
             "trigger `NOPE` of the base: unknown instruction `NOPE`",
-        ),
-        (
-            "COPY --from=t /a /",
-            "a trigger of the base copies from stage `t`, which nothing else needs",
         ),
         (
             "COPY --from=2 /a /",
