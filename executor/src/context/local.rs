@@ -24,10 +24,13 @@ pub const IGNORE: &str = ".dockerignore";
 /// podman's name for it.
 pub const CONTAINER_IGNORE: &str = ".containerignore";
 
-/// Names of a Dockerfile that is not named, in order. Containerfile(5) has it that buildah and podman
-/// look for `Containerfile` first; Docker knows `Dockerfile` only, and what it builds stays the same
+/// Names of a Dockerfile that is not named, in order. Docker knows the first two; buildah and podman look
+/// for `Containerfile` first, then for `Dockerfile` (Containerfile(5)). What Docker builds stays the same
 /// here.
-const DEFAULTS: [&str; 2] = ["Dockerfile", "Containerfile"];
+const DEFAULTS: [&str; 3] = ["Dockerfile", LOWER_CASE, "Containerfile"];
+
+/// What Docker takes where a file that is called `Dockerfile` is not there.
+const LOWER_CASE: &str = "dockerfile";
 
 /// A Dockerfile, with the ignore file that belongs to it alone.
 #[derive(Debug)]
@@ -78,6 +81,8 @@ pub(super) fn default(root: &Root) -> Result<Found> {
 
 /// Finds the Dockerfile that `-f` names: on the host, else in the context.
 pub(super) fn named(root: &Root, path: &Path) -> Result<Found> {
+    let lower = lower_case(path).filter(|lower| !path.exists() && lower.is_file());
+    let path = lower.as_deref().unwrap_or(path);
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound && path.is_relative() => {
@@ -106,8 +111,10 @@ pub(super) fn named(root: &Root, path: &Path) -> Result<Found> {
 
 /// Finds the Dockerfile that `-f` names in an archive.
 pub(super) fn inside(root: &Root, path: &Path) -> Result<Found> {
-    if let Some(found) = read_inside(root, path)? {
-        return Ok(found);
+    for path in [Some(path), lower_case(path).as_deref()] {
+        if let Some(found) = path.map_or(Ok(None), |path| read_inside(root, path))? {
+            return Ok(found);
+        }
     }
     let names = names(root);
     let error = Error::new("Dockerfile not found:")
@@ -120,6 +127,11 @@ pub(super) fn inside(root: &Root, path: &Path) -> Result<Found> {
             None => error,
         },
     )
+}
+
+/// Returns the other path that Docker looks at for this one.
+fn lower_case(path: &Path) -> Option<PathBuf> {
+    (path.file_name()? == DEFAULTS[0]).then(|| path.with_file_name(LOWER_CASE))
 }
 
 fn read_inside(root: &Root, path: &Path) -> Result<Option<Found>> {

@@ -91,10 +91,41 @@ fn finds_the_dockerfile_and_its_ignore_file() {
     );
 }
 
+/// As Docker has it, wherever a file is called `Dockerfile` that is not there.
+#[test]
+fn a_dockerfile_may_be_in_lower_case() {
+    let dir = directory(&[
+        ("dockerfile", "FROM a"),
+        ("Containerfile", "FROM b"),
+        ("sub/dockerfile", "FROM c"),
+        ("sub/dockerfile.dockerignore", "x\n"),
+        ("x", ""),
+    ]);
+    let absolute = dir.path().join("sub/Dockerfile");
+    for (dockerfile, name, text) in [
+        (DockerfileLocation::Default, "dockerfile", "FROM a"),
+        (
+            DockerfileLocation::Path("sub/Dockerfile".into()),
+            "sub/dockerfile",
+            "FROM c",
+        ),
+        (
+            DockerfileLocation::Path(absolute),
+            "sub/dockerfile",
+            "FROM c",
+        ),
+    ] {
+        let (context, found) = local(&dir, dockerfile).open().expect(text);
+        assert!(found.name.ends_with(name), "{}", found.name);
+        assert_eq!(found.bytes, text.as_bytes());
+        assert_eq!(select(&context, "x").is_err(), text == "FROM c");
+    }
+}
+
 #[test]
 fn what_is_missing_or_malformed_is_named() {
     let dir = directory(&[
-        ("dockerfile", "FROM a"),
+        ("Dockerfiel", "FROM a"),
         ("bad/Dockerfile", ""),
         ("bad/.dockerignore", "a\n[\n"),
     ]);
@@ -102,11 +133,11 @@ fn what_is_missing_or_malformed_is_named() {
         .open()
         .expect_err("none");
     assert_eq!(error.get_kind(), Kind::NotFound);
-    assert_eq!(error.hints(), ["there is a `dockerfile`; name it with -f"]);
+    assert_eq!(error.hints(), ["there is a `Dockerfiel`; name it with -f"]);
 
-    let named = DockerfileLocation::Path("dockerfil".into());
+    let named = DockerfileLocation::Path("Dockerfil".into());
     let error = local(&dir, named).open().expect_err("none");
-    assert_eq!(error.hints(), ["did you mean `dockerfile`?"]);
+    assert_eq!(error.hints(), ["did you mean `Dockerfiel`?"]);
 
     let mut case = local(&dir, DockerfileLocation::Default);
     case.location = Location::Directory(dir.path().join("bad"));
@@ -118,7 +149,7 @@ fn what_is_missing_or_malformed_is_named() {
 
     case.location = Location::Directory(dir.path().join("missing"));
     assert_eq!(case.open().expect_err("missing").get_kind(), Kind::NotFound);
-    case.location = Location::Directory(dir.path().join("dockerfile"));
+    case.location = Location::Directory(dir.path().join("Dockerfiel"));
     let error = case.open().expect_err("a file");
     assert!(error.hints()[0].contains("redirect standard input"));
     case.location = Location::Stdin;

@@ -355,7 +355,12 @@ mod tests {
         let source = "# wrong\nARG a=1\n# a right\nARG a\n# nothing\n#\nARG b\n\
                       # wrong\nFROM a AS c\n# no name, no rule\nFROM c\n# wrong\nARG d e\n";
         assert!(rules(source).is_empty());
-        let file = parse(format!("# check=experimental=all\n{source}").as_bytes()).expect("valid");
+        let head = "# check=experimental=all\n# syntax=docker/dockerfile:1\n";
+        assert!(
+            rules(&format!("{head}FROM a AS b\n")).is_empty(),
+            "directives"
+        );
+        let file = parse(format!("{head}{source}").as_bytes()).expect("valid");
         let found: Vec<&str> = file.warnings.iter().map(|w| w.message.as_str()).collect();
         assert_eq!(
             found,

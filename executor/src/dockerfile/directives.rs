@@ -16,6 +16,8 @@ pub(super) struct Directives {
     pub(super) escape: u8,
     /// `check=`.
     pub(super) check: CheckOptions,
+    /// Where they end.
+    pub(super) end: usize,
 }
 
 /// Splits `# key = value`; the ranges are relative to the line.
@@ -77,6 +79,7 @@ pub(super) fn read(bytes: &[u8], syntax: Option<&str>, found: &mut Vec<Diagnosti
     let mut directives = Directives {
         escape: b'\\',
         check: CheckOptions::default(),
+        end: 0,
     };
     let mut seen: Vec<String> = Vec::new();
     let mut after_shebang = false;
@@ -94,6 +97,7 @@ pub(super) fn read(bytes: &[u8], syntax: Option<&str>, found: &mut Vec<Diagnosti
         if !matches!(key.as_str(), "syntax" | "escape" | "check") {
             break;
         }
+        directives.end = range.end;
         let at = range.start + line.rfind(value).unwrap_or(0);
         let span: Range<usize> = at..at + value.len();
         if seen.contains(&key) {

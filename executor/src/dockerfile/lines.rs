@@ -27,6 +27,8 @@ pub(super) struct LogicalLines<'a> {
     bytes: &'a [u8],
     physical: PhysicalLines<'a>,
     escape: u8,
+    /// Where the parser directives end, which are no comments.
+    head: usize,
     /// Findings about bytes that are not text.
     pub(super) errors: Vec<Diagnostic>,
 }
@@ -72,8 +74,14 @@ impl<'a> LogicalLines<'a> {
             bytes,
             physical: PhysicalLines::new(bytes),
             escape,
+            head: 0,
             errors: Vec::new(),
         }
+    }
+
+    /// Says where the parser directives end.
+    pub(super) fn below(self, head: usize) -> Self {
+        Self { head, ..self }
     }
 
     /// Splits off the continuation character: the last one but blanks, unless it is itself escaped.
@@ -152,6 +160,9 @@ impl Iterator for LogicalLines<'_> {
             line.start += leading_space(&self.bytes[line.clone()]);
             let content = &self.bytes[line.clone()];
             if let Some(comment) = content.strip_prefix(b"#") {
+                if line.start < self.head {
+                    continue;
+                }
                 let comment = String::from_utf8_lossy(comment).trim().to_owned();
                 if comment.is_empty() {
                     comments.clear();

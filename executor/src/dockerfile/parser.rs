@@ -73,7 +73,7 @@ pub fn read(bytes: &[u8], args: &BuildArgs<'_>) -> Parsed {
         empty: true,
     };
     parser.found.extend(head);
-    let mut lines = LogicalLines::new(bytes, directives.escape);
+    let mut lines = LogicalLines::new(bytes, directives.escape).below(directives.end);
     while let Some(line) = lines.next() {
         parser.line(line, &mut lines);
     }
@@ -175,7 +175,7 @@ struct Parser {
 
 impl Parser {
     fn line(&mut self, line: LogicalLine, lines: &mut LogicalLines<'_>) {
-        let first = std::mem::replace(&mut self.empty, false);
+        self.empty = false;
         let span = line.text.span();
         if let Some(empty) = line.empty_continuation {
             // An empty range could not be underlined.
@@ -186,9 +186,7 @@ impl Parser {
             );
         }
         for comment in &line.comments {
-            // The directive at the top was read with the others.
-            let known = first && self.checks.file != CheckOptions::default();
-            if let Some(value) = checks::directive(comment).filter(|_| !known) {
+            if let Some(value) = checks::directive(comment) {
                 let mut options = CheckOptions::default();
                 let mut found = Vec::new();
                 options.read(value, &span, &mut found);

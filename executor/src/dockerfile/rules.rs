@@ -173,14 +173,17 @@ const SECRETS: [&str; 10] = [
     "token",
 ];
 
+/// Words that say that it holds something about a secret, or where one is.
+const HARMLESS: [&str; 3] = ["public", "file", "version"];
+
 /// Tells whether a variable's name sounds like a secret's: one of its words, which underscores
-/// separate, is such a word, and none is `public`.
+/// separate, is such a word, and none is harmless.
 pub fn is_secret_name(name: &str) -> bool {
     let has = |wanted: &[&str]| {
         name.split('_')
             .any(|word| wanted.iter().any(|w| w.eq_ignore_ascii_case(word)))
     };
-    has(&SECRETS) && !has(&["public"])
+    has(&SECRETS) && !has(&HARMLESS)
 }
 
 #[cfg(test)]
@@ -210,6 +213,9 @@ mod tests {
             ("MONKEY", false),
             ("PUBLIC_KEY", false),
             ("KEY_PUBLIC", false),
+            ("DB_PASSWORD_FILE", false),
+            ("token_version", false),
+            ("SECRET_FILES", true),
             ("PATH", false),
         ] {
             assert_eq!(is_secret_name(name), wanted, "{name}");

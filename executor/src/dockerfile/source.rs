@@ -1,13 +1,15 @@
 //! Physical lines of a Dockerfile.
 //!
-//! Responsible for line ends and the byte order mark. Must not know comments or continuations.
+//! Responsible for line ends and the byte order mark. Must not know comments or continuations. BuildKit,
+//! too, takes off every carriage return at the end of a line, but keeps them in here-documents: what a
+//! file holds here does not depend on how an editor or git wrote its lines.
 
 use std::ops::Range;
 
 /// UTF-8's byte order mark, which editors on Windows write.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Splits into lines: byte ranges without `\n` or `\r\n`, the first one without a byte order mark.
+/// Splits into lines: byte ranges without `\n` and the `\r` before it, the first one without a byte order mark.
 #[derive(Debug, Clone)]
 pub(super) struct PhysicalLines<'a> {
     bytes: &'a [u8],
@@ -39,7 +41,7 @@ impl Iterator for PhysicalLines<'_> {
         let length = rest.iter().position(|b| *b == b'\n');
         let mut end = start + length.unwrap_or(rest.len());
         self.next = end + 1;
-        if end > start && self.bytes[end - 1] == b'\r' {
+        while end > start && self.bytes[end - 1] == b'\r' {
             end -= 1;
         }
         Some(start..end)
@@ -52,7 +54,7 @@ mod tests {
 
     #[test]
     fn line_ends_and_byte_order_mark() {
-        let bytes = b"\xef\xbb\xbfa\r\nb\n\n\rc";
+        let bytes = b"\xef\xbb\xbfa\r\nb\r\r\n\n\rc";
         let lines: Vec<_> = PhysicalLines::new(bytes).map(|l| &bytes[l]).collect();
         assert_eq!(lines, [&b"a"[..], b"b", b"", b"\rc"]);
         assert_eq!(PhysicalLines::new(b"").count(), 0);
