@@ -57,6 +57,14 @@ impl Key {
             .map_or("", |(name, _)| *name)
     }
 
+    /// The key that decides the same.
+    fn says_of(self) -> Self {
+        match self {
+            Key::ReadWrite => Key::ReadOnly,
+            key => key,
+        }
+    }
+
     /// Whether the key may stand alone, and then means yes.
     fn is_switch(self) -> bool {
         matches!(self, Key::ReadOnly | Key::ReadWrite | Key::Required)
@@ -72,22 +80,27 @@ pub struct Field {
     pub name: Text,
     /// What it says; `None` for a key that stands alone.
     pub value: Option<Text>,
+    /// Where the same was said before: what comes last counts, as in BuildKit.
+    pub hides: Vec<Text>,
 }
 
 /// Takes a value apart; variables in it are still as written.
 ///
 /// # Errors
-/// The first finding: quotes that don't match, a key that there is not, one that is given twice, one
-/// without a value, a variable in `from`.
+/// The first finding: quotes that don't match, a key that there is not, one without a value, a variable
+/// in `from`.
 pub fn parse(text: &Text) -> Result<Vec<Field>, Diagnostic> {
     let mut fields: Vec<Field> = Vec::new();
     for field in split(text)? {
-        let field = field_of(&field)?;
-        if fields.iter().any(|f| f.key == field.key) {
-            return Err(Diagnostic::error(
-                field.name.span(),
-                format!("mount option `{}` is given twice", field.key.name()),
-            ));
+        let mut field = field_of(&field)?;
+        // All but one are gone by now.
+        if let Some(at) = fields
+            .iter()
+            .position(|f| f.key.says_of() == field.key.says_of())
+        {
+            let before = fields.remove(at);
+            field.hides = before.hides;
+            field.hides.push(before.name);
         }
         fields.push(field);
     }
@@ -142,6 +155,7 @@ fn field_of(field: &Text) -> Result<Field, Diagnostic> {
         key: *key,
         name,
         value,
+        hides: Vec::new(),
     })
 }
 
@@ -234,6 +248,31 @@ mod tests {
     }
 
     #[test]
+    fn the_last_of_several_counts() {
+        let fields = parse(&text("dst=a,ro,id=x,target=b,rw=true,dst=c")).expect("valid");
+        let shown: Vec<_> = fields
+            .iter()
+            .map(|f| {
+                (
+                    f.key,
+                    f.value.as_ref().map_or("", Text::as_str),
+                    f.hides.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (Key::Id, "x", 0),
+                (Key::ReadWrite, "true", 1),
+                (Key::Target, "c", 2)
+            ]
+        );
+        let hidden: Vec<_> = fields[2].hides.iter().map(Text::span).collect();
+        assert_eq!(hidden, [100..103, 114..120]);
+    }
+
+    #[test]
     fn what_is_wrong() {
         for (line, message, hint) in [
             (
@@ -242,8 +281,6 @@ mod tests {
                 "did you mean `type`?",
             ),
             ("frobnicate=1", "unknown mount option `frobnicate`", ""),
-            ("id=a,id=b", "mount option `id` is given twice", ""),
-            ("dst=a,target=b", "mount option `target` is given twice", ""),
             (
                 "target",
                 "mount option `target` needs a value",

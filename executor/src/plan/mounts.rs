@@ -67,6 +67,16 @@ impl Lowering<'_> {
     fn options<'t>(&mut self, whole: &'t Text, fields: &[Field]) -> Lookup<Options<'t>> {
         let mut expanded = Vec::new();
         for field in fields {
+            for hidden in &field.hides {
+                let message = format!(
+                    "mount option `{}` has no effect: `{}` comes later",
+                    hidden.as_str(),
+                    field.name.as_str()
+                );
+                self.out
+                    .warnings
+                    .push(Diagnostic::warning(None, hidden.span(), message));
+            }
             let value = match &field.value {
                 Some(value) if field.key == Key::From => Some(value.as_str().to_owned()),
                 Some(value) => Some(self.expand_raw(value)?),
@@ -96,7 +106,7 @@ impl Lowering<'_> {
             kind,
             fields: expanded,
         };
-        options.check()?;
+        options.check(&mut self.out.warnings)?;
         Ok(options)
     }
 
@@ -256,8 +266,8 @@ impl Options<'_> {
         )
     }
 
-    /// Refuses options that the type does not have.
-    fn check(&self) -> Lookup<()> {
+    /// Refuses options that the type does not have; those that BuildKit lets pass are warned about.
+    fn check(&self, warnings: &mut Vec<Diagnostic>) -> Lookup<()> {
         let own: &[Key] = match self.kind {
             "cache" => &[
                 Key::From,
@@ -290,12 +300,20 @@ impl Options<'_> {
             if is_common || is_empty || own.contains(key) {
                 continue;
             }
+            let ignored = matches!(
+                (self.kind, key),
+                (_, Key::Env)
+                    | ("bind" | "tmpfs", Key::Id)
+                    | ("tmpfs" | "ssh", Key::From | Key::Source)
+                    | ("tmpfs" | "ssh" | "secret", Key::ReadOnly | Key::ReadWrite)
+            );
             let names: Vec<&str> = own.iter().map(|key| key.name()).collect();
-            return Err(Diagnostic::error(
-                place.span(),
-                format!("a {} mount has no option `{}`", self.kind, key.name()),
-            )
-            .hint(format!("besides `target` it has {}", names.join(", "))));
+            let hint = format!("besides `target` it has {}", names.join(", "));
+            let message = format!("a {} mount has no option `{}`", self.kind, key.name());
+            if !ignored {
+                return Err(Diagnostic::error(place.span(), message).hint(hint));
+            }
+            warnings.push(Diagnostic::warning(None, place.span(), message).hint(hint));
         }
         Ok(())
     }
@@ -316,13 +334,9 @@ impl Options<'_> {
     }
 
     fn read_only(&self) -> Lookup<Option<bool>> {
-        match (self.switch(Key::ReadOnly)?, self.switch(Key::ReadWrite)?) {
-            (Some(ro), Some(rw)) if ro == rw => {
-                Err(self.error("a mount can't be both read-only and writable"))
-            }
-            (Some(ro), _) => Ok(Some(ro)),
-            (None, rw) => Ok(rw.map(|rw| !rw)),
-        }
+        // One hides the other.
+        let read_only = self.switch(Key::ReadWrite)?.map(|rw| !rw);
+        Ok(self.switch(Key::ReadOnly)?.or(read_only))
     }
 
     fn permissions(&self, mode: u32) -> Lookup<Permissions> {

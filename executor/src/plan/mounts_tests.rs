@@ -3,19 +3,22 @@ use crate::image::platform::Platform;
 use crate::plan::step::Op;
 use crate::plan::{Options as PlanOptions, Origin, lower, resolve};
 
-/// Returns the mounts of the last RUN of a Dockerfile whose first line is a stage's.
-fn mounts_of(run: &str) -> Result<Vec<MountKind>, Vec<Diagnostic>> {
-    let text = format!("FROM scratch AS base\nWORKDIR /w\nARG X=/from/arg\nARG Q=a\\'b\n{run}\n");
-    let file = crate::dockerfile::parse(text.as_bytes()).expect("parses");
-    let options = PlanOptions {
+fn plan_options() -> PlanOptions {
+    PlanOptions {
         target: None,
         build_args: vec![(CACHE_NAMESPACE.into(), Some("ns".into()))],
         platform: Platform::host(),
         build_platform: Platform::host(),
         entitlements: Default::default(),
         contexts: Default::default(),
-    };
-    let plan = resolve(&file, &options).map_err(|e| e.diagnostics().to_vec())?;
+    }
+}
+
+/// Returns the mounts of the last RUN of a Dockerfile whose first line is a stage's.
+fn mounts_of(run: &str) -> Result<Vec<MountKind>, Vec<Diagnostic>> {
+    let text = format!("FROM scratch AS base\nWORKDIR /w\nARG X=/from/arg\nARG Q=a\\'b\n{run}\n");
+    let file = crate::dockerfile::parse(text.as_bytes()).expect("parses");
+    let plan = resolve(&file, &plan_options()).map_err(|e| e.diagnostics().to_vec())?;
     let lowered = lower(&plan, 0, Origin::Scratch).map_err(|e| e.diagnostics().to_vec())?;
     let Some(Op::Run(run)) = lowered.steps.last().map(|s| s.op.clone()) else {
         panic!("no RUN: {lowered:?}");
@@ -232,7 +235,11 @@ fn what_is_wrong_and_where() {
             "/a/..",
             "nothing can be mounted on the root directory",
         ),
-        ("target=/x,id=a", "a", "a bind mount has no option `id`"),
+        (
+            "type=bind,target=/x,sharing=locked",
+            "locked",
+            "a bind mount has no option `sharing`",
+        ),
         (
             "type=tmpfs,target=/x,mode=1",
             "1",
@@ -283,11 +290,6 @@ fn what_is_wrong_and_where() {
             "type=secret,id=a,src=b",
             "a secret mount can't have both `id` and `source`: they mean the same",
         ),
-        (
-            "target=/x,ro,rw",
-            "target=/x,ro,rw",
-            "a mount can't be both read-only and writable",
-        ),
         ("tagret=/x", "tagret", "unknown mount option `tagret`"),
         (
             "from=$X,target=/x",
@@ -309,6 +311,58 @@ fn what_is_wrong_and_where() {
         assert_eq!(&text[found[0].span.clone()], at, "{options}");
         if !message.is_empty() {
             assert_eq!(found[0].message, message, "{options}");
+        }
+    }
+}
+
+/// What BuildKit lets pass without a word.
+#[test]
+fn what_has_no_effect_is_said() {
+    for (options, at, message) in [
+        ("target=/x,id=a", "a", "a bind mount has no option `id`"),
+        (
+            "type=tmpfs,target=/x,ro",
+            "ro",
+            "a tmpfs mount has no option `readonly`",
+        ),
+        (
+            "type=cache,target=/x,env=A",
+            "A",
+            "a cache mount has no option `env`",
+        ),
+        (
+            "type=ssh,source=x",
+            "x",
+            "a ssh mount has no option `source`",
+        ),
+        (
+            "ro,target=/x,rw",
+            "ro",
+            "mount option `ro` has no effect: `rw` comes later",
+        ),
+        (
+            "dst=/y,target=/x",
+            "dst",
+            "mount option `dst` has no effect: `target` comes later",
+        ),
+    ] {
+        let text = format!("FROM scratch\nRUN --mount={options} true\n");
+        let file = crate::dockerfile::parse(text.as_bytes()).expect("parses");
+        let plan = resolve(&file, &plan_options()).expect("valid");
+        let lowered = lower(&plan, 0, Origin::Scratch).expect("valid");
+        let [warning] = &lowered.warnings[..] else {
+            panic!("{options}: {:?}", lowered.warnings);
+        };
+        assert_eq!(
+            (&text[warning.span.clone()], &warning.message[..]),
+            (at, message)
+        );
+        let Some(Op::Run(run)) = lowered.steps.last().map(|s| s.op.clone()) else {
+            panic!("no RUN: {lowered:?}");
+        };
+        if let MountKind::Bind(bind) = &run.mounts[0].kind {
+            assert_eq!(bind.target, "/x");
+            assert_eq!(bind.read_only, !options.ends_with("rw"));
         }
     }
 }
