@@ -201,21 +201,29 @@ for_users! {
         let given = ["--memory=24m", "--memory-swap=24m", "-c", "512", "--cpuset-cpus=0"];
         world.dockerfile(&text);
         let output = world.build(given).ok();
-        if output.stderr.contains("WARN:") {
+        if output.stderr.contains("not enforced") {
             let output = output.says(&["--memory", "--cpu-shares", "--cpuset-cpus", "not enforced", "done"]);
             assert_eq!(output.stderr.matches("WARN:").count(), 1, "{}", output.stderr);
             if world.user == support::User::Root {
                 eprintln!("SKIP: root can't make control groups here");
             }
         } else {
-            output.says(&["killed"]);
+            output.says(&["killed", "the step were killed: it exceeded the memory limit"]);
+            world.dockerfile(&format!(
+                "FROM {base}\nRUN exec dd if=/dev/zero of=/dev/shm/x bs=1M count=40\n"
+            ));
+            world.build(given).run().exits(1).says(&[
+                "exit code: 137: the step exceeded the memory limit",
+                "hint: allow it more with `--memory`",
+            ]);
+            world.dockerfile(&text);
         }
         // They change nothing that is kept.
         assert_all_cached(&world.build([]).ok().stderr, 2);
-// Other tests' groups come and go at the same time.
+        // Other tests' groups come and go at the same time.
         let is_clean = || {
             let mut find = std::process::Command::new("find");
-            find.args(["/sys/fs/cgroup", "-name", "sandcrab-[0-9]*"]);
+            find.args(["/sys/fs/cgroup", "-name", "sandcrab-step-*"]);
             let none = find.output().unwrap().stdout.is_empty();
             if !none {
                 std::thread::sleep(Duration::from_millis(200));
@@ -235,7 +243,8 @@ for_users! {
     /// `--cgroup-parent` is where a step's group is.
     fn parent_group(world) as [root] {
         let base = base!(world, Busybox);
-        let text = format!("FROM {base}\nRUN grep -c '/sandcrab-test-parent/sandcrab-' /proc/self/cgroup\n");
+        let text = format!("FROM {base}\nRUN cat /proc/self/cgroup; \
+             find /sys/fs/cgroup -path '*/sandcrab-test-parent/sandcrab-step-*' | grep -c .\n");
         world.dockerfile(&text);
         let output = world.build(["--cgroup-parent=sandcrab-test-parent"]).run();
         if output.stderr.contains("WARN:") {

@@ -16,8 +16,8 @@ use super::devices::{Devices, Given};
 use super::fetch::Fetcher;
 use super::imports::Imports;
 use super::jobs::{
-    Command, CopyPart, CopyTask, FileMount, LayerReply, Reply, RunTask, Source, Staged, Task,
-    WorkdirTask,
+    Command, CopyPart, CopyTask, Exited, FileMount, LayerReply, Reply, RunTask, Source, Staged,
+    Task, WorkdirTask,
 };
 use super::keys::{self, Below};
 use super::ledger::{Entry, Ledger};
@@ -616,7 +616,7 @@ impl Stage<'_> {
             Reply::Layer(Some(made)) => self.keep(state, made, staging, out, vertex).map(Some),
             Reply::Exited(ended) => {
                 self.shared.warn(vertex, &ended.notes);
-                Err(step_failed(step, ended.code))
+                Err(step_failed(step, &ended))
             }
             _ => Err(Error::new("unexpected reply to a step").kind(Kind::Internal)),
         }
@@ -689,15 +689,19 @@ impl Stage<'_> {
 }
 
 /// The error for a RUN step's exit code; 128 and above name the signal.
-fn step_failed(step: &Step, code: i32) -> Error {
+fn step_failed(step: &Step, ended: &Exited) -> Error {
     let command = match &step.op {
         Op::Run(run) => run.argv.join(" "),
         _ => step.name.clone(),
     };
-    Error::new(format!(
-        "process \"{command}\" did not complete successfully: exit code: {code}"
-    ))
-    .kind(Kind::Step(code))
+    let code = ended.code;
+    let failed = format!("process \"{command}\" did not complete successfully: exit code: {code}");
+    if ended.memory_exceeded {
+        return Error::new(format!("{failed}: the step exceeded the memory limit"))
+            .kind(Kind::Step(code))
+            .hint("allow it more with `--memory`");
+    }
+    Error::new(failed).kind(Kind::Step(code))
 }
 
 /// Points an error at its step, unless it points somewhere already.

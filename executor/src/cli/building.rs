@@ -98,10 +98,16 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             tell(&request, environment, source.as_ref(), &finished)?;
             Ok(0)
         }
-        Err(error) => Err(Failure {
-            error: desk.cancel.settle(error),
-            source,
-        }),
+        Err(error) => {
+            // Their processes end with the worker at the latest.
+            drop(worker);
+            // The build's error is the one that explains; a later build tries again.
+            drop(request.steps.confinement.remove_abandoned_groups());
+            Err(Failure {
+                error: desk.cancel.settle(error),
+                source,
+            })
+        }
     }
 }
 

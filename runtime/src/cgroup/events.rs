@@ -43,6 +43,17 @@ enum Source {
 }
 
 impl Group {
+    /// Returns how many of its processes were killed for want of memory; 0 where that isn't counted.
+    pub fn memory_kills(&self) -> u64 {
+        let (place, file) = match (self.legacy_place("memory"), &self.unified) {
+            (Some(place), _) => (place, "memory.oom_control"),
+            (None, Some(place)) => (place, "memory.events"),
+            (None, None) => return 0,
+        };
+        let events = place.open().map(|group| table(&group, file));
+        events.map_or(0, |events| events.get("oom_kill").copied().unwrap_or(0))
+    }
+
     /// Begins to watch the group's memory.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 
 pub mod stats;
 
+mod abandoned;
 mod devices;
 mod events;
 mod files;
@@ -36,6 +37,7 @@ use crate::spec::Resources;
 use files::Directory;
 use layout::Layout;
 
+pub use abandoned::Hold;
 pub use events::{Event, Watch};
 pub(crate) use processes::enter_legacy;
 pub use stats::Stats;

@@ -70,7 +70,8 @@ fn remove_until(parent: &Directory, name: &str, deadline: Instant) -> IoResult<(
     }
 }
 
-fn remove_tree(parent: &Directory, name: &str) -> IoResult<()> {
+/// Removes the group below of this name and those below it, if none has processes.
+pub(super) fn remove_tree(parent: &Directory, name: &str) -> IoResult<()> {
     match parent.remove_child(name) {
         Err(Errno::NOENT) => return Ok(()),
         // Busy with processes or with groups below, the kernel doesn't say which; a directory that

@@ -62,6 +62,7 @@ pub(crate) enum Stage {
     Group,
     UserNamespace,
     MountNamespace,
+    GroupNamespace,
     Session,
     Streams,
     Terminal,
@@ -104,10 +105,11 @@ impl Report {
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str); 19] = [
+    const ALL: [(Self, &'static str); 20] = [
         (Self::Group, "enter control group"),
         (Self::UserNamespace, "enter user namespace"),
         (Self::MountNamespace, "lock mounts"),
+        (Self::GroupNamespace, "enter control group namespace"),
         (Self::Session, "start session"),
         (Self::Streams, "connect standard streams"),
         (Self::Terminal, "take terminal"),

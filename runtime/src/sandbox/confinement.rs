@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{self, Driver, Group, Request};
+use crate::cgroup::{self, Driver, Group, Hold, Request};
 use crate::error::{Error, Result, ResultExt};
 use crate::identity::Identity;
 use crate::rlimits::Rlimits;
@@ -41,6 +41,19 @@ pub struct Confinement {
     pub resources: Resources,
     /// The control group that the container's own is put into.
     pub cgroup_parent: Option<String>,
+}
+
+/// How the names of steps' groups begin.
+const GROUP_PREFIX: &str = "sandcrab-step-";
+
+/// A step's control group.
+#[derive(Debug, Default)]
+pub(super) struct Grouped {
+    /// None where nothing asks for one, or none can be made.
+    pub(super) group: Group,
+    /// Limits that don't hold, and why.
+    pub(super) unenforced: Vec<String>,
+    _hold: Option<Hold>,
 }
 
 /// A device of the host that a container gets.
@@ -176,15 +189,45 @@ impl Confinement {
         Ok(limits)
     }
 
-    /// Makes the control group, if limits ask for one; also returns what doesn't hold.
-    pub(super) fn make_group(&self) -> Result<(Group, Vec<String>)> {
-        if self.resources == Resources::default() && self.cgroup_parent.is_none() {
-            return Ok((Group::default(), Vec::new()));
+    /// Says whether it takes a control group.
+    fn wants_group(&self) -> bool {
+        self.resources != Resources::default() || self.cgroup_parent.is_some()
+    }
+
+    /// Makes the control group, if limits ask for one, and removes those beside it that killed jobs
+    /// have left.
+    pub(super) fn make_group(&self) -> Result<Grouped> {
+        /// How often a group may be taken for abandoned between two calls of its maker.
+        const ATTEMPTS: usize = 10;
+        if !self.wants_group() {
+            return Ok(Grouped::default());
         }
+        for _ in 0..ATTEMPTS {
+            let (group, unenforced) = self.make_group_once()?;
+            let Some(hold) = group.hold()? else { continue };
+            group.remove_abandoned_beside(GROUP_PREFIX);
+            return Ok(Grouped {
+                group,
+                unenforced,
+                _hold: Some(hold),
+            });
+        }
+        Err(Error::new("make control group").cause("somebody removes it each time".to_owned()))
+    }
+
+    /// Removes control groups that killed steps of this confinement have left.
+    ///
+    /// # Errors
+    /// Those of making a step's group, beside which they are looked for.
+    pub fn remove_abandoned_groups(&self) -> Result<()> {
+        self.make_group()?.group.remove()
+    }
+
+    fn make_group_once(&self) -> Result<(Group, Vec<String>)> {
         // A number can come again while an abandoned group of the same name is there.
         let now = clock_gettime(ClockId::Boottime);
         let id = format!(
-            "sandcrab-{}-{:x}{:08x}",
+            "{GROUP_PREFIX}{}-{:x}{:08x}",
             std::process::id(),
             now.tv_sec,
             now.tv_nsec
@@ -240,8 +283,8 @@ mod tests {
     #[test]
     fn the_usual_needs_no_group_and_no_filter_of_its_own() {
         let usual = Confinement::default();
-        let (group, warnings) = usual.make_group().expect("no group");
-        assert!(group.is_none() && warnings.is_empty());
+        let made = usual.make_group().expect("no group");
+        assert!(made.group.is_none() && made.unenforced.is_empty());
         let mut notes = Vec::new();
         let settled = usual.settle(Identity::Subids, &mut notes).expect("settled");
         assert_eq!(settled.capabilities, caps::DEFAULT);

@@ -39,8 +39,7 @@ pub(super) struct Init {
 impl Init {
     /// Starts the process in new namespaces, with the container's ids.
     pub(super) fn start(identity: Identity, ids: IdMap, network: Network) -> Result<Self> {
-        let mut flags =
-            libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+        let mut flags = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
         if network == Network::None {
             flags |= libc::CLONE_NEWNET;
         }
@@ -91,8 +90,7 @@ impl Init {
     pub(super) fn join(&self, network: Network) -> Result<()> {
         let mut kinds = ThreadNameSpaceType::PROCESS_ID
             | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-            | ThreadNameSpaceType::CONTROL_GROUP;
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
         if network == Network::None {
             kinds |= ThreadNameSpaceType::NETWORK;
         }

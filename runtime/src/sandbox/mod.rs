@@ -124,6 +124,8 @@ pub struct Outcome {
     pub touched: Vec<PathBuf>,
     /// Limits of [`Plan::confinement`]'s control group that don't hold, and why.
     pub unenforced: Vec<String>,
+    /// Whether processes were killed since they wanted more memory than the limit.
+    pub memory_exceeded: bool,
 }
 
 /// Runs a container to its end, in a job process. Signals that arrive at the job
@@ -135,23 +137,28 @@ pub struct Outcome {
 pub fn run(plan: Plan) -> Result<Outcome> {
     let mut created = Created::default();
     // Before the root changes, beneath which groups can't be found.
-    let (group, unenforced) = plan.confinement.make_group()?;
+    let made = plan.confinement.make_group()?;
+    let limit = plan.confinement.resources.memory.as_ref();
+    let limited = limit.is_some_and(|memory| memory.limit.is_some());
+    let group = &made.group;
     // Mount namespaces, working directories and death signals belong to threads; one of its own
     // keeps all of that out of the job.
     let result = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("sandbox".to_owned())
-            .spawn_scoped(scope, || session::run(plan, &group, &mut created))
+            .spawn_scoped(scope, || session::run(plan, group, &mut created))
             .op("start thread")?;
         thread
             .join()
             .unwrap_or_else(|_| Err(Error::new("run container: the thread panicked")))
     });
     let removed = created.remove();
+    let memory_exceeded = limited && group.memory_kills() > 0;
     let ungrouped = group.remove();
     let mut outcome = result?;
     outcome.touched = removed?;
-    outcome.unenforced = unenforced;
+    outcome.unenforced = made.unenforced;
+    outcome.memory_exceeded = memory_exceeded;
     ungrouped.map(|()| outcome)
 }
 

@@ -55,6 +55,9 @@ fn become_payload(p: &Prepared<'_>) -> Step<()> {
         // A copy that another user namespace owns: the kernel locks what is in it.
         sys::unshare(libc::CLONE_NEWNS).map_err(at(Stage::MountNamespace))?;
     }
+    // Its root is the group that this process is in by now. Into a group outside of such a namespace
+    // nobody in it could be moved (cgroups(7), "nsdelegate").
+    sys::unshare(libc::CLONE_NEWCGROUP).map_err(at(Stage::GroupNamespace))?;
     rustix::process::setsid().map_err(at(Stage::Session))?;
     for (number, fd) in (0..).zip(&p.stdio) {
         sys::dup_onto(fd.as_fd(), number, false).map_err(at(Stage::Streams))?;

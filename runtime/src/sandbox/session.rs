@@ -175,6 +175,7 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
             touched: Vec::new(),
             notes: own_notes,
             unenforced: Vec::new(),
+            memory_exceeded: false,
         });
     }
     // The streams' other ends see the end of file when the container has closed its own.
@@ -197,6 +198,7 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
         touched: Vec::new(),
         notes: own_notes,
         unenforced: Vec::new(),
+        memory_exceeded: false,
     })
 }
 

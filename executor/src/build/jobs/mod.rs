@@ -86,6 +86,8 @@ pub struct Exited {
     pub code: i32,
     /// What may explain it, for people.
     pub notes: Vec<String>,
+    /// Whether processes were killed since they wanted more memory than the step may have.
+    pub memory_exceeded: bool,
 }
 
 /// An error on its way from a job to the main process.

@@ -151,9 +151,18 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
     let mut ended = execute(scene, &tree, command, &task.files, mounts, stdio)?;
     opened.keep_owners(&ended.specials)?;
     let code = ended.exit.code();
-    let notes = notes_of(&mut ended);
+    let mut notes = notes_of(&mut ended);
     if code != 0 {
-        return Ok(Reply::Exited(Exited { code, notes }));
+        return Ok(Reply::Exited(Exited {
+            code,
+            notes,
+            memory_exceeded: ended.memory_exceeded,
+        }));
+    }
+    if ended.memory_exceeded {
+        notes.push(
+            "processes of the step were killed: it exceeded the memory limit (--memory)".to_owned(),
+        );
     }
     for (given, now) in task.files.iter().zip(&ended.files) {
         if given.content != *now {
@@ -183,6 +192,7 @@ pub(super) fn shell(scene: Scene, task: ShellTask, fds: &mut Descriptors) -> Res
     Ok(Exited {
         code: ended.exit.code(),
         notes: ended.notes,
+        memory_exceeded: ended.memory_exceeded,
     })
 }
 

@@ -80,6 +80,16 @@ const CHECKS: &[(&str, &str, &[Setting], Body)] = &[
     (SYSTEM, "group_beside", DELEGATED, rootless::group_beside),
     (SYSTEM, "id_maps", ROOTLESS, rootless::id_maps),
     (SYSTEM, "build", DELEGATED, build::build),
+    (SYSTEM, "build_limits", DELEGATED, build::build_limits),
+    (SYSTEM, "build_memory", DELEGATED, build::build_memory),
+    (SYSTEM, "build_parent", DELEGATED, build::build_parent),
+    (SYSTEM, "build_killed", DELEGATED, build::build_killed),
+    (
+        SYSTEM,
+        "build_undelegated",
+        SESSION,
+        build::build_undelegated,
+    ),
     (SYSTEM, "doctor", ROOTLESS, build::doctor),
 ];
 
