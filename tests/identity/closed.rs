@@ -84,6 +84,20 @@ for_users! {
         ");
     }
 
+    /// Long lists of groups, which the job has to keep, are refused before they take much; who has some
+    /// goes on.
+    fn flood_of_groups(world) as [plain] {
+        let base = base!(world, Owners);
+        context(world, &base, "RUN . /probe/lib.sh; say flood $($p do groups-flood:200 groups-flood:1 setgroups:5 setgid:5 setuid:5 ids); \
+            say child $($p do groups-flood:1 setgroups:5 setgid:5 setuid:5 -- $p do ids); \
+            say again $($p do groups-flood:2 setgroups:9 setgid:9 ids)\n");
+        assert_printed(world, "
+            flood = EAGAIN late ok ok ok ok 5,5,5/5,5,5/5
+            child = 5,5,5/5,5,5/5
+            again = ok ok ok 0,0,0/9,9,9/9
+        ");
+    }
+
     /// A program for i386 either works, owners included, or is refused by name; it is never left
     /// with a success that didn't happen.
     fn programs_for_i386(world) as [root, subids, plain] {

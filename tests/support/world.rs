@@ -210,7 +210,8 @@ impl World {
             .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// Returns all processes whose command line has `marker` in it.
+    /// Returns all processes whose command line has `marker` in it, or their environment, as far as that
+    /// may be read.
     pub fn processes_with(&self, marker: &str) -> Vec<String> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc")
@@ -221,9 +222,12 @@ impl World {
             if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
                 continue;
             }
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.contains(marker) {
+            let read = |name: &str| {
+                let bytes = std::fs::read(entry.path().join(name)).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).replace('\0', " ")
+            };
+            let line = read("cmdline");
+            if line.contains(marker) || read("environ").contains(marker) {
                 found.push(format!("{pid}: {line}"));
             }
         }
@@ -233,12 +237,12 @@ impl World {
     /// Expects that no process of this world's builds and no mount below its directory is left.
     ///
     /// # Panics
-    /// When there still is one after five seconds.
+    /// When there still is one after fifteen seconds.
     #[track_caller]
     pub fn assert_nothing_left(&self, marker: &str) {
         // The kernel ends a tree after its first process has been waited for, not before.
         let mut left = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..300 {
             left = self.processes_with(marker);
             if left.is_empty() {
                 break;

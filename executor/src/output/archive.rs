@@ -9,14 +9,12 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{Digest, HashingReader};
 use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::tar_write::TarWriter;
 use crate::output::assemble::LayerBlob;
-use crate::output::destination::{Destination, write_file};
+use crate::output::destination::{Aside, Destination, write_file};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -73,17 +71,14 @@ impl Sink {
                 if fs::metadata(&target).is_ok_and(|m| m.len() == size) {
                     return Ok(());
                 }
-                let mut out = aside(&target)?;
+                let out = Aside::new(&target)?;
                 read(layer, |data| {
-                    let mut out = BufWriter::with_capacity(BUFFER, out.as_file_mut());
+                    let mut out = BufWriter::with_capacity(BUFFER, out.file());
                     std::io::copy(data, &mut out)
                         .and_then(|_| out.flush())
                         .op_path("write", &target)
                 })?;
                 out.persist(&target)
-                    .map_err(|e| e.error)
-                    .op_path("write", &target)?;
-                Ok(())
             }
         }
     }
@@ -131,15 +126,6 @@ fn read(layer: &LayerBlob, write: impl FnOnce(&mut dyn Read) -> Result<()>) -> R
     let mut reader = HashingReader::new(file);
     write(&mut reader)?;
     check(&layer.descriptor.digest, &reader.finish().1)
-}
-
-fn aside(target: &Path) -> Result<NamedTempFile> {
-    let parent = target.parent().unwrap_or(target);
-    tempfile::Builder::new()
-        .prefix(".sandcrab-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(parent)
-        .op_path("create file in", parent)
 }
 
 fn check(wanted: &Digest, found: &Digest) -> Result<()> {

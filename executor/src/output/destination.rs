@@ -2,14 +2,16 @@
 //!
 //! Responsible for opening them so that a file appears whole or not at all. Must not know what is
 //! written. Invariant: without [`Destination::finish`], a regular file that was there before is
-//! unchanged, and no new one appears.
+//! unchanged, and no new one appears; not even when the process is killed, where the file system has
+//! files without a name.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -26,7 +28,83 @@ enum Inner {
     /// Standard output, a pipe or a device: written as it comes.
     Direct(File),
     /// A regular file, written aside.
-    Aside(NamedTempFile, PathBuf),
+    Aside(Aside, PathBuf),
+}
+
+/// A file that becomes another one when it is whole.
+#[derive(Debug)]
+pub(super) enum Aside {
+    /// Without a name: it goes with the process.
+    Unnamed(File),
+    /// Where the file system has no such.
+    Named(NamedTempFile),
+}
+
+impl Aside {
+    /// Starts a file beside `target`, with the permissions that a new file gets.
+    pub(super) fn new(target: &Path) -> Result<Self> {
+        let parent = parent_of(target);
+        let mode = Mode::from_raw_mode(0o666);
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(parent, flags, mode) {
+            Ok(file) => Ok(Self::Unnamed(file.into())),
+            // The next attempt says what is wrong with the directory, if that is it.
+            Err(_) => named().tempfile_in(parent).map(Self::Named),
+        }
+        .op_path("create file in", parent)
+    }
+
+    /// Returns the open file.
+    pub(super) fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it its name; what had that before is replaced.
+    pub(super) fn persist(self, target: &Path) -> Result<()> {
+        let file = match self {
+            Self::Unnamed(file) => {
+                // open(2) of Linux, under `O_TMPFILE`, has this way for callers without privileges.
+                let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let link = |name: &Path| {
+                    let flags = AtFlags::SYMLINK_FOLLOW;
+                    linkat(CWD, &source, CWD, name, flags).map_err(io::Error::from)
+                };
+                match link(target) {
+                    Ok(()) => return Ok(()),
+                    // A link replaces nothing.
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(e) => return Err(e).op_path("write", target),
+                }
+                let parent = parent_of(target);
+                named()
+                    .make_in(parent, link)
+                    .op_path("write", target)?
+                    .into_temp_path()
+            }
+            Self::Named(file) => file.into_temp_path(),
+        };
+        file.persist(target)
+            .map_err(|e| e.error)
+            .op_path("write", target)
+    }
+}
+
+fn named() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix(".sandcrab-")
+        .permissions(fs::Permissions::from_mode(0o666));
+    builder
+}
+
+fn parent_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 impl Destination {
@@ -59,8 +137,11 @@ impl Destination {
                     Inner::Direct(file.op_path("open", path)?)
                 }
                 // The file that a link leads to is replaced, not the link.
-                Ok(_) => aside(fs::canonicalize(path).op_path("find", path)?)?,
-                Err(_) => aside(path.clone())?,
+                Ok(_) => {
+                    let target = fs::canonicalize(path).op_path("find", path)?;
+                    Inner::Aside(Aside::new(&target)?, target)
+                }
+                Err(_) => Inner::Aside(Aside::new(path)?, path.clone()),
             },
         };
         Ok(Self { inner })
@@ -70,12 +151,7 @@ impl Destination {
     pub fn finish(self) -> Result<()> {
         match self.inner {
             Inner::Direct(mut file) => file.flush().op("write output"),
-            Inner::Aside(file, target) => {
-                file.persist(&target)
-                    .map_err(|e| e.error)
-                    .op_path("write", &target)?;
-                Ok(())
-            }
+            Inner::Aside(file, target) => file.persist(&target),
         }
     }
 
@@ -83,23 +159,9 @@ impl Destination {
     pub fn file(&self) -> &File {
         match &self.inner {
             Inner::Direct(file) => file,
-            Inner::Aside(file, _) => file.as_file(),
+            Inner::Aside(file, _) => file.file(),
         }
     }
-}
-
-/// Starts a file beside `target`, with the permissions that a new file gets.
-fn aside(target: PathBuf) -> Result<Inner> {
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let file = tempfile::Builder::new()
-        .prefix(".sandcrab-")
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(parent)
-        .op_path("create file in", parent)?;
-    Ok(Inner::Aside(file, target))
 }
 
 impl Write for Destination {

@@ -32,6 +32,7 @@ pub(crate) fn name(error: &std::io::Error) -> String {
     let number = error.raw_os_error().unwrap_or(0);
     let name = match number {
         libc::EPERM => "EPERM",
+        libc::EAGAIN => "EAGAIN",
         libc::ENOENT => "ENOENT",
         libc::ESRCH => "ESRCH",
         libc::EACCES => "EACCES",

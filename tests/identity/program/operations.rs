@@ -33,6 +33,7 @@ pub(crate) fn run(text: &str) -> String {
         "setfsuid" => value(call(libc::SYS_setfsuid, &[number(0)])),
         "setfsgid" => value(call(libc::SYS_setfsgid, &[number(0)])),
         "setgroups" => ok(set_groups(word(0))),
+        "groups-flood" => flood_groups(number(0)),
         "getuid" => value(call(libc::SYS_getuid, &[])),
         "geteuid" => value(call(libc::SYS_geteuid, &[])),
         "getgid" => value(call(libc::SYS_getgid, &[])),
@@ -234,6 +235,22 @@ fn set_groups(list: &str) -> Answer {
         libc::SYS_setgroups,
         &[groups.len(), groups.as_ptr() as usize],
     )
+}
+
+/// Sets as many different lists of 65536 groups; says which was refused, and how.
+fn flood_groups(count: usize) -> String {
+    let mut groups: Vec<u32> = (0..65536).collect();
+    for round in 0..count {
+        groups[0] = 100_000 + u32::try_from(round).unwrap_or(0);
+        let set = call(
+            libc::SYS_setgroups,
+            &[groups.len(), groups.as_ptr() as usize],
+        );
+        if let Err(error) = set {
+            return format!("{error} {}", if round >= 32 { "late" } else { "early" });
+        }
+    }
+    "ok".to_owned()
 }
 
 fn three(number: i64) -> Result<String, String> {

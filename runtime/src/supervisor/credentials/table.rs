@@ -2,14 +2,15 @@
 //!
 //! Responsible for giving equal credentials the same number, which a process carries where the
 //! kernel hands it on to children. Must not know where that is. Invariant: a number means the same
-//! credentials for as long as the table lives, so there is a limit, and nothing is ever removed.
+//! credentials for as long as the table lives, so nothing is ever removed, and there are limits to how
+//! many there are and to what their lists of groups take.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rustix::io::{Errno, Result};
 
-use super::Credentials;
+use super::{Credentials, GROUPS};
 
 /// The number of the credentials that the container started with.
 pub(crate) const INITIAL: u32 = 0;
@@ -17,11 +18,21 @@ pub(crate) const INITIAL: u32 = 0;
 /// The most different credentials of one container.
 const LIMIT: usize = 65536;
 
+/// The most bytes that all different lists of groups of one container take: those of the longest lists
+/// that 64 processes can have. The kernel charges them to who sets them; here the job has them.
+pub(crate) const GROUP_BYTES: usize = 64 * GROUPS * size_of::<u32>();
+
+/// What a list takes besides its groups, at least.
+const OVERHEAD: usize = 64;
+
 /// All credentials that the processes of a container have had.
 #[derive(Debug)]
 pub(crate) struct Table {
     by_number: Vec<Arc<Credentials>>,
     numbers: HashMap<Arc<Credentials>, u32>,
+    /// Each list of groups once.
+    lists: HashSet<Arc<[u32]>>,
+    group_bytes: usize,
     is_roots: bool,
 }
 
@@ -32,6 +43,9 @@ impl Table {
         Self {
             is_roots: is_roots(&initial),
             numbers: HashMap::from([(Arc::clone(&initial), INITIAL)]),
+            lists: HashSet::from([Arc::clone(&initial.groups)]),
+            // The step's user has them whatever they take.
+            group_bytes: 0,
             by_number: vec![initial],
         }
     }
@@ -55,8 +69,8 @@ impl Table {
     }
 
     /// Returns the number of credentials. `EAGAIN`, as setuid(2) has it for want of resources,
-    /// when there are too many.
-    pub(crate) fn number(&mut self, credentials: Credentials) -> Result<u32> {
+    /// when there are too many, or their groups take too much.
+    pub(crate) fn number(&mut self, mut credentials: Credentials) -> Result<u32> {
         if let Some(&number) = self.numbers.get(&credentials) {
             return Ok(number);
         }
@@ -64,11 +78,26 @@ impl Table {
             return Err(Errno::AGAIN);
         }
         let number = u32::try_from(self.by_number.len()).map_err(|_| Errno::AGAIN)?;
+        credentials.groups = self.share(credentials.groups)?;
         let credentials = Arc::new(credentials);
         self.is_roots &= is_roots(&credentials);
         self.by_number.push(Arc::clone(&credentials));
         self.numbers.insert(credentials, number);
         Ok(number)
+    }
+
+    /// Returns a list of groups that is kept but once.
+    fn share(&mut self, groups: Arc<[u32]>) -> Result<Arc<[u32]>> {
+        if let Some(known) = self.lists.get(&groups) {
+            return Ok(Arc::clone(known));
+        }
+        let bytes = self.group_bytes + size_of_val(&*groups) + OVERHEAD;
+        if bytes > GROUP_BYTES {
+            return Err(Errno::AGAIN);
+        }
+        self.group_bytes = bytes;
+        self.lists.insert(Arc::clone(&groups));
+        Ok(groups)
     }
 }
 

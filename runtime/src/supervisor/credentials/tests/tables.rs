@@ -218,3 +218,29 @@ fn equal_credentials_have_one_number() {
     assert_eq!(table.number(other), Err(Errno::AGAIN));
     assert_eq!(table.number(dropped()), Ok(first));
 }
+
+#[test]
+fn lists_of_groups_are_shared_and_limited() {
+    let mut table = Table::new(root());
+    let long = |first: u32| (first..first + 65536).collect::<Vec<u32>>();
+    let with = |uid: u32, groups: &[u32]| {
+        let mut credentials = root();
+        credentials.fsuid = uid;
+        credentials.setgroups(groups).expect("setgroups");
+        credentials
+    };
+    // Equal ones take no more than one.
+    for uid in 0..8 {
+        table.number(with(uid, &long(0))).expect("room");
+    }
+    let (first, last) = (table.get(1).expect("known"), table.get(8).expect("known"));
+    assert!(std::sync::Arc::ptr_eq(&first.groups, &last.groups));
+    // Different ones fill it up.
+    let refused = (1..80).find(|n| table.number(with(0, &long(*n))).is_err());
+    assert_eq!(refused, Some(63));
+    assert_eq!(table.number(with(0, &long(63))), Err(Errno::AGAIN));
+    // What is known, or as good as nothing, still has room.
+    table.number(with(9, &long(1))).expect("room");
+    table.number(with(1, &[])).expect("room");
+    table.number(with(1, &[1, 2, 3])).expect("room");
+}
