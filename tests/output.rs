@@ -178,3 +178,142 @@ for_users! {
         world.build(["--output=type=oci,dest=/proc/nowhere/o.oci"]).run().exits(1).says(&["/proc/nowhere"]);
     }
 }
+
+/// Returns the JSON document that a layout directory's `index.json`, or what it leads to, is.
+fn layout_document(world: &World, layout: &str, digest: Option<&str>) -> serde_json::Value {
+    let name = digest.map_or_else(
+        || "index.json".to_owned(),
+        |digest| format!("blobs/{}", digest.replace(':', "/")),
+    );
+    let bytes = std::fs::read(world.path(format!("{layout}/{name}"))).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+for_users! {
+    /// Annotations at all four levels, of one platform too, by `-o` and by `--annotation`; podman
+    /// takes the image.
+    fn annotations(world) as [root, subids, plain] {
+        need!(world, "skopeo");
+        world.write("ctx/f", "x\n");
+        world.dockerfile("FROM scratch\nCOPY f /\n");
+        world
+            .build([
+                "--platform=linux/amd64,linux/arm64",
+                "--annotation=all.M=1",
+                "--annotation=index,manifest[linux/arm64]:both=2",
+                "--output=type=oci,tar=false,dest=o,annotation-index-descriptor.id=3,\
+                 annotation-manifest-descriptor.md=4,annotation[linux/amd64].one=5",
+            ])
+            .ok();
+        let top = layout_document(world, "o", None);
+        let entry = &top["manifests"][0];
+        assert_eq!(entry["annotations"]["id"], "3");
+        let index = layout_document(world, "o", entry["digest"].as_str());
+        assert_eq!(index["annotations"], serde_json::json!({"both": "2"}));
+        let manifests: Vec<serde_json::Value> = index["manifests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|descriptor| {
+                assert_eq!(descriptor["annotations"]["md"], "4");
+                layout_document(world, "o", descriptor["digest"].as_str())
+            })
+            .collect();
+        let wanted = serde_json::json!([{"all.M": "1", "one": "5"}, {"all.M": "1", "both": "2"}]);
+        let found: Vec<_> = manifests.iter().map(|m| m["annotations"].clone()).collect();
+        assert_eq!(serde_json::Value::from(found), wanted);
+        support::peers::skopeo_copy(world, "oci:o", "oci:copied:x");
+
+        // The image in the store has those of the command line, and takes them along.
+        world.build(["--annotation=a=b", "-t=annotated"]).ok();
+        world.sandcrab(["save", "--format=oci-archive", "-o", "saved.oci", "annotated"]).ok();
+        assert_eq!(world.image("saved.oci").manifest["annotations"]["a"], "b");
+        world
+            .build(["--annotation=index:a=b"])
+            .run()
+            .exits(2)
+            .says(&["annotation `a` is for an index, and the result is a single image"]);
+    }
+
+    /// An image is kept in the form that its output asks for, unpacked and with its digest as a name.
+    fn images_in_the_store(world) as [root, subids, plain] {
+        world.write("ctx/f", vec![0; 100_000]);
+        world.dockerfile("FROM scratch\nCOPY f /\n");
+        world
+            .build([
+                "--tag=plain",
+                "--output=type=image,name=packed:1,compression=zstd,name-canonical=true,unpack=true",
+            ])
+            .ok();
+        for (name, media) in [("plain", "layer.v1.tar"), ("packed:1", "layer.v1.tar+zstd")] {
+            let archive = format!("{}.oci", name.replace(':', "-"));
+            world.sandcrab(["save", "--format=oci-archive", "-o", &archive, name]).ok();
+            let kind = world.image(&archive).manifest["layers"][0]["mediaType"].clone();
+            assert_eq!(kind, format!("application/vnd.oci.image.{media}"));
+        }
+        let seen = world.sandcrab(["inspect", "packed:1"]).ok().text();
+        assert!(seen.contains("packed@sha256:"), "{seen}");
+    }
+
+    /// Steps are run for their effect, and no image is made.
+    fn nothing(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN echo it ran\n"));
+        world.build(["--output=type=none"]).ok().says(&["it ran"]);
+        assert_eq!(world.sandcrab(["images", "-q"]).ok().text().lines().count(), 1);
+        world.build(["--output=type=none", "-t=x"]).run().exits(2).says(&["`--tag`"]);
+    }
+
+    /// `mode=delete` leaves nothing in a directory that is not in the tree, and follows no link.
+    fn local_delete(world) as [root, subids, plain] {
+        example(world);
+        world.write("out/old/f", "goes");
+        world.write("kept/f", "stays");
+        world.link("out/link", "../kept");
+        world.build(["--output=type=local,dest=out"]).ok();
+        assert!(world.path("out/old/f").exists());
+        world.build(["--output=type=local,dest=out,mode=delete"]).ok();
+        let names = std::fs::read_dir(world.path("out")).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["d"]);
+        assert!(world.path("kept/f").exists());
+    }
+
+    /// A tar of several platforms has a directory for each; a date bounds the times in it.
+    fn tar_of_platforms(world) as [root, subids, plain] {
+        example(world);
+        let all = "--platform=linux/amd64,linux/arm64";
+        world.build([all, "--output=type=tar,dest=o.tar,source-date-epoch=86400"]).ok();
+        let listed = world.command("tar").args(["--list", "-v", "--utc", "--file=o.tar"]).ok().text();
+        for wanted in ["linux_amd64/d/f", "linux_arm64/d/link"] {
+            let line = listed.lines().find(|line| line.contains(wanted)).unwrap_or_else(|| panic!("{listed}"));
+            assert!(line.contains("1970-01-02"), "{line}");
+        }
+        world.build(["--output=type=tar,dest=one.tar,platform-split=true"]).ok();
+        let listed = world.command("tar").args(["--list", "--file=one.tar"]).ok().text();
+        assert!(listed.contains("linux_amd64/d/f"), "{listed}");
+    }
+
+    /// By digest alone: the registry has no tag of it.
+    fn push_by_digest(world) as [root, subids, plain] {
+        need!(world, "skopeo");
+        let base = base!(world, Busybox);
+        let host = base.split('/').next().unwrap().to_owned();
+        let name = format!("{host}/by-digest/{}", world.user.name());
+        world.dockerfile(&format!("FROM {base}\nLABEL a=b\n"));
+        let output = format!("--output=type=image,push=true,push-by-digest=true,name={name}");
+        world.build([output.as_str(), "--metadata-file=meta.json"]).ok();
+        let meta: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(world.path("meta.json")).unwrap()).unwrap();
+        let digest = meta["containerimage.digest"].as_str().unwrap();
+        let inspect = |name: &str| {
+            support::peers::skopeo(world)
+                .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")])
+                .run()
+        };
+        inspect(&format!("{name}@{digest}")).success();
+        inspect(&format!("{name}:latest")).exits(1);
+        let tagged = format!("{output}:1");
+        world.build([tagged.as_str()]).run().exits(2).says(&["can't push tagged ref"]);
+    }
+}

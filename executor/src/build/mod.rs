@@ -41,6 +41,7 @@ use crate::build::worker::Worker;
 use crate::cache::exchange::format::StepResult;
 use crate::diagnostics::Diagnostic;
 use crate::error::Result;
+use crate::image::annotations::{Annotations, Level};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Index, Manifest, media_type};
 use crate::image::platform::Platform;
@@ -152,8 +153,13 @@ pub struct Stored {
 }
 
 /// Puts a finished image into the store under these names.
-pub fn store(session: &Session, state: &State, names: &[Reference]) -> Result<Stored> {
-    let stored = put(session, state)?;
+pub fn store(
+    session: &Session,
+    state: &State,
+    annotations: &Annotations,
+    names: &[Reference],
+) -> Result<Stored> {
+    let stored = put(session, state, annotations)?;
     session.store().images().add(&stored.manifest, names)?;
     Ok(stored)
 }
@@ -163,30 +169,32 @@ pub fn store(session: &Session, state: &State, names: &[Reference]) -> Result<St
 pub fn store_several(
     session: &Session,
     states: &[State],
+    annotations: &Annotations,
     host: &Platform,
     names: &[Reference],
 ) -> Result<Digest> {
     let blobs = session.blobs();
     let mut manifests = Vec::new();
     for state in states {
-        let stored = put(session, state)?;
+        let stored = put(session, state, annotations)?;
         let size = blobs.size(&stored.manifest).unwrap_or_default();
         let mut descriptor = Descriptor::new(media_type::OCI_MANIFEST, stored.manifest, size);
         descriptor.platform = Some(state.config.platform.clone());
+        descriptor.annotations = annotations.on(Level::ManifestDescriptor, &state.config.platform);
         manifests.push(descriptor);
     }
     let index = Index {
         schema_version: 2,
         media_type: Some(media_type::OCI_INDEX.into()),
         manifests,
-        annotations: std::collections::BTreeMap::new(),
+        annotations: annotations.on_index(Level::Index),
     };
     let index = blobs.put(&serde_json::to_vec(&index).expect("an index has string keys only"))?;
     session.store().images().add_index(&index, host, names)?;
     Ok(index)
 }
 
-fn put(session: &Session, state: &State) -> Result<Stored> {
+fn put(session: &Session, state: &State, annotations: &Annotations) -> Result<Stored> {
     let blobs = session.blobs();
     let config = state.config.to_bytes();
     let manifest = Manifest {
@@ -194,7 +202,7 @@ fn put(session: &Session, state: &State) -> Result<Stored> {
         media_type: Some(media_type::OCI_MANIFEST.into()),
         config: Descriptor::of(media_type::OCI_CONFIG, &config),
         layers: state.layers.iter().map(|l| to_oci(&l.blob)).collect(),
-        annotations: std::collections::BTreeMap::new(),
+        annotations: annotations.on(Level::Manifest, &state.config.platform),
     };
     let manifest = serde_json::to_vec(&manifest).expect("a manifest has string keys only");
     let [config_digest, manifest_digest] = blobs.put_both([&config, &manifest])?;

@@ -13,6 +13,7 @@ use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
 use super::inputs::InputArgs;
 use super::requests::{Call, RequestArgs};
+use super::results::{self, ResultArgs};
 use super::secrets::{SecretArgs, SecretRequest};
 use super::ssh::{SshArgs, SshRequest};
 use super::steps::{StepArgs, StepOptions};
@@ -20,9 +21,10 @@ use super::{RegistryArgs, streams};
 use crate::build::base::PullPolicy;
 use crate::context::location::{DockerfileLocation, Location, is_http};
 use crate::error::{Error, Kind, Result};
+use crate::image::annotations::Annotations;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::output::options::{self, Dest, Form, Output, Target};
+use crate::output::options::{self, Dest, ImageTarget, Output, Target};
 use crate::plan::contexts::NamedContext;
 use crate::plan::platform::SOURCE_DATE_EPOCH;
 use crate::plan::step::Network;
@@ -89,8 +91,8 @@ pub(super) struct Args {
     #[arg(long = "label", value_name = "NAME=VALUE", help_heading = "Result")]
     labels: Vec<String>,
 
-    /// Also write the result elsewhere: type=oci|docker|tar|local|registry and, after commas,
-    /// dest=PATH, compression=gzip|zstd|uncompressed, compression-level=N, name=NAME
+    /// Also write the result elsewhere: type=oci|docker|tar|local|registry|image|none and, after
+    /// commas, dest=PATH, compression=gzip|zstd|uncompressed, compression-level=N, name=NAME and more
     #[arg(short, long = "output", value_name = "OUTPUT", help_heading = "Result")]
     outputs: Vec<String>,
 
@@ -137,6 +139,9 @@ pub(super) struct Args {
     /// How many steps run at the same time [default: one per processor]
     #[arg(short, long, value_name = "N", help_heading = "Steps")]
     jobs: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    results: ResultArgs,
 
     #[command(flatten)]
     inputs: InputArgs,
@@ -187,6 +192,8 @@ pub(super) struct Request {
     pub target: Option<String>,
     /// Build arguments that have a value; a later one wins.
     pub build_args: Vec<(String, String)>,
+    /// Annotations of the image wherever it goes.
+    pub annotations: Annotations,
     /// `SOURCE_DATE_EPOCH`, a build argument or else from the environment, in seconds.
     pub epoch: Option<i64>,
     /// Platform to build for.
@@ -269,7 +276,7 @@ impl Args {
             .iter()
             .map(|tag| parse_tag(tag))
             .collect::<Result<Vec<_>>>()?;
-        let outputs = outputs_of(&self.outputs, self.push, &tags)?;
+        let mut outputs = outputs_of(&self.outputs, self.push, &tags)?;
         if self.quiet && outputs.iter().any(|o| goes_to_stdout(&o.target)) {
             return Err(usage("--quiet prints the id where the output should go")
                 .hint("write the output to a file, or leave --quiet out"));
@@ -287,12 +294,15 @@ impl Args {
         };
         let platforms = platforms(self.platform.as_deref())?;
         let index = is_index(&platforms, &build_args);
+        let annotations = self.results.annotate(&mut outputs, &platforms, index)?;
+        nothing_of_none(&outputs, &tags, &self.iidfile, &self.metadata_file)?;
         Ok(Request {
             context,
             dockerfile,
             contexts: self.inputs.contexts()?,
             target: self.target,
-            epoch: epoch(&build_args)?,
+            epoch: results::date(epoch(&build_args)?, &outputs)?,
+            annotations,
             build_args,
             platform: platforms.first().cloned().unwrap_or_else(Platform::host),
             index,
@@ -336,23 +346,18 @@ fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Ou
         .map(|text| options::parse(text))
         .collect::<Result<Vec<_>>>()?;
     if push {
-        let mut images = outputs
-            .iter_mut()
-            .filter(|o| matches!(o.target, Target::Image { .. }))
-            .peekable();
-        if images.peek().is_none() {
-            drop(images);
-            outputs.push(Output {
-                target: Target::Image { push: true },
-                names: Vec::new(),
-                form: Form::default(),
-                split: None,
-            });
-        } else {
-            images.for_each(|image| image.target = Target::Image { push: true });
+        let mut found = false;
+        for output in &mut outputs {
+            if let Target::Image(target) = &mut output.target {
+                (target.push, found) = (true, true);
+            }
+        }
+        if !found {
+            outputs.push(Output::of(Target::Image(ImageTarget::PUSH)));
         }
     }
-    let nameless = |o: &Output| o.target == Target::Image { push: true } && o.names.is_empty();
+    let pushed = |o: &Output| matches!(o.target, Target::Image(ImageTarget { push: true, .. }));
+    let nameless = |o: &Output| pushed(o) && o.names.is_empty();
     if tags.is_empty() && outputs.iter().any(nameless) {
         return Err(usage("an image without a name can't be pushed").hint("name it with -t NAME"));
     }
@@ -360,6 +365,29 @@ fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Ou
         return Err(usage("only one output can go to standard output"));
     }
     Ok(outputs)
+}
+
+/// Refuses what an image is needed for when none is made.
+fn nothing_of_none(
+    outputs: &[Output],
+    tags: &[Reference],
+    iidfile: &Option<PathBuf>,
+    metadata_file: &Option<PathBuf>,
+) -> Result<()> {
+    if outputs.is_empty() || outputs.iter().any(|o| o.target != Target::None) {
+        return Ok(());
+    }
+    let wanted = [
+        ("--tag", !tags.is_empty()),
+        ("--iidfile", iidfile.is_some()),
+        ("--metadata-file", metadata_file.is_some()),
+    ];
+    match wanted.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(usage(format!(
+            "output type=none makes no image, so `{flag}` has nothing to be of"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn goes_to_stdout(target: &Target) -> bool {
@@ -525,6 +553,7 @@ mod tests {
                 target: None,
                 build_args: Vec::new(),
                 epoch: None,
+                annotations: Annotations::default(),
                 platform: Platform::host(),
                 platforms: vec![Platform::host()],
                 index: false,
@@ -604,7 +633,7 @@ mod tests {
         assert_eq!(most.pull, PullPolicy::Always);
         assert_eq!(most.progress, Mode::RawJson);
         assert_eq!(most.outputs.len(), 2);
-        assert_eq!(most.outputs[1].target, Target::Image { push: true });
+        assert_eq!(most.outputs[1].target, Target::Image(ImageTarget::PUSH));
         assert_eq!(most.tags.len(), 2);
     }
 
@@ -615,6 +644,11 @@ mod tests {
                 &["-f", "-", "-"][..],
                 "context and Dockerfile can't both come from standard input",
             ),
+            (
+                &["-t", "a", "-o", "type=none", "."],
+                "output type=none makes no image",
+            ),
+            (&["--annotation", "x", "."], "invalid annotation `x`"),
             (&["--push", "."], "an image without a name can't be pushed"),
             (&["-t", "UPPER", "."], "invalid image reference `UPPER`"),
             (

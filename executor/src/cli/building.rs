@@ -5,7 +5,6 @@
 //! happens, the session's unfinished work is removed and the display finished before the error
 //! is shown.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::build::{Args, Request};
@@ -15,13 +14,12 @@ use super::environment::Environment;
 use super::exit::{Failure, Source};
 use super::input::Input;
 use super::names::provided_files;
-use super::push::{self, Pusher};
+use super::outputs::Outputs;
 use super::{Global, registries, requests, streams};
 use crate::build::base::Images;
 use crate::build::contexts::{self, Contexts};
 use crate::build::fetch::Fetcher;
 use crate::build::imports::Imports;
-use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::mounts::secrets::Secrets;
 use crate::build::sources::Sources;
 use crate::build::ssh::Agents;
@@ -36,20 +34,13 @@ use crate::context::{self, Context, DockerfileText, OpenRequest};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
 use crate::dockerfile::checks::Checks;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::image::platform::Platform;
-use crate::image::reference::Reference;
-use crate::output::assemble::{prepare_push, verbatim};
-use crate::output::destination::{self, Destination};
-use crate::output::layout::{self, Export};
-use crate::output::options::{Dest, Output, Target};
-use crate::output::transcode::Watch;
-use crate::output::{archive, metadata};
+use crate::output::options::Target;
 use crate::plan::{self, Extents, platform};
 use crate::progress::Mode;
-use crate::progress::event::{Sender, Vertex};
+use crate::progress::event::Sender;
 use crate::registry::Registry;
-use crate::store::images::Image;
 use crate::store::lock::Session;
 
 /// The most that one layer of a base image may unpack to, in bytes.
@@ -120,7 +111,7 @@ struct Built {
 
 /// What is left to say when everything is done.
 struct Finished {
-    id: String,
+    id: Option<String>,
     warnings: Vec<Diagnostic>,
 }
 
@@ -131,7 +122,8 @@ fn tell(
     finished: &Finished,
 ) -> Result<()> {
     if request.quiet {
-        return streams::write_data(format!("{}\n", finished.id).as_bytes());
+        let id = finished.id.iter().map(|id| format!("{id}\n"));
+        return streams::write_data(id.collect::<String>().as_bytes());
     }
     if let (Some(source), false, false) = (
         source,
@@ -321,13 +313,18 @@ impl Building<'_> {
             warnings,
         } = built?;
         saved?;
-        let image = self.store(&states)?;
-        let mut written = None;
-        for output in &request.outputs {
-            written = self
-                .write(output, &image, &states, &trees, &fetcher)?
-                .or(written);
-        }
+        let outputs = Outputs {
+            request,
+            desk: self.desk,
+            worker: self.worker,
+            session: self.session,
+            registry: self.registry,
+            progress: self.progress,
+            fetcher: &fetcher,
+            trees: &trees,
+            states: &states,
+        };
+        let id = outputs.make()?.map(|id| id.to_string());
         let exporter = Exporter {
             registry: self.registry,
             session,
@@ -338,11 +335,7 @@ impl Building<'_> {
         for target in &caches.targets {
             exporter.write(target, &steps, &states)?;
         }
-        self.describe(&image, written)?;
-        Ok(Finished {
-            id: image.index.unwrap_or(image.config_digest).to_string(),
-            warnings,
-        })
+        Ok(Finished { id, warnings })
     }
 
     /// Builds; again where a cache has promised what is lost by now, without it.
@@ -372,7 +365,7 @@ impl Building<'_> {
     fn need(&self, states: &[State], trees: &Trees<'_>, fetcher: &Fetcher<'_>) -> Result<()> {
         let outputs = || self.request.outputs.iter().map(|output| &output.target);
         let whole = outputs().any(|target| matches!(target, Target::Archive { .. }));
-        let files = outputs().any(|target| matches!(target, Target::Local(_) | Target::Tar(_)));
+        let files = outputs().any(|target| matches!(target, Target::Local { .. } | Target::Tar(_)));
         for state in states {
             let layers = state.layers.iter().map(|layer| &layer.blob);
             let unknown = layers.clone().filter(|blob| !fetcher.is_known(blob));
@@ -433,219 +426,5 @@ impl Building<'_> {
             .epoch
             .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         fixed.unwrap_or_else(jiff::Timestamp::now).to_string()
-    }
-
-    /// Puts the image into the store, under the names of `-t` and of outputs that stay here.
-    fn store(&self, states: &[State]) -> Result<Image> {
-        let vertex = self.progress.start("exporting to image");
-        let mut names = self.request.tags.clone();
-        for output in &self.request.outputs {
-            if output.target == (Target::Image { push: false }) {
-                names.extend(output.names.iter().cloned());
-            }
-        }
-        let stored = match states {
-            [state] if !self.request.index => {
-                build::store(self.session, state, &names).map(|stored| stored.manifest)
-            }
-            states => build::store_several(self.session, states, &Platform::host(), &names),
-        };
-        let images = self.session.store().images();
-        let stored = stored.and_then(|digest| images.get(&digest.to_string()));
-        match &stored {
-            Ok(image) => {
-                let result = match image.index {
-                    Some(index) => format!("index {index}"),
-                    None => format!("image {}", image.config_digest),
-                };
-                vertex.status(&format!("writing {result}"), 0, None, true);
-                for name in &names {
-                    vertex.status(&format!("naming to {name}"), 0, None, true);
-                }
-                vertex.done();
-                let names: String = names.iter().map(|name| format!(" {name}")).collect();
-                self.progress.result(result + &names);
-            }
-            Err(error) => vertex.fail(error),
-        }
-        stored
-    }
-
-    /// Makes one output; returns the form in which the image left the store, if it did.
-    fn write(
-        &self,
-        output: &Output,
-        image: &Image,
-        states: &[State],
-        trees: &Trees<'_>,
-        fetcher: &Fetcher<'_>,
-    ) -> Result<Option<Export>> {
-        let vertex = match &output.target {
-            Target::Image { push: false } => return Ok(None),
-            Target::Image { push: true } => self.progress.start("pushing image"),
-            Target::Archive { dest, .. } | Target::Tar(dest) => {
-                self.progress.start(format!("exporting to {}", shown(dest)))
-            }
-            Target::Local(path) => self
-                .progress
-                .start(format!("exporting files to {}", path.display())),
-        };
-        let watch = Watch {
-            cancel: &self.desk.cancel,
-            vertex: Some(&vertex),
-        };
-        let result = match &output.target {
-            Target::Image { .. } => {
-                let names = self.names(output);
-                let pusher = Pusher {
-                    registry: self.registry,
-                    session: self.session,
-                    fetcher,
-                    vertex: &vertex,
-                    cancel: &self.desk.cancel,
-                };
-                pusher
-                    .push(image, names, &output.form)
-                    .and_then(|_| self.export(output, image, watch))
-                    .map(Some)
-            }
-            Target::Archive { format, dest, tar } => self
-                .export_whole(output, image, watch, fetcher)
-                .and_then(|export| {
-                    let sink = match (dest, tar) {
-                        (Dest::Path(path), false) => archive::Sink::dir(path)?,
-                        _ => archive::Sink::tar(Destination::open(dest, stdout().as_fd())?),
-                    };
-                    layout::write(std::slice::from_ref(&export), *format, sink)?;
-                    Ok(Some(export))
-                }),
-            Target::Tar(dest) => match states {
-                [state] => self.write_tar(&vertex, dest, state, trees).map(|()| None),
-                _ => Err(
-                    Error::new("a tar of files is of one platform, not of several")
-                        .hint("use type=local, which makes a directory for each"),
-                ),
-            },
-            Target::Local(dest) => states
-                .iter()
-                .try_for_each(|state| {
-                    let split = output.split.unwrap_or(states.len() > 1);
-                    let name = state.config.platform.to_string().replace('/', "_");
-                    let dest = if split { &dest.join(name) } else { dest };
-                    self.write_files(&vertex, dest, state, trees)
-                })
-                .map(|()| None),
-        };
-        match &result {
-            Ok(_) => vertex.done(),
-            Err(error) => vertex.fail(error),
-        }
-        result
-    }
-
-    /// As [`Self::export`], with all layers in the store.
-    fn export_whole(
-        &self,
-        output: &Output,
-        image: &Image,
-        watch: Watch<'_>,
-        fetcher: &Fetcher<'_>,
-    ) -> Result<Export> {
-        for part in self.session.store().images().parts(image)? {
-            fetcher.bring(&part.manifest.layers, "the image")?;
-        }
-        self.export(output, image, watch)
-    }
-
-    /// Brings the image, or the images of an index, into the form of an output.
-    fn export(&self, output: &Output, image: &Image, watch: Watch<'_>) -> Result<Export> {
-        let prepare = |part: &Image| prepare_push(self.session, part, &output.form, watch);
-        Ok(Export {
-            plan: prepare(image)?,
-            index: push::index_of(self.session, image, prepare)?,
-            names: self.names(output).to_vec(),
-        })
-    }
-
-    fn names<'o>(&'o self, output: &'o Output) -> &'o [Reference] {
-        if output.names.is_empty() {
-            &self.request.tags
-        } else {
-            &output.names
-        }
-    }
-
-    fn write_tar(
-        &self,
-        vertex: &Vertex,
-        dest: &Dest,
-        state: &State,
-        trees: &Trees<'_>,
-    ) -> Result<()> {
-        let destination = Destination::open(dest, stdout().as_fd())?;
-        let lowers = trees.lowers(&state.layers, "the result")?;
-        let task = Task::ExportTar(ExportTarTask { lowers });
-        let reply = self.worker.submit(&task, &[destination.file().as_fd()])?;
-        note(vertex, &reply);
-        destination.finish()
-    }
-
-    fn write_files(
-        &self,
-        vertex: &Vertex,
-        dest: &std::path::Path,
-        state: &State,
-        trees: &Trees<'_>,
-    ) -> Result<()> {
-        std::fs::create_dir_all(dest).op_path("create", dest)?;
-        let lowers = trees.lowers(&state.layers, "the result")?;
-        let task = Task::ExportLocal(ExportLocalTask {
-            lowers,
-            dest: std::path::absolute(dest).op_path("find", dest)?,
-        });
-        note(vertex, &self.worker.submit(&task, &[])?);
-        Ok(())
-    }
-
-    /// Writes `--iidfile` and `--metadata-file`.
-    fn describe(&self, image: &Image, written: Option<Export>) -> Result<()> {
-        let request = self.request;
-        if request.iidfile.is_none() && request.metadata_file.is_none() {
-            return Ok(());
-        }
-        let plan = match written {
-            Some(plan) => plan,
-            None => Export {
-                plan: verbatim(self.session, image)?,
-                index: push::index_of(self.session, image, |part| verbatim(self.session, part))?,
-                names: Vec::new(),
-            },
-        };
-        if let Some(path) = &request.iidfile {
-            destination::write_file(path, &metadata::iid(&plan))?;
-        }
-        if let Some(path) = &request.metadata_file {
-            destination::write_file(path, &metadata::metadata(&plan, &request.tags))?;
-        }
-        Ok(())
-    }
-}
-
-fn note(vertex: &Vertex, reply: &Reply) {
-    if let Reply::Exported(notes) = reply {
-        for text in notes {
-            vertex.warn(text.clone());
-        }
-    }
-}
-
-fn stdout() -> std::io::Stdout {
-    std::io::stdout()
-}
-
-fn shown(dest: &Dest) -> String {
-    match dest {
-        Dest::Stdout => "standard output".into(),
-        Dest::Path(path) => path.display().to_string(),
     }
 }

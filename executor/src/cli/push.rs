@@ -14,7 +14,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, media_type};
 use crate::image::reference::Reference;
 use crate::layer::compress::Compression;
-use crate::output::assemble::{self, IndexPlan, PushPlan, prepare_push};
+use crate::output::assemble::{self, PushPlan, prepare_push};
 use crate::output::options::Form;
 use crate::output::transcode::Watch;
 use crate::progress::event::{Sender, Vertex};
@@ -141,7 +141,7 @@ impl Pusher<'_> {
             self.fetcher.bring(&read, "the image")?;
             prepare_push(self.session, part, form, watch)
         };
-        let digest = match index_of(self.session, image, prepare)? {
+        let digest = match assemble::index_of(self.session, image, form, prepare)? {
             None => self.send(prepare(image)?, references, &image.origins)?,
             Some(index) => {
                 let unnamed: Vec<Reference> = references
@@ -200,24 +200,6 @@ impl Pusher<'_> {
         }
         self.registry.push(references, &artifact, self.vertex)
     }
-}
-
-/// Makes the index of an image that stands for one, of its parts as `prepare` makes them.
-pub(super) fn index_of(
-    session: &Session,
-    image: &Image,
-    prepare: impl Fn(&Image) -> Result<PushPlan>,
-) -> Result<Option<IndexPlan>> {
-    if image.index.is_none() {
-        return Ok(None);
-    }
-    let images = session.store().images();
-    let parts = images.parts(image)?;
-    let parts = parts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
-    let oci = parts
-        .first()
-        .is_none_or(|part| part.manifest.media_type != media_type::DOCKER_MANIFEST);
-    Ok(Some(IndexPlan::new(parts, oci)))
 }
 
 /// Joins what is pushed with the repositories that may have parts of it already.

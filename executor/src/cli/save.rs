@@ -10,7 +10,7 @@ use crate::build::fetch::Fetcher;
 use crate::error::Result;
 use crate::image::reference::Reference;
 use crate::output::archive::Sink;
-use crate::output::assemble::verbatim;
+use crate::output::assemble::{verbatim, verbatim_index};
 use crate::output::destination::Destination;
 use crate::output::layout::{self, Export};
 use crate::output::options::{ArchiveFormat, Dest};
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, session: &Session, stdout: BorrowedFd<'_>) -> Res
             export.names.extend(new);
         } else {
             let plan = verbatim(session, &image)?;
-            let index = super::push::index_of(session, &image, |part| verbatim(session, part))?;
+            let index = verbatim_index(session, &image)?;
             exports.push(Export { plan, names, index });
         }
     }

@@ -20,8 +20,7 @@ enum Answer {
 use Answer::{Instead, Needless, NotYet};
 
 const BUILD: &[(&[&str], Answer)] = &[
-    (&["--annotation", "--attest"], NotYet),
-    (&["--cache-ttl"], NotYet),
+    (&["--attest", "--cache-ttl"], NotYet),
     (&["--cert-dir"], NotYet),
     (&["--device", "--env", "--from"], NotYet),
     (

@@ -2,6 +2,7 @@
 //!
 //! Pure data: bytes in, bytes out. Must not open files or sockets.
 
+pub mod annotations;
 pub mod config;
 pub mod digest;
 mod hasher;

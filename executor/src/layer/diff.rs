@@ -26,7 +26,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamp
 
 use crate::error::{Error, Kind, Result};
 use crate::layer::entry::{Entry, EntryKind, OPAQUE_NAME, WHITEOUT_PREFIX, join};
-use crate::layer::tar_write::TarWriter;
+use crate::layer::tar_write::{Place, TarWriter};
 use attributes::{Attributes, Opaque};
 
 /// What a layer has become.
@@ -100,6 +100,39 @@ pub fn write_diff(upper: &Root, options: DiffOptions<'_>, out: impl Write) -> Re
     differ.stats.skipped_xattrs = differ.attributes.into_skipped();
     differ.stats.bytes = differ.tar.len() + 2 * super::tar_write::BLOCK as u64;
     differ.tar.finish()?;
+    Ok(differ.stats)
+}
+
+/// Writes a merged tree as a part of an archive, in which it goes into a place; `last` ends the
+/// archive. A tree is a layer over nothing: in a merged view no deletions are left to see.
+///
+/// # Errors
+/// As [`write_diff`].
+pub fn write_tree(
+    root: &Root,
+    ownership: &Ownership,
+    place: Place,
+    last: bool,
+    out: impl Write,
+) -> Result<DiffStats> {
+    let mut differ = Differ {
+        upper: root,
+        options: DiffOptions {
+            ownership,
+            latest: None,
+        },
+        tar: TarWriter::at(out, place),
+        links: HashMap::new(),
+        attributes: attributes::Reader::new(ownership),
+        stats: DiffStats::default(),
+    };
+    differ.walk()?;
+    differ.stats.skipped_xattrs = differ.attributes.into_skipped();
+    if last {
+        differ.tar.finish()?;
+    } else {
+        differ.tar.pause()?;
+    }
     Ok(differ.stats)
 }
 

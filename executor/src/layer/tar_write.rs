@@ -15,7 +15,7 @@ use rustix::fs::SeekFrom;
 use tar::{Header, UstarHeader};
 
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::layer::entry::{Entry, EntryKind, split};
+use crate::layer::entry::{Entry, EntryKind, join, split};
 use crate::layer::pax;
 
 /// Size of a tar block in bytes.
@@ -26,9 +26,33 @@ pub(super) const XATTR_KEY: &[u8] = b"SCHILY.xattr.";
 
 const BUFFER: usize = 256 * 1024;
 
+/// Where in an archive a tree goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The directory that it goes into; empty for the archive's root.
+    pub below: Vec<u8>,
+    /// The latest time that an entry has, in seconds since the epoch.
+    pub latest: Option<i64>,
+}
+
+impl Place {
+    fn apply(&self, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
+        if !self.below.is_empty() {
+            entry.path = join(&self.below, &entry.path);
+            if entry.kind == EntryKind::Hardlink {
+                entry.link = join(&self.below, &entry.link);
+            }
+        }
+        entry.mtime = entry.mtime.min(self.latest.unwrap_or(i64::MAX));
+        entry
+    }
+}
+
 /// Writes a tar archive to `W`, through a buffer of its own.
 pub struct TarWriter<W: Write> {
     out: W,
+    place: Place,
     /// Bytes not yet written; never grows beyond [`BUFFER`] by much.
     buffer: Vec<u8>,
     written: u64,
@@ -37,8 +61,14 @@ pub struct TarWriter<W: Write> {
 impl<W: Write> TarWriter<W> {
     /// Starts an archive.
     pub fn new(out: W) -> Self {
+        Self::at(out, Place::default())
+    }
+
+    /// Starts or continues an archive with a tree that goes into this place of it.
+    pub fn at(out: W, place: Place) -> Self {
         Self {
             out,
+            place,
             buffer: Vec::with_capacity(BUFFER + BLOCK),
             written: 0,
         }
@@ -122,6 +152,16 @@ impl<W: Write> TarWriter<W> {
         Ok(self.out)
     }
 
+    /// Ends this part of an archive, which another writer continues.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn pause(mut self) -> Result<W> {
+        self.drain()?;
+        self.out.flush().op("write layer")?;
+        Ok(self.out)
+    }
+
     fn header(&mut self, entry: &Entry) -> Result<()> {
         if entry.kind != EntryKind::File && entry.size != 0 {
             return Err(Error::new("data for an entry that can have none")
@@ -129,7 +169,11 @@ impl<W: Write> TarWriter<W> {
                 .kind(Kind::Internal));
         }
         self.drain_to_fit(3 * BLOCK)?;
-        build(entry, &mut self.buffer);
+        if self.place == Place::default() {
+            build(entry, &mut self.buffer);
+        } else {
+            build(&self.place.apply(entry), &mut self.buffer);
+        }
         Ok(())
     }
 

@@ -7,11 +7,12 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
-use crate::image::manifest::{Descriptor, Index, Manifest, media_type};
+use crate::image::annotations::Level;
+use crate::image::manifest::{Descriptor, Document, Index, Manifest, media_type};
 use crate::layer::compress::{Compression, Format};
 use crate::output::options::Form;
 use crate::output::transcode::{self, Watch, format_of};
-use crate::store::images::Image;
+use crate::store::images::{Image, MANIFEST_LIMIT};
 use crate::store::lock::Session;
 
 /// A layer and where its blob is.
@@ -52,26 +53,116 @@ pub struct IndexPlan {
 }
 
 impl IndexPlan {
-    /// Makes the index of some images in the form that they have.
-    pub fn new(parts: Vec<PushPlan>, oci: bool) -> Self {
+    /// Makes the index of `parts` after the model of one in the store, of which they are the
+    /// images in the same order. Where nothing has changed, its bytes stay.
+    fn new(parts: Vec<PushPlan>, model: &Index, model_bytes: Vec<u8>, form: &Form) -> Self {
+        let oci = parts
+            .first()
+            .is_none_or(|part| part.manifest.media_type != media_type::DOCKER_MANIFEST);
         let kind = if oci {
             media_type::OCI_INDEX
         } else {
             media_type::DOCKER_LIST
         };
-        let index = Index {
-            schema_version: 2,
-            media_type: Some(kind.to_owned()),
-            manifests: parts.iter().map(|part| part.manifest.clone()).collect(),
-            annotations: Default::default(),
+        let mut index = model.clone();
+        let renamed: Vec<(String, String)> = model
+            .manifests
+            .iter()
+            .zip(&parts)
+            .map(|(old, new)| (old.digest.to_string(), new.manifest.digest.to_string()))
+            .collect();
+        for (entry, part) in index.manifests.iter_mut().zip(&parts) {
+            let mut descriptor = part.manifest.clone();
+            // What an attestation is about may have become another manifest.
+            for (key, value) in &mut entry.annotations {
+                if let Some((_, new)) = renamed.iter().find(|(old, _)| old == value)
+                    && key == REFERENCE_DIGEST
+                {
+                    value.clone_from(new);
+                }
+            }
+            let own = std::mem::take(&mut descriptor.annotations);
+            descriptor.annotations = std::mem::take(&mut entry.annotations);
+            descriptor.annotations.extend(own);
+            descriptor.platform = entry.platform.clone().or(descriptor.platform);
+            descriptor.urls = std::mem::take(&mut entry.urls);
+            *entry = descriptor;
+        }
+        index
+            .annotations
+            .extend(form.annotations.on_index(Level::Index));
+        let named = model.media_type.as_deref().unwrap_or(media_type::OCI_INDEX);
+        let bytes = if index == *model && named == kind {
+            model_bytes
+        } else {
+            index.media_type = Some(kind.to_owned());
+            serde_json::to_vec(&index).expect("an index has string keys only")
         };
-        let bytes = serde_json::to_vec(&index).expect("an index has string keys only");
+        let mut descriptor = Descriptor::of(kind, &bytes);
+        descriptor.annotations = form.annotations.on_index(Level::IndexDescriptor);
         Self {
-            descriptor: Descriptor::of(kind, &bytes),
+            descriptor,
             bytes,
             parts,
         }
     }
+}
+
+/// Annotation of an attestation's descriptor: the manifest that it is about (BuildKit,
+/// docs/attestations/attestation-storage.md).
+pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+
+/// Brings the index that an image stands for into the form in which it is pushed or exported;
+/// `None` when it stands for none.
+///
+/// # Errors
+/// As [`prepare_push`].
+pub fn prepare_index(
+    session: &Session,
+    image: &Image,
+    form: &Form,
+    watch: Watch<'_>,
+) -> Result<Option<IndexPlan>> {
+    index_of(session, image, form, |part| {
+        prepare_push(session, part, form, watch)
+    })
+}
+
+/// Takes the index that an image stands for as it is in the store; `None` when it stands for none.
+///
+/// # Errors
+/// When a document or a layer is missing.
+pub fn verbatim_index(session: &Session, image: &Image) -> Result<Option<IndexPlan>> {
+    index_of(session, image, &Form::default(), |part| {
+        verbatim(session, part)
+    })
+}
+
+/// Makes the index of an image that stands for one, of its parts as `prepare` makes them.
+///
+/// # Errors
+/// Those of `prepare`; when a document is missing.
+pub fn index_of(
+    session: &Session,
+    image: &Image,
+    form: &Form,
+    prepare: impl Fn(&Image) -> Result<PushPlan>,
+) -> Result<Option<IndexPlan>> {
+    let Some(digest) = image.index else {
+        return Ok(None);
+    };
+    let bytes = session.blobs().read(&digest, MANIFEST_LIMIT)?;
+    let Document::Index(model) = Document::parse(&bytes, None)? else {
+        return Err(Error::new(format!("{digest} is not an index of images")));
+    };
+    let parts = session.store().images().parts(image)?;
+    if parts.len() != model.manifests.len() {
+        return Err(
+            Error::new(format!("the parts of {digest} are not its own")).kind(Kind::Internal)
+        );
+    }
+    let parts = parts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    Ok(Some(IndexPlan::new(parts, &model, bytes, form)))
 }
 
 /// Brings an image into the form in which it is pushed or exported; layers are compressed with
@@ -155,7 +246,13 @@ fn plan(
     let layers = translate(layers, oci)?;
     let mut wanted = image.manifest.clone();
     wanted.layers = layers;
-    wanted.annotations.extend(form.annotations.clone());
+    let platform = &image.config.platform;
+    // An attestation is no image of the result.
+    let annotations = |level| match platform.os.as_str() {
+        "unknown" => Default::default(),
+        _ => form.annotations.on(level, platform),
+    };
+    wanted.annotations.extend(annotations(Level::Manifest));
     let (manifest_type, config_type) = dialect(oci);
     let manifest_bytes = if wanted == image.manifest && is_docker(&image.manifest) != oci {
         image.manifest_bytes.clone()
@@ -169,9 +266,7 @@ fn plan(
     };
     let mut manifest = Descriptor::of(manifest_type, &manifest_bytes);
     manifest.platform = Some(image.config.platform.clone());
-    manifest
-        .annotations
-        .clone_from(&form.descriptor_annotations);
+    manifest.annotations = annotations(Level::ManifestDescriptor);
     let layers = layer_blobs(session, wanted.layers)?;
     Ok(PushPlan {
         manifest,

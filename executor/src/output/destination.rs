@@ -164,6 +164,20 @@ impl Destination {
     }
 }
 
+/// Removes what a directory has besides some names.
+///
+/// # Errors
+/// Those of the file system.
+pub fn keep_only(dir: &Path, names: &[String]) -> Result<()> {
+    let root = runtime::path::Root::open_host(dir).op_path("open", dir)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let opened = root.open("/", flags, Mode::empty()).op_path("open", dir)?;
+    // Each name's tree is another's to look after.
+    let mut keep =
+        |path: &[u8]| path.contains(&b'/') || names.iter().any(|name| name.as_bytes() == path);
+    runtime::path::remove::remove_children(opened, &mut keep).op_path("clear", dir)
+}
+
 impl Write for Destination {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.file().write(buf)
@@ -213,6 +227,17 @@ mod tests {
         }
         write_file(&path, b"new").expect("write");
         assert_eq!(fs::read_to_string(&path).expect("read"), "new");
+    }
+
+    #[test]
+    fn only_some_names_stay() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for name in ["a/b/c", "b/a", "c"] {
+            fs::create_dir_all(dir.path().join(name)).expect("mkdir");
+        }
+        keep_only(dir.path(), &["a".to_owned()]).expect("clear");
+        assert!(dir.path().join("a/b/c").exists());
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
     }
 
     #[test]

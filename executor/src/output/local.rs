@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use runtime::identity::Ownership;
@@ -20,12 +20,26 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result, ResultExt};
 
-/// Writes the whole tree into a directory, which exists; what it has under other names stays.
-/// Returns what could not be written, one line each.
+/// How files are written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalOptions {
+    /// Whether what the destination has under other names is removed.
+    pub delete: bool,
+    /// The latest time of a file, in seconds since the epoch.
+    pub latest: Option<i64>,
+}
+
+/// Writes the whole tree into a directory, which exists; what it has under other names stays, unless
+/// it is to be removed. Returns what could not be written, one line each.
 ///
 /// # Errors
 /// Those of the file system, and a directory where the tree has something else.
-pub fn export_local(root: &Root, ownership: &Ownership, dest: &Path) -> Result<Vec<String>> {
+pub fn export_local(
+    root: &Root,
+    ownership: &Ownership,
+    dest: &Path,
+    options: LocalOptions,
+) -> Result<Vec<String>> {
     let is_empty = fs::read_dir(dest).op_path("read", dest)?.next().is_none();
     let parent = dest.parent().filter(|_| is_empty);
     let aside = parent.and_then(|parent| {
@@ -33,9 +47,13 @@ pub fn export_local(root: &Root, ownership: &Ownership, dest: &Path) -> Result<V
         builder.prefix(".sandcrab-").tempdir_in(parent).ok()
     });
     let Some(aside) = aside else {
-        return Exporter::new(root, ownership, dest)?.export();
+        let exporter = Exporter::new(root, ownership, dest, options)?;
+        if options.delete {
+            exporter.clear()?;
+        }
+        return exporter.export();
     };
-    let notes = Exporter::new(root, ownership, aside.path())?.export()?;
+    let notes = Exporter::new(root, ownership, aside.path(), options)?.export()?;
     let permissions = fs::metadata(dest).op_path("read", dest)?.permissions();
     fs::set_permissions(aside.path(), permissions).op_path("protect", aside.path())?;
     fs::rename(aside.path(), dest).op_path("write", dest)?;
@@ -49,6 +67,7 @@ struct Exporter<'a> {
     ownership: &'a Ownership,
     dest: Root,
     dest_path: &'a Path,
+    latest: Option<i64>,
     /// Where a file with several names was first written.
     links: HashMap<(u64, u64), PathBuf>,
     /// Directories and what they get when nothing more is written into them.
@@ -59,18 +78,43 @@ struct Exporter<'a> {
 }
 
 impl<'a> Exporter<'a> {
-    fn new(root: &'a Root, ownership: &'a Ownership, dest: &'a Path) -> Result<Self> {
+    fn new(
+        root: &'a Root,
+        ownership: &'a Ownership,
+        dest: &'a Path,
+        options: LocalOptions,
+    ) -> Result<Self> {
         Ok(Self {
             root,
             ownership,
             dest: Root::open_host(dest).op_path("open", dest)?,
             dest_path: dest,
+            latest: options.latest,
             links: HashMap::new(),
             dirs: Vec::new(),
             devices: 0,
             sockets: 0,
             next: 0,
         })
+    }
+
+    /// Removes what the destination has and the tree has not, or has as another kind of file.
+    fn clear(&self) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = self.dest.open("/", flags, Mode::empty());
+        let dir = dir.map_err(|e| self.writing(Path::new("/"), e))?;
+        let kind = |root: &Root, path: &Path| {
+            let found = root.entry(path).ok().flatten()?;
+            let stat = rustix::fs::statat(&found.dir, &found.name, AtFlags::SYMLINK_NOFOLLOW);
+            Some(FileType::from_raw_mode(stat.ok()?.st_mode) == FileType::Directory)
+        };
+        let mut keep = |path: &[u8]| {
+            let path = Path::new("/").join(std::ffi::OsStr::from_bytes(path));
+            let wanted = kind(self.root, &path);
+            wanted.is_some() && wanted == kind(&self.dest, &path)
+        };
+        runtime::path::remove::remove_children(dir, &mut keep)
+            .map_err(|e| self.writing(Path::new("/"), e))
     }
 
     fn export(mut self) -> Result<Vec<String>> {
@@ -113,8 +157,11 @@ impl<'a> Exporter<'a> {
         name: &OsString,
         path: &Path,
     ) -> Result<bool> {
-        let stat =
+        let mut stat =
             rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW).op_path("read", path)?;
+        if let Some(latest) = self.latest.filter(|latest| stat.st_mtime >= *latest) {
+            (stat.st_mtime, stat.st_mtime_nsec) = (latest, 0);
+        }
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
             make_dir(target, name).map_err(|e| self.writing(path, e))?;
@@ -363,7 +410,8 @@ mod tests {
         let dest = dir.path().join("out");
         fs::create_dir(&dest).expect("mkdir");
         for _ in 0..2 {
-            let notes = export_local(&root, &own(), &dest).expect("export");
+            let notes =
+                export_local(&root, &own(), &dest, LocalOptions::default()).expect("export");
             assert_eq!(notes, ["1 sockets are not among the exported files"]);
             check(&dest);
             open_up(&dest);
@@ -383,7 +431,7 @@ mod tests {
         symlink(&victim, dest.join("a")).expect("symlink");
         symlink(victim.join("tool"), dest.join("tool")).expect("symlink");
         fs::write(dest.join("other"), "stays").expect("write");
-        export_local(&root, &own(), &dest).expect("export");
+        export_local(&root, &own(), &dest, LocalOptions::default()).expect("export");
         check(&dest);
         assert_eq!(fs::read_dir(&victim).expect("list").count(), 1);
         assert_eq!(
@@ -400,11 +448,38 @@ mod tests {
         let (source, root) = tree();
         let dir = tempfile::tempdir().expect("temporary directory");
         fs::create_dir_all(dir.path().join("tool/x")).expect("mkdir");
-        let error = export_local(&root, &own(), dir.path()).expect_err("directory");
+        let error = export_local(&root, &own(), dir.path(), LocalOptions::default())
+            .expect_err("directory");
         assert!(error.to_string().contains("tool"), "{error}");
         open_up(source.path());
         if dir.path().join("a/b").exists() {
             open_up(dir.path());
         }
+    }
+    #[test]
+    fn what_is_not_in_the_tree_goes_when_that_is_asked_for() {
+        let (source, root) = tree();
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (dest, victim) = (dir.path().join("out"), dir.path().join("victim"));
+        fs::create_dir_all(dest.join("tool/deep/er")).expect("mkdir");
+        fs::create_dir_all(dest.join("a/old")).expect("mkdir");
+        fs::create_dir(&victim).expect("mkdir");
+        fs::write(victim.join("f"), "mine").expect("write");
+        symlink(&victim, dest.join("link to a directory")).expect("symlink");
+        fs::write(dest.join("a/old/f"), "goes").expect("write");
+        let options = LocalOptions {
+            delete: true,
+            latest: Some(500_000),
+        };
+        export_local(&root, &own(), &dest, options).expect("export");
+        let text = fs::read_to_string(victim.join("f")).expect("read");
+        assert_eq!(text, "mine");
+        assert!(!dest.join("link to a directory").is_symlink());
+        assert!(!dest.join("a/old").exists());
+        assert!(dest.join("tool").is_file());
+        let date = fs::metadata(dest.join("sparse")).expect("stat").mtime();
+        assert_eq!(date, 500_000);
+        open_up(&dest);
+        open_up(source.path());
     }
 }

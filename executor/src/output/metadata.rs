@@ -4,12 +4,14 @@
 
 use serde_json::{Value, json};
 
+use crate::image::config::ImageConfig;
+use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
 use crate::output::layout::Export;
 
 /// Makes the content of `--metadata-file`.
 pub fn metadata(export: &Export, names: &[Reference]) -> Vec<u8> {
-    let descriptor = export.descriptor();
+    let descriptor = described(export);
     let mut document = json!({
         "containerimage.descriptor": descriptor,
         "containerimage.digest": descriptor.digest,
@@ -27,6 +29,21 @@ pub fn metadata(export: &Export, names: &[Reference]) -> Vec<u8> {
     bytes
 }
 
+/// Describes the result as BuildKit does: with an image's id and date.
+fn described(export: &Export) -> Descriptor {
+    let mut descriptor = export.descriptor().clone();
+    if export.index.is_none() {
+        let id = export.plan.config.digest.to_string();
+        let annotations = &mut descriptor.annotations;
+        annotations.insert("config.digest".to_owned(), id);
+        let config = ImageConfig::parse(&export.plan.config_bytes).ok();
+        if let Some(created) = config.and_then(|config| config.created) {
+            annotations.insert("org.opencontainers.image.created".to_owned(), created);
+        }
+    }
+    descriptor
+}
+
 /// Makes the content of `--iidfile`: the image's id, or an index's digest, without a line end, as
 /// Docker writes it.
 pub fn iid(export: &Export) -> Vec<u8> {
@@ -40,16 +57,20 @@ pub fn iid(export: &Export) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::manifest::{Descriptor, media_type};
+    use crate::image::manifest::media_type;
+    use crate::image::platform::Platform;
     use crate::output::assemble::PushPlan;
 
     #[test]
     fn has_buildkits_keys() {
+        let mut config = ImageConfig::scratch(Platform::host());
+        config.created = Some("2001-01-01T00:00:00Z".to_owned());
+        let config = config.to_bytes();
         let plan = PushPlan {
             manifest: Descriptor::of(media_type::OCI_MANIFEST, b"m"),
             manifest_bytes: b"m".to_vec(),
-            config: Descriptor::of(media_type::OCI_CONFIG, b"c"),
-            config_bytes: b"c".to_vec(),
+            config: Descriptor::of(media_type::OCI_CONFIG, &config),
+            config_bytes: config,
             layers: Vec::new(),
         };
         let plan = Export {
@@ -63,7 +84,15 @@ mod tests {
             value["containerimage.digest"],
             plan.descriptor().digest.to_string()
         );
-        assert_eq!(value["containerimage.descriptor"]["size"], 1);
+        let descriptor = &value["containerimage.descriptor"];
+        assert_eq!(descriptor["size"], 1);
+        let annotations = &descriptor["annotations"];
+        assert_eq!(
+            annotations["config.digest"],
+            value["containerimage.config.digest"]
+        );
+        let created = &annotations["org.opencontainers.image.created"];
+        assert_eq!(created, "2001-01-01T00:00:00Z");
         assert_eq!(
             value["image.name"],
             "docker.io/library/a:1,docker.io/library/b:2"

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
+use crate::image::annotations::{Annotation, Annotations};
 use crate::image::reference::Reference;
 use crate::layer::compress::Compression;
 
@@ -23,16 +24,31 @@ pub struct Output {
     /// Whether files of several platforms go into a directory for each (`platform-split`); `None`
     /// leaves it to their number.
     pub split: Option<bool>,
+    /// The date of the image and the latest one of files in new layers (`source-date-epoch`).
+    pub epoch: Option<i64>,
+    /// Whether such files get that date (`rewrite-timestamp`), where it was said.
+    pub rewrite_timestamp: Option<bool>,
+}
+
+impl Output {
+    /// Makes an output with nothing but its target.
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            names: Vec::new(),
+            form: Form::default(),
+            split: None,
+            epoch: None,
+            rewrite_timestamp: None,
+        }
+    }
 }
 
 /// What is written, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// The image in the store, and in a registry as well when `push` is set.
-    Image {
-        /// Whether the names are pushed.
-        push: bool,
-    },
+    /// The image in the store or in a registry.
+    Image(ImageTarget),
     /// An image archive, or its directory.
     Archive {
         /// Its format.
@@ -43,9 +59,48 @@ pub enum Target {
         tar: bool,
     },
     /// The files of the root file system, in a directory.
-    Local(PathBuf),
+    Local {
+        /// The directory.
+        dest: PathBuf,
+        /// Whether what it has besides them is removed (`mode=delete`).
+        delete: bool,
+    },
     /// The files of the root file system, as one tar.
     Tar(Dest),
+    /// Nothing: the steps are run, and the cache has them.
+    None,
+}
+
+/// What becomes of an image's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageTarget {
+    /// Whether they are pushed.
+    pub push: bool,
+    /// Whether the store has them.
+    pub store: bool,
+    /// Whether the registry gets no tag, so that the digest alone names the image.
+    pub by_digest: bool,
+    /// Whether the store knows the image by `NAME@DIGEST`, too.
+    pub canonical: bool,
+    /// Whether the layers are unpacked in the store.
+    pub unpack: bool,
+}
+
+impl ImageTarget {
+    /// The image stays in the store.
+    pub const STORE: Self = Self {
+        push: false,
+        store: true,
+        by_digest: false,
+        canonical: false,
+        unpack: false,
+    };
+    /// The image goes to registries.
+    pub const PUSH: Self = Self {
+        push: true,
+        store: false,
+        ..Self::STORE
+    };
 }
 
 /// A destination for one stream of bytes.
@@ -75,10 +130,8 @@ pub struct Form {
     pub force_compression: bool,
     /// Whether documents have OCI's media types, else Docker's.
     pub oci_media_types: bool,
-    /// Annotations of the manifest.
-    pub annotations: BTreeMap<String, String>,
-    /// Annotations of the descriptor that points to the manifest.
-    pub descriptor_annotations: BTreeMap<String, String>,
+    /// Annotations of its documents.
+    pub annotations: Annotations,
 }
 
 impl Default for Form {
@@ -87,8 +140,7 @@ impl Default for Form {
             compression: None,
             force_compression: false,
             oci_media_types: true,
-            annotations: BTreeMap::new(),
-            descriptor_annotations: BTreeMap::new(),
+            annotations: Annotations::default(),
         }
     }
 }
@@ -109,14 +161,12 @@ pub fn parse(text: &str) -> Result<Output> {
         let target = match only.as_str() {
             "" => return Err(usage("empty output").hint("name a type: -o type=oci,dest=FILE")),
             "-" => Target::Tar(Dest::Stdout),
-            path => Target::Local(path.into()),
+            path => Target::Local {
+                dest: path.into(),
+                delete: false,
+            },
         };
-        return Ok(Output {
-            target,
-            names: Vec::new(),
-            form: Form::default(),
-            split: None,
-        });
+        return Ok(Output::of(target));
     }
     Fields::new("output", text)?.into_output()
 }
@@ -139,7 +189,7 @@ impl<'a> Fields<'a> {
                 return Err(usage(format!("invalid {what} field `{field}` in `{text}`"))
                     .hint("fields are written key=value"));
             };
-            let key = key.trim().to_ascii_lowercase();
+            let key = lower(key.trim());
             if keys.insert(key.clone(), value.to_owned()).is_some() {
                 return Err(usage(format!("{what} key `{key}` is given twice")));
             }
@@ -164,24 +214,58 @@ impl<'a> Fields<'a> {
     }
 }
 
+const TYPES: &str = "types are image, registry, oci, docker, local, tar and none";
+
+/// Keys of BuildKit's that have no use here, and why.
+const ELSEWHERE: [(&str, &str); 8] = [
+    (
+        "registry.insecure",
+        "name the registry with --insecure-registry HOST",
+    ),
+    (
+        "attestation-inline",
+        "attestations are part of the image's index in any case",
+    ),
+    (
+        "prefer-nondist-layers",
+        "layers that may not be distributed stay as they are",
+    ),
+    ("dangling-name-prefix", "an image without a name has none"),
+    (
+        "danging-name-empty-only",
+        "an image without a name has none",
+    ),
+    (
+        "compatibility-version",
+        "digests of other builders are not reproduced",
+    ),
+    (
+        "buildinfo",
+        "use --provenance to record what was built from what",
+    ),
+    (
+        "oci-artifact",
+        "attestations have an image's manifest, which every registry takes",
+    ),
+];
+
 impl Fields<'_> {
     fn into_output(mut self) -> Result<Output> {
-        let kind = self.keys.remove("type").ok_or_else(|| {
-            usage(format!("output `{}` has no type", self.text))
-                .hint("types are image, registry, oci, docker, local and tar")
-        })?;
-        let is_image = !matches!(kind.as_str(), "local" | "tar");
+        let kind = self
+            .keys
+            .remove("type")
+            .ok_or_else(|| usage(format!("output `{}` has no type", self.text)).hint(TYPES))?;
+        let is_image = matches!(kind.as_str(), "image" | "registry" | "oci" | "docker");
         let target = match kind.as_str() {
-            "image" => Target::Image {
-                push: self.flag("push")?.unwrap_or(false),
-            },
-            "registry" => Target::Image {
-                push: self.flag("push")?.unwrap_or(true),
-            },
+            "image" => self.image(ImageTarget::STORE)?,
+            "registry" => self.image(ImageTarget::PUSH)?,
             "oci" => self.archive(ArchiveFormat::Oci)?,
             "docker" => self.archive(ArchiveFormat::Docker)?,
             "local" => match self.dest() {
-                Some(Dest::Path(path)) => Target::Local(path),
+                Some(Dest::Path(dest)) => Target::Local {
+                    dest,
+                    delete: self.deletes()?,
+                },
                 _ => {
                     return Err(
                         usage("output type=local needs a directory").hint("add dest=DIRECTORY")
@@ -189,29 +273,100 @@ impl Fields<'_> {
                 }
             },
             "tar" => Target::Tar(self.dest().unwrap_or(Dest::Stdout)),
+            "none" | "cacheonly" => Target::None,
             other => {
-                return Err(usage(format!("unknown output type `{other}`"))
-                    .hint("types are image, registry, oci, docker, local and tar"));
+                return Err(usage(format!("unknown output type `{other}`")).hint(TYPES));
             }
         };
-        let (names, form) = if is_image {
-            (self.names()?, self.form()?)
-        } else {
-            (Vec::new(), Form::default())
-        };
-        let split = match target {
-            Target::Local(_) => self.flag("platform-split")?,
-            _ => None,
-        };
-        if let Some(key) = self.keys.keys().next() {
-            return Err(usage(format!("unknown key `{key}` for output type={kind}")));
+        let mut output = Output::of(target);
+        if is_image {
+            output.names = self.names()?;
+            if matches!(output.target, Target::Image(target) if target.by_digest) {
+                output.names.iter_mut().for_each(|name| name.tag = None);
+            }
+            output.form = self.form()?;
         }
-        Ok(Output {
-            target,
-            names,
-            form,
-            split,
-        })
+        if matches!(output.target, Target::Local { .. } | Target::Tar(_)) {
+            output.split = self.flag("platform-split")?;
+        }
+        if output.target != Target::None {
+            output.epoch = self.epoch()?;
+        }
+        if is_image {
+            output.rewrite_timestamp = self.flag("rewrite-timestamp")?;
+        }
+        if let Some(key) = self.keys.keys().next() {
+            let error = usage(format!("unknown key `{key}` for output type={kind}"));
+            let known = ELSEWHERE.iter().find(|(name, _)| name == key);
+            return Err(match known {
+                Some((_, why)) => error.hint(format!("leave it out: {why}")),
+                None => error,
+            });
+        }
+        Ok(output)
+    }
+
+    fn image(&mut self, preset: ImageTarget) -> Result<Target> {
+        let push = self.flag("push")?.unwrap_or(preset.push);
+        let store = self.flag("store")?;
+        let by_digest = self.flag("push-by-digest")?.unwrap_or(false);
+        let target = ImageTarget {
+            push,
+            // What is pushed by digest has no tag for the store either.
+            store: store.unwrap_or(preset.store || !push) && !by_digest,
+            by_digest,
+            canonical: self.flag("name-canonical")?.unwrap_or(false),
+            unpack: self.flag("unpack")?.unwrap_or(false),
+        };
+        if by_digest && !push {
+            return Err(usage("push-by-digest=true without push=true"));
+        }
+        if by_digest && store == Some(true) {
+            return Err(usage(
+                "push-by-digest=true with store=true: the store has names only",
+            ));
+        }
+        if store == Some(false) && !push {
+            return Err(usage("store=false without push=true leaves nothing to do")
+                .hint("use type=none to run the steps only"));
+        }
+        if by_digest {
+            let names = self.keys.get("name").map_or("", String::as_str);
+            for name in names.split(',').map(str::trim) {
+                let last = name.rsplit('/').next().unwrap_or(name);
+                if name.is_empty() {
+                    return Err(usage("push-by-digest=true without a name")
+                        .hint("add name=REGISTRY/REPOSITORY"));
+                }
+                if last.contains([':', '@']) {
+                    return Err(usage(format!("can't push tagged ref `{name}` by digest"))
+                        .hint("leave out the tag"));
+                }
+            }
+        }
+        Ok(Target::Image(target))
+    }
+
+    /// Reads `mode` of type=local.
+    fn deletes(&mut self) -> Result<bool> {
+        match self.keys.remove("mode").as_deref() {
+            None | Some("copy") => Ok(false),
+            Some("delete") => Ok(true),
+            Some(other) => Err(usage(format!("mode=`{other}` of output type=local"))
+                .hint("modes are copy and delete")),
+        }
+    }
+
+    fn epoch(&mut self) -> Result<Option<i64>> {
+        let Some(text) = self.keys.remove("source-date-epoch") else {
+            return Ok(None);
+        };
+        let seconds = text.parse::<u32>().map_err(|_| {
+            usage(format!(
+                "source-date-epoch is not a number of seconds: `{text}`"
+            ))
+        })?;
+        Ok(Some(seconds.into()))
     }
 
     fn archive(&mut self, format: ArchiveFormat) -> Result<Target> {
@@ -260,18 +415,8 @@ impl Fields<'_> {
             .cloned()
             .collect();
         for key in annotated {
-            let (into, name) = if let Some(name) = key.strip_prefix("annotation.") {
-                (&mut form.annotations, name)
-            } else if let Some(name) = key.strip_prefix("annotation-manifest.") {
-                (&mut form.annotations, name)
-            } else if let Some(name) = key.strip_prefix("annotation-manifest-descriptor.") {
-                (&mut form.descriptor_annotations, name)
-            } else {
-                return Err(usage(format!("unsupported annotation scope `{key}`"))
-                    .hint("annotation.KEY and annotation-manifest-descriptor.KEY are supported"));
-            };
             let value = self.keys.remove(&key).unwrap_or_default();
-            into.insert(name.to_owned(), value);
+            form.annotations.push(Annotation::of_output(&key, &value)?);
         }
         if !form.oci_media_types && !form.annotations.is_empty() {
             return Err(usage(
@@ -331,6 +476,15 @@ impl Fields<'_> {
     }
 }
 
+/// Writes a key in lower case, except what is an annotation's own.
+fn lower(key: &str) -> String {
+    let end = match key.split_once(['.', '[']) {
+        Some((kind, _)) if kind.to_ascii_lowercase().starts_with("annotation") => kind.len(),
+        _ => key.len(),
+    };
+    key[..end].to_ascii_lowercase() + &key[end..]
+}
+
 /// Splits one CSV record (RFC 4180): a field that begins with a quote ends at the next single
 /// quote and may hold commas.
 pub(crate) fn split(text: &str) -> Result<Vec<String>> {
@@ -374,19 +528,51 @@ pub(crate) fn split(text: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::annotations::Level;
 
     #[test]
     fn targets() {
         let path = |p: &str| Dest::Path(p.into());
+        let local = |dest: &str, delete| Target::Local {
+            dest: dest.into(),
+            delete,
+        };
+        let stored = ImageTarget::STORE;
+        let image = Target::Image;
         for (text, target) in [
-            ("out", Target::Local("out".into())),
+            ("out", local("out", false)),
             ("-", Target::Tar(Dest::Stdout)),
-            ("type=local,dest=a b", Target::Local("a b".into())),
+            ("type=local,dest=a b", local("a b", false)),
+            ("type=local,dest=a,mode=delete", local("a", true)),
+            ("type=none", Target::None),
+            ("type=cacheonly", Target::None),
             ("type=tar", Target::Tar(Dest::Stdout)),
             ("type=tar,dest=x.tar", Target::Tar(path("x.tar"))),
-            ("type=image", Target::Image { push: false }),
-            ("type=image,push=true", Target::Image { push: true }),
-            ("type=registry", Target::Image { push: true }),
+            ("type=image", image(stored)),
+            (
+                "type=image,push=true",
+                image(ImageTarget {
+                    push: true,
+                    ..stored
+                }),
+            ),
+            ("type=registry", image(ImageTarget::PUSH)),
+            ("type=registry,push=false", image(stored)),
+            (
+                "type=image,push=true,push-by-digest=true,name=r.io/a/b",
+                image(ImageTarget {
+                    by_digest: true,
+                    ..ImageTarget::PUSH
+                }),
+            ),
+            (
+                "type=image,unpack=true,name-canonical=1,store=true",
+                image(ImageTarget {
+                    canonical: true,
+                    unpack: true,
+                    ..stored
+                }),
+            ),
             (
                 "\"type=oci\",\"dest=a,\"\"b\"\".tar\"",
                 Target::Archive {
@@ -412,15 +598,22 @@ mod tests {
     fn forms() {
         let output = parse(
             "type=oci,dest=x,\"name=app:1,app:2\",compression=zstd,compression-level=9,\
-             force-compression=true,annotation.a.b=c=d,annotation-manifest-descriptor.e=f",
+             force-compression=true,annotation.a.B=c=d,annotation-manifest-descriptor.e=f,\
+             source-date-epoch=7,rewrite-timestamp=true",
         )
         .expect("output");
         assert_eq!(output.names.len(), 2);
         let form = output.form;
         assert_eq!(form.compression, Some(Compression::Zstd { level: 9 }));
         assert!(form.force_compression && form.oci_media_types);
-        assert_eq!(form.annotations["a.b"], "c=d");
-        assert_eq!(form.descriptor_annotations["e"], "f");
+        let host = crate::image::platform::Platform::host();
+        assert_eq!(form.annotations.on(Level::Manifest, &host)["a.B"], "c=d");
+        assert_eq!(
+            form.annotations.on(Level::ManifestDescriptor, &host)["e"],
+            "f"
+        );
+        assert_eq!(output.epoch, Some(7));
+        assert_eq!(output.rewrite_timestamp, Some(true));
         let level = parse("type=image,compression-level=3").expect("level alone");
         let gzip = Some(Compression::Gzip { level: 3 });
         assert_eq!(level.form.compression, gzip);
@@ -444,7 +637,24 @@ mod tests {
             ("type=oci,compression=zstd,compression-level=x", "`x`"),
             ("type=oci,compression=zstd,oci-mediatypes=false", "zstd"),
             ("type=oci,oci-mediatypes=maybe", "maybe"),
-            ("type=oci,annotation-index.a=b", "annotation-index.a"),
+            ("type=oci,annotation-x.a=b", "annotation-x.a"),
+            ("type=local,dest=x,annotation.a=b", "annotation.a"),
+            ("type=local,dest=x,mode=move", "`move`"),
+            ("type=tar,mode=delete", "`mode`"),
+            ("type=none,dest=x", "`dest`"),
+            ("type=none,source-date-epoch=1", "source-date-epoch"),
+            ("type=oci,source-date-epoch=x", "`x`"),
+            ("type=tar,rewrite-timestamp=true", "rewrite-timestamp"),
+            ("type=oci,push=true", "`push`"),
+            ("type=image,push-by-digest=true", "without push"),
+            ("type=registry,push-by-digest=true", "without a name"),
+            ("type=registry,push-by-digest=true,name=a:1", "`a:1`"),
+            (
+                "type=registry,push-by-digest=true,store=true,name=a",
+                "store",
+            ),
+            ("type=image,store=false", "nothing to do"),
+            ("type=image,registry.insecure=true", "registry.insecure"),
             ("type=oci,\"dest=x", "quote"),
             ("type=image,name=UPPER", "UPPER"),
         ] {

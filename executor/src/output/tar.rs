@@ -9,18 +9,20 @@ use runtime::identity::Ownership;
 use runtime::path::Root;
 
 use crate::error::Result;
-use crate::layer::diff::{DiffOptions, write_diff};
+use crate::layer::diff::write_tree;
+use crate::layer::tar_write::Place;
 
-/// Writes the whole tree with owners as in the container. Returns what a tar could not hold, one
-/// line each.
+/// Writes the whole tree with owners as in the container into a place of an archive, which ends
+/// after the `last` one. Returns what a tar could not hold, one line each.
 ///
 /// # Errors
 /// When a file cannot be read or named; those of `out`.
-pub fn export_tar(root: &Root, ownership: &Ownership, out: impl Write) -> Result<Vec<String>> {
-    // A tree is a layer over nothing: in a merged view no deletions are left to see.
-    let options = DiffOptions {
-        ownership,
-        latest: None,
-    };
-    Ok(write_diff(root, options, out)?.notes())
+pub fn export_tar(
+    root: &Root,
+    ownership: &Ownership,
+    place: Place,
+    last: bool,
+    out: impl Write,
+) -> Result<Vec<String>> {
+    Ok(write_tree(root, ownership, place, last, out)?.notes())
 }

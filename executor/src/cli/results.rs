@@ -1,0 +1,228 @@
+//! `build`'s options about the result: annotations and dates.
+//!
+//! Responsible for what they mean for all outputs together. Must not make outputs. Invariant: what
+//! has no place in the result is an error, not left out.
+
+use crate::error::{Error, Kind, Result};
+use crate::image::annotations::{Annotations, Level};
+use crate::image::platform::Platform;
+use crate::output::options::{Output, Target};
+
+/// The part of `build`'s command line that is about the result.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Result")]
+pub(super) struct ResultArgs {
+    /// Annotate the image; TYPE is manifest, index, manifest-descriptor or index-descriptor, and may
+    /// have a platform in brackets
+    #[arg(long = "annotation", value_name = "[TYPE:]KEY=VALUE")]
+    annotations: Vec<String>,
+}
+
+fn usage(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(text).kind(Kind::Usage)
+}
+
+impl ResultArgs {
+    /// Returns the annotations of the image wherever it goes, after giving them to all outputs.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for one that is malformed or has no place.
+    pub(super) fn annotate(
+        &self,
+        outputs: &mut [Output],
+        platforms: &[Platform],
+        index: bool,
+    ) -> Result<Annotations> {
+        let mut all = Annotations::default();
+        for text in &self.annotations {
+            all = Annotations::of_flag(text)?.after(&all);
+        }
+        let layout = |o: &Output| matches!(o.target, Target::Archive { .. });
+        let in_layout = outputs.iter().any(layout);
+        placed(&all, platforms, index, in_layout)?;
+        for output in outputs.iter_mut() {
+            placed(&output.form.annotations, platforms, index, layout(output))?;
+            if matches!(output.target, Target::Image(_) | Target::Archive { .. }) {
+                output.form.annotations = output.form.annotations.after(&all);
+                if !output.form.oci_media_types && !all.is_empty() {
+                    return Err(usage(
+                        "annotations with oci-mediatypes=false: Docker's manifests have none",
+                    ));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Refuses annotations of documents that the result has not.
+fn placed(
+    annotations: &Annotations,
+    platforms: &[Platform],
+    index: bool,
+    in_layout: bool,
+) -> Result<()> {
+    for annotation in annotations.iter() {
+        let key = &annotation.key;
+        let wrong = match annotation.level {
+            Level::Index | Level::IndexDescriptor if !index => {
+                return Err(usage(format!(
+                    "annotation `{key}` is for an index, and the result is a single image"
+                ))
+                .hint(
+                    "several platforms, attestations, or BUILDKIT_MULTI_PLATFORM=1 make an index",
+                ));
+            }
+            Level::IndexDescriptor => !in_layout,
+            Level::ManifestDescriptor => !index && !in_layout,
+            Level::Index | Level::Manifest => false,
+        };
+        if wrong {
+            return Err(usage(format!(
+                "annotation `{key}` is for what points to the image, which only an archive has here"
+            ))
+            .hint("use type=oci"));
+        }
+        if let Some(platform) = &annotation.platform
+            && !platforms.iter().any(|p| platform.accepts(p))
+        {
+            return Err(usage(format!(
+                "annotation `{key}` is for {platform}, which is not built"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the date of the result, which outputs may give, too.
+///
+/// # Errors
+/// [`Kind::Usage`] when they name different ones, or want what a date alone makes possible.
+pub(super) fn date(epoch: Option<i64>, outputs: &[Output]) -> Result<Option<i64>> {
+    let mut date = epoch;
+    for given in outputs.iter().filter_map(|o| o.epoch) {
+        if let Some(other) = date.filter(|other| *other != given) {
+            return Err(usage(format!(
+                "a build has one date, not both {other} and source-date-epoch={given}"
+            )));
+        }
+        date = Some(given);
+    }
+    for rewrite in outputs.iter().filter_map(|o| o.rewrite_timestamp) {
+        match (rewrite, date) {
+            (true, None) => {
+                return Err(usage("rewrite-timestamp=true needs a date")
+                    .hint("set SOURCE_DATE_EPOCH, or add source-date-epoch=SECONDS"));
+            }
+            (false, Some(_)) => {
+                return Err(usage(
+                    "rewrite-timestamp=false: with SOURCE_DATE_EPOCH no file of a new layer has a later date",
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::options;
+
+    fn annotate(flags: &[&str], output: &str, platforms: &[&str]) -> Result<Vec<Output>> {
+        let args = ResultArgs {
+            annotations: flags.iter().map(|&f| f.to_owned()).collect(),
+        };
+        let mut outputs = vec![options::parse(output)?];
+        let platforms: Vec<Platform> = platforms
+            .iter()
+            .map(|p| p.parse().expect("platform"))
+            .collect();
+        args.annotate(&mut outputs, &platforms, platforms.len() > 1)?;
+        Ok(outputs)
+    }
+
+    #[test]
+    fn annotations_reach_all_outputs() {
+        let one: Platform = "linux/amd64".parse().expect("platform");
+        let outputs = annotate(
+            &["a=1", "b=2"],
+            "type=oci,dest=x,annotation.a=3",
+            &["linux/amd64"],
+        );
+        let outputs = outputs.expect("annotated");
+        let got = outputs[0].form.annotations.on(Level::Manifest, &one);
+        assert_eq!((got["a"].as_str(), got["b"].as_str()), ("3", "2"));
+        let files = annotate(&["a=1"], "type=local,dest=x", &["linux/amd64"]).expect("files");
+        assert!(files[0].form.annotations.is_empty());
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() {
+        let both = &["linux/amd64", "linux/arm64"][..];
+        for (flag, output, platforms, wanted) in [
+            ("index:a=1", "type=image", &both[..1], Some("single image")),
+            ("index:a=1", "type=image", both, None),
+            (
+                "index-descriptor:a=1",
+                "type=image",
+                both,
+                Some("only an archive"),
+            ),
+            ("index-descriptor:a=1", "type=oci,dest=x", both, None),
+            (
+                "manifest-descriptor:a=1",
+                "type=image",
+                &both[..1],
+                Some("only an archive"),
+            ),
+            ("manifest-descriptor:a=1", "type=image", both, None),
+            (
+                "manifest-descriptor:a=1",
+                "type=oci,dest=x",
+                &both[..1],
+                None,
+            ),
+            (
+                "manifest[linux/s390x]:a=1",
+                "type=image",
+                both,
+                Some("linux/s390x"),
+            ),
+            (
+                "a=1",
+                "type=image,oci-mediatypes=false",
+                both,
+                Some("Docker's"),
+            ),
+        ] {
+            match (annotate(&[flag], output, platforms), wanted) {
+                (Ok(_), None) => {}
+                (Err(error), Some(wanted)) => {
+                    assert!(error.to_string().contains(wanted), "{flag}: {error}");
+                }
+                (other, _) => panic!("{flag} {output}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_one_date() {
+        let of = |epoch, output: &str| {
+            let outputs = [options::parse(output).expect("output")];
+            date(epoch, &outputs)
+        };
+        assert_eq!(of(None, "type=image").expect("none"), None);
+        let given = "type=oci,source-date-epoch=5,rewrite-timestamp=true";
+        assert_eq!(of(None, given).expect("output's"), Some(5));
+        assert_eq!(of(Some(5), given).expect("the same"), Some(5));
+        assert!(of(Some(6), given).is_err());
+        assert!(of(None, "type=oci,rewrite-timestamp=true").is_err());
+        assert!(of(Some(1), "type=oci,rewrite-timestamp=false").is_err());
+        assert_eq!(
+            of(None, "type=oci,rewrite-timestamp=false").ok(),
+            Some(None)
+        );
+    }
+}
