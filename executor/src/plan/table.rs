@@ -82,7 +82,7 @@ impl<T: Named + Clone> Table<T> {
                 let at = self.len();
                 let number = u32::try_from(at).expect("fewer than 2^32 names");
                 let chunks = Arc::make_mut(&mut self.chunks);
-                if at % CHUNK == 0 {
+                if at.is_multiple_of(CHUNK) {
                     chunks.push(Arc::default());
                 }
                 Arc::make_mut(&mut chunks[at / CHUNK]).push(thing);
