@@ -28,6 +28,19 @@ fn printed(world: &World, script: &str, arguments: &[&str]) -> Vec<String> {
 }
 
 for_users! {
+    /// A terminal that a step makes belongs to the group `tty`, 5, where the identity has that in truth,
+    /// and others may only write to it; everybody may ask for one.
+    fn terminals_of_steps(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base}\nRUN exec 3<>/dev/ptmx; stat -c '%a %u:%g' /dev/pts/0 >/made; stat -c %a /dev/pts/ptmx >/ptmx\n"
+        ));
+        let tree = world.tree([]);
+        let group = if world.user == support::User::Plain { 0 } else { 5 };
+        support::image::assert_file(&tree, "made", format!("620 0:{group}\n"));
+        support::image::assert_file(&tree, "ptmx", "666\n");
+    }
+
     /// Nothing of the caller: environment, home, descriptors, credentials, other processes.
     fn nothing_of_the_caller(world) as [root, subids, plain] {
         base!(world, Busybox);
