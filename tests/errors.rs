@@ -60,7 +60,12 @@ for_users! {
         world.dockerfile("FROM scratch AS one\n");
         world.build(["--target=two"]).run().exits(1).says(&["two"]);
         world.dockerfile("FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\n");
-        world.build(["--target=a"]).run().exits(1).says(&["b"]);
+        world.build(["--target=a"]).run().exits(1).says(&[
+            "Dockerfile:2:13",
+            "the stages need each other: `a` needs `b` needs `a`",
+            "Dockerfile:4:13",
+            "of the same circle: `b` needs `a`",
+        ]);
         world.dockerfile("FROM scratch AS a\nCOPY --from=a /x /\n");
         world.build([]).run().exits(1);
         world.dockerfile("FROM scratch\nCOPY --from=7 /x /\n");

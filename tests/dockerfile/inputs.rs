@@ -114,6 +114,45 @@ for_users! {
         world.build([none]).run().exits(1).says(&["the OCI layout lacks `oci-layout`"]);
     }
 
+    /// Triggers of a base copy from and mount stages that nothing else needs; those are built, and
+    /// what they stand on. One that comes later is refused, as by BuildKit.
+    fn trigger_needs_stage(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base}\nONBUILD COPY --from=tools /tool /got\n\
+             ONBUILD RUN --mount=from=mounted,target=/m cat /m/mark /got >/all\n"
+        ));
+        world.build(["--output=type=oci,tar=false,dest=layout"]).ok();
+        let stages = format!(
+            "FROM {base} AS low\nRUN echo low >/low\n\
+             FROM low AS tools\nRUN cp /low /tool\n\
+             FROM {base} AS mounted\nRUN echo mark >/mark\n\
+             FROM {base} AS unused\nRUN false\n"
+        );
+        let context = "--build-context=parent=oci-layout://layout";
+        world.dockerfile(&format!("{stages}FROM parent\n"));
+        let tree = world.tree([context]);
+        assert_file(&tree, "got", "low\n");
+        assert_file(&tree, "all", "mark\nlow\n");
+
+        world.dockerfile(&format!("FROM parent AS first\n{stages}FROM first\n"));
+        let says = "a trigger of the base copies from stage `tools`, which comes later";
+        world.build([context]).run().exits(1).says(&["Dockerfile:1", says]);
+    }
+
+    /// A stage that comes later, by its number and by its name, when a context replaces it.
+    fn context_replaces_later_stage(world) as [subids, plain] {
+        world.write("files/f", "named\n");
+        world.dockerfile(
+            "FROM scratch AS first\nCOPY --from=1 /f /by-number\nCOPY --from=later /f /by-name\n\
+             FROM scratch AS later\nFROM first\n",
+        );
+        let tree = world.tree(["--build-context=later=files"]);
+        assert_file(&tree, "by-number", "named\n");
+        assert_file(&tree, "by-name", "named\n");
+        world.build([]).run().exits(1).says(&["stage `later` is used before it is defined"]);
+    }
+
     /// A layout whose blob is not what its name says is refused.
     fn context_layout_changed(world) as [root, subids, plain] {
         world.write("ctx/f", "right\n");

@@ -86,8 +86,8 @@ impl Plan {
         if let Some(wrong) = self.broken.get(&index) {
             return wrong.first();
         }
-        // Each has a smaller index.
-        let mut needs = self.head(index)?.needs.iter();
+        // Later ones are an error of their own, and would lead in circles.
+        let mut needs = (self.head(index)?.needs.iter()).filter(|needed| **needed < index);
         needs.find_map(|needed| self.broken(*needed))
     }
 
