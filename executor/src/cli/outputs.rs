@@ -308,7 +308,9 @@ impl Outputs<'_> {
         let mut delete = delete;
         for state in self.states {
             let part = self.below(output, state);
-            let own = part.as_ref().map_or(dest.clone(), |part| dest.join(part));
+            let own = part
+                .as_ref()
+                .map_or_else(|| dest.clone(), |part| dest.join(part));
             std::fs::create_dir_all(&own).op_path("create", &own)?;
             let task = Task::ExportLocal(ExportLocalTask {
                 lowers: self.trees.lowers(&state.layers, "the result")?,
