@@ -31,7 +31,7 @@ impl Random {
         let seed = std::env::var("SANDCRAB_TEST_SEED")
             .ok()
             .and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok());
-        Self(seed.unwrap_or(0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id())))
+        Self(seed.unwrap_or_else(|| 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id())))
     }
 
     /// From 0 up to 1.
