@@ -173,20 +173,22 @@ pub fn render(
 pub fn excerpt(file: &str, source: &[u8], span: &Range<usize>) -> String {
     const CONTEXT: usize = 2;
     const RULE: &str = "--------------------\n";
-    let text = readable(source);
-    let lines: Vec<&str> = text.lines().collect();
+    let ended = source.strip_suffix(b"\n").unwrap_or(source);
+    let count = line_number(ended, ended.len());
     let first = line_number(source, span.start);
     let last = line_number(source, span.end.saturating_sub(1).max(span.start));
     let from = first.saturating_sub(CONTEXT).max(1);
-    let to = (last + CONTEXT).min(lines.len());
+    let to = (last + CONTEXT).min(count);
     let mut out = format!("{file}:{first}\n{RULE}");
-    for number in from..=to {
+    let lines = ended.split(|b| *b == b'\n').skip(from - 1);
+    for (number, line) in (from..=to).zip(lines) {
         let mark = if (first..=last).contains(&number) {
             ">>>"
         } else {
             "   "
         };
-        let line = lines[number - 1].trim_end();
+        let text = readable(line);
+        let line = text.trim_end();
         // Writing to a string can't fail.
         let _ = writeln!(out, " {number:3} | {mark} {line}");
     }
