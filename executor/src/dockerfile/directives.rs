@@ -69,8 +69,8 @@ fn foreign_syntax(bytes: &[u8]) -> Option<(String, Range<usize>)> {
     if !text.starts_with(b"{") {
         return None;
     }
-    let object: std::collections::BTreeMap<String, String> = serde_json::from_slice(text).ok()?;
-    Some((object.get("syntax")?.clone(), start))
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text).ok()?;
+    Some((object.get("syntax")?.as_str()?.to_owned(), start))
 }
 
 /// Reads the directives; findings are appended to `found`. `syntax` is the build argument that wins
@@ -192,7 +192,7 @@ mod tests {
                 "the frontend `me/mine` is not used",
             ),
             (
-                "#!/bin/x\n{\"syntax\": \"me/mine\"}",
+                "#!/bin/x\n{\"syntax\": \"me/mine\", \"more\": [1]}",
                 "the frontend `me/mine` is not used",
             ),
             (

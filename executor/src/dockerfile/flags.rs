@@ -210,7 +210,7 @@ pub(super) fn read(keyword: Keyword, args: &Text, found: &mut Findings) -> (Flag
         }
         match (&flag.kind, equals) {
             (FlagKind::Switch, None) => flags.switched.push((flag.name, true)),
-            (FlagKind::Switch, Some(at)) => match &text[at + 1..] {
+            (FlagKind::Switch, Some(at)) => match text[at + 1..].to_ascii_lowercase().as_str() {
                 "true" => flags.switched.push((flag.name, true)),
                 "false" => flags.switched.push((flag.name, false)),
                 other => found.errors.push(
@@ -254,6 +254,7 @@ mod tests {
             ("-- --chown=a", "--chown=a"),
             ("b --chown=a", "b --chown=a"),
             ("--link=false b", "b"),
+            ("--link=True b", "b"),
         ] {
             let (messages, rest) = messages(Keyword::Copy, args);
             assert!(messages.is_empty(), "{args} {messages:?}");

@@ -122,10 +122,8 @@ impl Reader<'_> {
         Some(match self.keyword {
             Keyword::Add | Keyword::Copy => self.copy()?,
             Keyword::Arg => Kind::Arg(self.arg()?),
-            Keyword::Cmd => Kind::Cmd(self.command("a command, or `[]` for none", true)?),
-            Keyword::Entrypoint => {
-                Kind::Entrypoint(self.command("a command, or `[]` for none", true)?)
-            }
+            Keyword::Cmd => Kind::Cmd(self.command("a command", true)?),
+            Keyword::Entrypoint => Kind::Entrypoint(self.command("a command", true)?),
             Keyword::Env => Kind::Env(self.pairs()?),
             Keyword::Expose => Kind::Expose(self.expose()?),
             Keyword::From => return None,
@@ -203,6 +201,15 @@ impl Reader<'_> {
             Form::Exec(words) if !words.is_empty() || may_be_empty => Some(Command::Exec(words)),
             Form::Shell if !self.rest.as_str().is_empty() => {
                 Some(Command::Shell(self.rest.as_str().to_owned()))
+            }
+            Form::Shell if self.keyword != Keyword::Healthcheck => {
+                let message = format!("{} calls the shell with nothing to do", self.keyword.name());
+                let mut warning = Diagnostic::warning(None, self.name.span(), message);
+                if may_be_empty {
+                    warning.hint = Some(format!("write `{} []` for none", self.keyword.name()));
+                }
+                self.found.warnings.push(warning);
+                Some(Command::Shell(String::new()))
             }
             _ => {
                 self.wrong_count(wanted, None);
@@ -404,6 +411,12 @@ impl Reader<'_> {
             let mut error = Diagnostic::error(signal.span(), message);
             error.hint = suggest::hint(signal.as_str(), names.iter().map(String::as_str));
             self.found.errors.push(error);
+        } else if values::is_strange_signal(signal.as_str()) {
+            let message = format!("Linux has no signal {}", signal.as_str());
+            let warning = Diagnostic::warning(None, signal.span(), message);
+            self.found
+                .warnings
+                .push(warning.hint("its signals are 1 to 64"));
         }
         Some(signal)
     }

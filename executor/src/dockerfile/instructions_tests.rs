@@ -34,6 +34,40 @@ fn commands() {
 }
 
 #[test]
+fn what_is_strange_but_not_wrong() {
+    for (line, message, hint) in [
+        (
+            "CMD",
+            "CMD calls the shell with nothing to do",
+            "write `CMD []` for none",
+        ),
+        (
+            "ENTRYPOINT",
+            "ENTRYPOINT calls the shell with nothing to do",
+            "write `ENTRYPOINT []` for none",
+        ),
+        (
+            "RUN --network=none",
+            "RUN calls the shell with nothing to do",
+            "",
+        ),
+        (
+            "STOPSIGNAL 65",
+            "Linux has no signal 65",
+            "its signals are 1 to 64",
+        ),
+    ] {
+        let file = parse(format!("FROM scratch\n{line}\n").as_bytes()).expect(line);
+        let found: Vec<_> = file
+            .warnings
+            .iter()
+            .map(|w| (w.message.as_str(), w.hint.as_deref().unwrap_or("")))
+            .collect();
+        assert_eq!(found, [(message, hint)], "{line}");
+    }
+}
+
+#[test]
 fn pairs() {
     let Kind::Env(pairs) = kind("ENV a=1 b=\"x y\" c=z\\ w d=") else {
         panic!("not ENV");
@@ -129,11 +163,9 @@ fn triggers_are_checked_but_may_use_what_comes_later() {
 #[test]
 fn mistakes() {
     for (line, message) in [
-        ("RUN", "RUN requires a command"),
         ("RUN []", "RUN requires a command"),
         ("RUN [\"a\", 1]", "the JSON array must hold strings only"),
         ("RUN --network=nnoe x", "invalid network `nnoe`"),
-        ("CMD", "CMD requires a command, or `[]` for none"),
         ("ENV", "ENV requires at least one argument"),
         ("ENV a", "ENV requires a name and a value"),
         ("ENV a=b c", "no `=` in `c`"),

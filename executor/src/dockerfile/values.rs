@@ -69,15 +69,12 @@ const SIGNALS: [&str; 37] = [
     "UNUSED",
 ];
 
-/// Checks a signal: its number, or its name with or without `SIG`, in any casing.
+/// Checks a signal: its number, or its name with or without `SIG`, in any casing. As in BuildKit,
+/// any number but 0 goes through; see [`is_strange_signal`].
 pub fn check_signal(text: &str) -> Result<(), String> {
     let invalid = || Err(format!("invalid signal `{text}`"));
-    if let Ok(number) = text.parse::<u32>() {
-        return if (1..=64).contains(&number) {
-            Ok(())
-        } else {
-            invalid()
-        };
+    if let Ok(number) = text.parse::<i64>() {
+        return if number == 0 { invalid() } else { Ok(()) };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -90,6 +87,12 @@ pub fn check_signal(text: &str) -> Result<(), String> {
             .strip_prefix("RTMAX-")
             .is_some_and(|rest| offset(rest, 14));
     if known { Ok(()) } else { invalid() }
+}
+
+/// Tells whether a signal is a number that Linux has none for.
+pub fn is_strange_signal(text: &str) -> bool {
+    text.parse::<i64>()
+        .is_ok_and(|number| !(1..=64).contains(&number))
 }
 
 /// Returns the names of all signals, with `SIG`.
@@ -286,8 +289,12 @@ mod tests {
         ] {
             assert_eq!(check_signal(text), Ok(()), "{text}");
         }
-        for text in ["", "0", "65", "SIGFOO", "-1", "SIG", "RTMIN+16", "TERM "] {
+        for text in ["", "0", "SIGFOO", "SIG", "RTMIN+16", "TERM "] {
             assert!(check_signal(text).is_err(), "{text}");
+        }
+        for (text, strange) in [("65", true), ("-1", true), ("64", false), ("TERM", false)] {
+            assert_eq!(check_signal(text), Ok(()), "{text}");
+            assert_eq!(is_strange_signal(text), strange, "{text}");
         }
     }
 

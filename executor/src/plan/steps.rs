@@ -473,7 +473,11 @@ impl<'a> Lowering<'a> {
     fn arg(&mut self, pairs: &[ArgPair]) -> Lookup<String> {
         let mut text = String::from("ARG");
         for pair in pairs {
-            let name = pair.name.as_str();
+            let name = &self.expand(&pair.name)?;
+            if name.is_empty() {
+                let message = "ARG names can't be blank";
+                return Err(Diagnostic::error(pair.name.span(), message));
+            }
             self.check_secret("ARG", &pair.name, name);
             // A default is not even expanded when it does not count, so that `${x:?}` may stand
             // for "must be given".
