@@ -20,7 +20,7 @@ use crate::redact;
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct InputArgs {
     /// Put something in the place of a stage or image: a directory, docker-image://IMAGE,
-    /// oci-layout://DIR[:TAG][@DIGEST], a git repository, or a URL of an archive or file. A name can
+    /// oci-layout://DIR (with :TAG or @DIGEST), a git repository, or a URL of an archive or file. A name can
     /// end in ::OS/ARCH
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     contexts: Vec<String>,

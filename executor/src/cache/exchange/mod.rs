@@ -1,6 +1,6 @@
 //! Caches that travel: what is said about steps to other stores.
 //!
-//! Responsible for the documents ([`format`]) and for the options that name where they are
+//! Responsible for the documents ([`mod@format`]) and for the options that name where they are
 //! ([`options`]). Must not transfer anything: registries, layouts and images carry these documents
 //! as they carry others.
 
