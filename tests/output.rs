@@ -135,12 +135,12 @@ for_users! {
         let base = base!(world, Busybox);
         world.write("ctx/d/f", "text");
         world.dockerfile(&format!(
-            "FROM {base} AS base\nWORKDIR /work\n\
+            "FROM {base} AS base\nWORKDIR /w\n\
              FROM base AS a\nRUN --mount=type=cache,target=/c date >/c/now; mkdir -p x/y; echo a >x/y/a\n\
              FROM base AS b\nRUN --mount=target=/c,rw date >/c/n; ln -s a b; echo b >b2; ln b2 b3; chmod 4755 b2\n\
              FROM base AS c\nCOPY <<-EOF made\n\ttext\n\tEOF\nRUN rm -r /var/spool; mkfifo p; chown 5:6 .\n\
              FROM base\n\
-             COPY --from=a /work/x /x\nCOPY --from=b --chown=7 /work/ /b/\nCOPY --from=c /work /c\n\
+             COPY --from=a /w/x /x\nCOPY --from=b --chown=7 /w/ /b/\nCOPY --from=c /w /c\n\
              COPY --parents d/f /deep/\nRUN echo last >/last\nUSER 1\n"
         ));
         let build = |world: &World, jobs: &str| {
