@@ -317,3 +317,60 @@ for_users! {
         world.build([tagged.as_str()]).run().exits(2).says(&["can't push tagged ref"]);
     }
 }
+
+for_users! {
+    /// One layer of all, with the same files and owners; again the same with a date.
+    fn squash(world) as [root, subids, plain] {
+        let base = base!(world, Owners);
+        world.write("ctx/f", "x\n");
+        world.dockerfile(&format!(
+            "FROM {base}\nCOPY --chown=12:34 f /f\nRUN rm /etc/group; ln /f /g; echo y >/new\n"
+        ));
+        let date = "--timestamp=1000000000";
+        world.build([date, "--output=type=oci,dest=all.oci"]).ok();
+        world.build([date, "--squash", "--output=type=oci,dest=one.oci"]).ok();
+        let (all, one) = (world.image("all.oci"), world.image("one.oci"));
+        assert_eq!(one.manifest["layers"].as_array().unwrap().len(), 1);
+        let history = one.config["history"].as_array().unwrap();
+        assert_eq!(history.iter().filter(|h| h["empty_layer"] != true).count(), 1);
+        let (many, tree) = (flatten(&all).unwrap(), flatten(&one).unwrap());
+        assert!(!tree.contains_key(std::path::Path::new("etc/group")));
+        assert_file(&tree, "g", "x\n");
+        assert_eq!((node(&tree, "f").uid, node(&tree, "f").gid), (12, 34));
+        assert_eq!(many.keys().collect::<Vec<_>>(), tree.keys().collect::<Vec<_>>());
+        world.build([date, "--squash", "--no-cache", "--output=type=oci,dest=again.oci"]).ok();
+        assert_eq!(world.image("again.oci").id(), one.id());
+        assert_eq!(one.config["created"], "2001-09-09T01:46:40Z");
+    }
+
+    /// An image without its history is one that others take.
+    fn omitted_history(world) as [root, subids, plain] {
+        need!(world, "skopeo");
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN echo x >/f\n"));
+        world.build(["--omit-history", "--output=type=oci,dest=o.oci"]).ok();
+        let history = &world.image("o.oci").config["history"];
+        assert!(history.as_array().is_none_or(Vec::is_empty), "{history}");
+        support::peers::skopeo_copy(world, "oci-archive:o.oci", "oci:copied:x");
+    }
+
+    /// Some stages run again, and only those.
+    fn no_cache_filter(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base} AS Tool\nRUN echo tool runs >/tool\n\
+             FROM {base}\nRUN echo other runs >/other\nCOPY --from=tool /tool /\n"
+        ));
+        world.build([]).ok();
+        let output = world.build(["--no-cache-filter=TOOL"]).ok();
+        let cached = |text: &str| {
+            let step = support::progress::steps(&output.stderr)
+                .into_iter()
+                .find(|step| step.name.contains(text))
+                .unwrap_or_else(|| panic!("{}", output.stderr));
+            step.cached
+        };
+        assert!(!cached("tool runs") && cached("other runs"), "{}", output.stderr);
+        world.build(["--no-cache-filter=tol"]).run().exits(2).says(&["no stage `tol`", "did you mean `tool`?"]);
+    }
+}

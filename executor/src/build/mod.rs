@@ -19,6 +19,7 @@ mod ledger;
 pub mod mounts;
 pub mod schedule;
 pub mod sources;
+pub mod squash;
 pub mod ssh;
 mod stage;
 pub mod state;

@@ -104,6 +104,8 @@ impl Shared<'_> {
 pub struct Settings {
     /// Take nothing from the cache.
     pub no_cache: bool,
+    /// Stages whose steps take nothing from it, by name in lower case.
+    pub no_cache_filter: Vec<String>,
     /// Whether several platforms are built for, so that steps are shown with theirs.
     pub several: bool,
     /// The network of RUN steps that don't choose one.
@@ -402,7 +404,9 @@ impl Stage<'_> {
     }
 
     fn recall(&self, key: &Digest, step: &Step, state: &State) -> Option<CacheRecord> {
-        if self.shared.settings.no_cache {
+        let settings = self.shared.settings;
+        let name = self.head.name.as_ref();
+        if settings.no_cache || name.is_some_and(|n| settings.no_cache_filter.contains(n)) {
             return None;
         }
         let imports = self.shared.imports;

@@ -13,7 +13,7 @@ use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::environment::Environment;
 use super::inputs::InputArgs;
 use super::requests::{Call, RequestArgs};
-use super::results::{self, ResultArgs};
+use super::results::{ResultArgs, ResultOptions};
 use super::secrets::{SecretArgs, SecretRequest};
 use super::ssh::{SshArgs, SshRequest};
 use super::steps::{StepArgs, StepOptions};
@@ -192,6 +192,8 @@ pub(super) struct Request {
     pub target: Option<String>,
     /// Build arguments that have a value; a later one wins.
     pub build_args: Vec<(String, String)>,
+    /// What else holds for the result.
+    pub result: ResultOptions,
     /// Annotations of the image wherever it goes.
     pub annotations: Annotations,
     /// `SOURCE_DATE_EPOCH`, a build argument or else from the environment, in seconds.
@@ -294,6 +296,7 @@ impl Args {
         };
         let platforms = platforms(self.platform.as_deref())?;
         let index = is_index(&platforms, &build_args);
+        let result = self.results.options()?;
         let annotations = self.results.annotate(&mut outputs, &platforms, index)?;
         nothing_of_none(&outputs, &tags, &self.iidfile, &self.metadata_file)?;
         Ok(Request {
@@ -301,8 +304,9 @@ impl Args {
             dockerfile,
             contexts: self.inputs.contexts()?,
             target: self.target,
-            epoch: results::date(epoch(&build_args)?, &outputs)?,
+            epoch: self.results.date(epoch(&build_args)?, &outputs)?,
             annotations,
+            result,
             build_args,
             platform: platforms.first().cloned().unwrap_or_else(Platform::host),
             index,

@@ -41,6 +41,7 @@ fn the_least_and_the_most() {
             build_args: Vec::new(),
             epoch: None,
             annotations: Annotations::default(),
+            result: ResultOptions::default(),
             platform: Platform::host(),
             platforms: vec![Platform::host()],
             index: false,

@@ -22,6 +22,7 @@ use crate::build::fetch::Fetcher;
 use crate::build::imports::Imports;
 use crate::build::mounts::secrets::Secrets;
 use crate::build::sources::Sources;
+use crate::build::squash::squash;
 use crate::build::ssh::Agents;
 use crate::build::state::State;
 use crate::build::trees::Trees;
@@ -248,6 +249,7 @@ impl Building<'_> {
             .unwrap_or(HOSTNAME);
         let settings = build::Settings {
             no_cache: request.no_cache,
+            no_cache_filter: request.result.no_cache_filter.clone(),
             several: request.platforms.len() > 1,
             network: request.network,
             files: provided_files(hostname, &request.steps.names),
@@ -313,6 +315,17 @@ impl Building<'_> {
             warnings,
         } = built?;
         saved?;
+        // Caches have the layers as they were made.
+        let mut results = states.clone();
+        for state in &mut results {
+            if request.result.squash {
+                let (session, worker) = (self.session, self.worker);
+                squash(state, session, worker, &trees, self.progress, request.epoch)?;
+            }
+            if request.result.omit_history {
+                state.config.history.clear();
+            }
+        }
         let outputs = Outputs {
             request,
             desk: self.desk,
@@ -322,7 +335,7 @@ impl Building<'_> {
             progress: self.progress,
             fetcher: &fetcher,
             trees: &trees,
-            states: &states,
+            states: &results,
         };
         let id = outputs.make()?.map(|id| id.to_string());
         let exporter = Exporter {
@@ -401,6 +414,7 @@ impl Building<'_> {
     /// Finds what has to be built, or everything that is wrong as far as it shows by now.
     fn plan(&self, text: &[u8], context: &Context, platform: &Platform) -> Result<plan::Plan> {
         let parsed = parse(self.request, text);
+        self.request.result.check_stages(&parsed.file)?;
         let options = plan::Options {
             platform: platform.clone(),
             ..options(self.request)

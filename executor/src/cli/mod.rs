@@ -331,12 +331,12 @@ mod tests {
     fn habits_of_other_builders_are_answered() {
         for (line, wanted) in [
             (
-                &["sandcrab", "build", "--squash", "."][..],
-                "`--squash` is not supported yet",
+                &["sandcrab", "build", "--sbom", "."][..],
+                "`--sbom` is not supported yet",
             ),
             (
-                &["sandcrab", "--debug", "build", "--timestamp=0", "."],
-                "`--timestamp` is not supported yet",
+                &["sandcrab", "--debug", "build", "--provenance=true", "."],
+                "`--provenance` is not supported yet",
             ),
             (
                 &["sandcrab", "run", "-v", "/a:/b", "img"],

@@ -3,19 +3,73 @@
 //! Responsible for what they mean for all outputs together. Must not make outputs. Invariant: what
 //! has no place in the result is an error, not left out.
 
+use crate::dockerfile::ast::Dockerfile;
+use crate::dockerfile::suggest;
 use crate::error::{Error, Kind, Result};
 use crate::image::annotations::{Annotations, Level};
 use crate::image::platform::Platform;
 use crate::output::options::{Output, Target};
 
 /// The part of `build`'s command line that is about the result.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Result")]
 pub(super) struct ResultArgs {
     /// Annotate the image; TYPE is manifest, index, manifest-descriptor or index-descriptor, and may
     /// have a platform in brackets
     #[arg(long = "annotation", value_name = "[TYPE:]KEY=VALUE")]
     annotations: Vec<String>,
+
+    /// Make one layer of all, those of the base image too
+    #[arg(long)]
+    squash: bool,
+
+    /// Leave the history out of the image
+    #[arg(long)]
+    omit_history: bool,
+
+    /// Date of the image in seconds since 1970, and the latest one of files in new layers; the same
+    /// as SOURCE_DATE_EPOCH, except that steps don't see it
+    #[arg(long, value_name = "SECONDS")]
+    timestamp: Option<u32>,
+
+    /// Give files in new layers no later date than SOURCE_DATE_EPOCH, which they have in any case
+    #[arg(long)]
+    rewrite_timestamp: bool,
+
+    /// Run the steps of some stages again, whatever the cache has; with commas between
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+}
+
+/// What holds for the result besides outputs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ResultOptions {
+    /// Whether all layers become one.
+    pub squash: bool,
+    /// Whether the config has no history.
+    pub omit_history: bool,
+    /// Stages whose steps are run again, by name in lower case.
+    pub no_cache_filter: Vec<String>,
+}
+
+impl ResultOptions {
+    /// Refuses stages that a Dockerfile has not.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`], naming the stage.
+    pub(super) fn check_stages(&self, file: &Dockerfile) -> Result<()> {
+        let names = || file.stages.iter().filter_map(|s| s.name.as_deref());
+        for wanted in &self.no_cache_filter {
+            if !names().any(|name| name == wanted) {
+                let error = usage(format!("--no-cache-filter: there is no stage `{wanted}`"));
+                return Err(match suggest::hint(wanted, names()) {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn usage(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -23,6 +77,44 @@ fn usage(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 impl ResultArgs {
+    /// Returns what concerns no output.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a stage without a name.
+    pub(super) fn options(&self) -> Result<ResultOptions> {
+        if self.no_cache_filter.iter().any(String::is_empty) {
+            return Err(usage("--no-cache-filter with an empty name of a stage"));
+        }
+        Ok(ResultOptions {
+            squash: self.squash,
+            omit_history: self.omit_history,
+            no_cache_filter: self
+                .no_cache_filter
+                .iter()
+                .map(|n| n.to_lowercase())
+                .collect(),
+        })
+    }
+
+    /// Returns the date of the result, of `SOURCE_DATE_EPOCH`, `--timestamp` and outputs.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when they contradict each other.
+    pub(super) fn date(&self, epoch: Option<i64>, outputs: &[Output]) -> Result<Option<i64>> {
+        if let (Some(_), Some(epoch)) = (self.timestamp, epoch) {
+            return Err(usage(format!(
+                "--timestamp and SOURCE_DATE_EPOCH={epoch} are two dates"
+            ))
+            .hint("leave one out"));
+        }
+        let date = date(self.timestamp.map(i64::from).or(epoch), outputs)?;
+        if self.rewrite_timestamp && date.is_none() {
+            return Err(usage("--rewrite-timestamp needs a date")
+                .hint("set SOURCE_DATE_EPOCH, or use --timestamp SECONDS"));
+        }
+        Ok(date)
+    }
+
     /// Returns the annotations of the image wherever it goes, after giving them to all outputs.
     ///
     /// # Errors
@@ -98,7 +190,7 @@ fn placed(
 ///
 /// # Errors
 /// [`Kind::Usage`] when they name different ones, or want what a date alone makes possible.
-pub(super) fn date(epoch: Option<i64>, outputs: &[Output]) -> Result<Option<i64>> {
+fn date(epoch: Option<i64>, outputs: &[Output]) -> Result<Option<i64>> {
     let mut date = epoch;
     for given in outputs.iter().filter_map(|o| o.epoch) {
         if let Some(other) = date.filter(|other| *other != given) {
@@ -133,6 +225,7 @@ mod tests {
     fn annotate(flags: &[&str], output: &str, platforms: &[&str]) -> Result<Vec<Output>> {
         let args = ResultArgs {
             annotations: flags.iter().map(|&f| f.to_owned()).collect(),
+            ..ResultArgs::default()
         };
         let mut outputs = vec![options::parse(output)?];
         let platforms: Vec<Platform> = platforms
@@ -205,6 +298,19 @@ mod tests {
                 (other, _) => panic!("{flag} {output}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_timestamp_is_a_date() {
+        let args = |timestamp, rewrite_timestamp| ResultArgs {
+            timestamp,
+            rewrite_timestamp,
+            ..ResultArgs::default()
+        };
+        assert_eq!(args(Some(5), true).date(None, &[]).expect("date"), Some(5));
+        assert_eq!(args(None, true).date(Some(6), &[]).expect("date"), Some(6));
+        assert!(args(Some(5), false).date(Some(5), &[]).is_err());
+        assert!(args(None, true).date(None, &[]).is_err());
     }
 
     #[test]

@@ -23,15 +23,7 @@ const BUILD: &[(&[&str], Answer)] = &[
     (&["--attest", "--cache-ttl"], NotYet),
     (&["--cert-dir"], NotYet),
     (&["--device", "--env", "--from"], NotYet),
-    (
-        &[
-            "--ignorefile",
-            "--manifest",
-            "--no-cache-filter",
-            "--omit-history",
-        ],
-        NotYet,
-    ),
+    (&["--ignorefile", "--manifest"], NotYet),
     (
         &[
             "--policy",
@@ -42,17 +34,9 @@ const BUILD: &[(&[&str], Answer)] = &[
         ],
         NotYet,
     ),
-    (&["--security-opt", "--sign-by", "--squash"], NotYet),
-    (&["--timestamp", "--tls-verify", "--volume", "-v"], NotYet),
-    (
-        &[
-            "--rewrite-timestamp",
-            "--userns",
-            "--unsetenv",
-            "--unsetlabel",
-        ],
-        NotYet,
-    ),
+    (&["--security-opt", "--sign-by"], NotYet),
+    (&["--tls-verify", "--volume", "-v"], NotYet),
+    (&["--userns", "--unsetenv", "--unsetlabel"], NotYet),
     (
         &[
             "--cache-copy-layers",
@@ -274,8 +258,8 @@ mod tests {
 
     #[test]
     fn answers() {
-        let error = explain("build", "--squash").expect("known");
-        assert_eq!(error.to_string(), "`--squash` is not supported yet");
+        let error = explain("build", "--sbom").expect("known");
+        assert_eq!(error.to_string(), "`--sbom` is not supported yet");
         let error = explain("build", "--dockerfile=x").expect("known");
         assert_eq!(error.hints(), ["use -f FILE"]);
         assert!(explain("build", "--nonsense").is_none());
