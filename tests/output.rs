@@ -161,6 +161,55 @@ for_users! {
         assert!(one.1 == many.1, "the archives differ");
     }
 
+    /// The date may come from the environment, a build argument, an output or the Dockerfile's global
+    /// scope: in two stores, and by whatever way, the image is the same, with dates in its files, too.
+    fn dates_by_all_ways(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let text = |global: &str| {
+            format!("{global}FROM {base}\nWORKDIR /w\nCOPY f .\nRUN echo x >g; ln g h; mkdir d\n")
+        };
+        let build = |world: &World, global: &str, variable: &str, args: &[&str]| {
+            world.write("ctx/f", "text");
+            world.dockerfile(&text(global));
+            let output = format!("--output=type=oci,dest=o.oci,rewrite-timestamp=true{}", args[0]);
+            let args = args[1..].iter().copied().chain([output.as_str(), "--iidfile=id"]);
+            let build = world.build(args.collect::<Vec<_>>());
+            let build = if variable.is_empty() { build } else { build.env("SOURCE_DATE_EPOCH", variable) };
+            build.ok();
+            let image = world.image("o.oci");
+            let tree = flatten(&image).unwrap();
+            for path in ["w", "w/f", "w/h", "w/d"] {
+                assert_eq!(node(&tree, path).mtime, 1_000_000_000, "{path}");
+            }
+            std::fs::read(world.path("o.oci")).unwrap()
+        };
+        let date = "1000000000";
+        let first = build(world, "", date, &[""]);
+        // Neither a second nor a file's time may show.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let other = world.second_with_context();
+        let global = format!("ARG SECONDS={date}\nARG SOURCE_DATE_EPOCH=$SECONDS\n");
+        for (global, variable, args) in [
+            ("", "", &["", "--build-arg=SOURCE_DATE_EPOCH=1000000000"][..]),
+            (&global, "", &[""]),
+            ("", "", &[",source-date-epoch=1000000000"]),
+            // What is given for the build wins over the default.
+            ("ARG SOURCE_DATE_EPOCH=5\n", date, &[""]),
+            ("ARG SOURCE_DATE_EPOCH=5\n", "", &["", "--timestamp=1000000000"]),
+        ] {
+            let args = [args, &["--no-cache"]].concat();
+            assert!(build(&other, global, variable, &args) == first, "{global} {variable} {args:?}");
+        }
+        world.dockerfile(&text("ARG SOURCE_DATE_EPOCH=soon\n"));
+        world.build([]).run().exits(1).says(&["Dockerfile:1", "not a number of seconds: `soon`"]);
+        world.dockerfile(&text("ARG SOURCE_DATE_EPOCH\n"));
+        world
+            .build(["--output=type=oci,dest=o.oci,rewrite-timestamp=true"])
+            .run()
+            .exits(2)
+            .says(&["rewrite-timestamp=true needs a date"]);
+    }
+
     /// Several tags are several names of one image.
     fn tags(world) as [plain] {
         world.write("ctx/f", "");
@@ -190,8 +239,8 @@ fn layout_document(world: &World, layout: &str, digest: Option<&str>) -> serde_j
 }
 
 for_users! {
-    /// Annotations at all four levels, of one platform too, by `-o` and by `--annotation`; podman
-    /// takes the image.
+    /// Annotations at all four levels, of one platform too, by `-o` and by `--annotation`; skopeo
+    /// copies the image.
     fn annotations(world) as [root, subids, plain] {
         need!(world, "skopeo");
         world.write("ctx/f", "x\n");

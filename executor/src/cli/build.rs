@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use super::caches::{CacheArgs, CacheRequest};
 use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
+use super::dates;
 use super::environment::Environment;
 use super::inputs::InputArgs;
 use super::requests::{Call, RequestArgs};
@@ -196,7 +197,8 @@ pub(super) struct Request {
     pub result: ResultOptions,
     /// Annotations of the image wherever it goes.
     pub annotations: Annotations,
-    /// `SOURCE_DATE_EPOCH`, a build argument or else from the environment, in seconds.
+    /// The date of the result in seconds, as far as the command line and the environment say; the
+    /// Dockerfile may have a default.
     pub epoch: Option<i64>,
     /// Platform to build for.
     pub platform: Platform,
@@ -304,7 +306,7 @@ impl Args {
             dockerfile,
             contexts: self.inputs.contexts()?,
             target: self.target,
-            epoch: self.results.date(epoch(&build_args)?, &outputs)?,
+            epoch: self.results.date(dates::epoch(&build_args)?, &outputs)?,
             annotations,
             result,
             build_args,
@@ -437,23 +439,6 @@ fn build_args(
         args.push((SOURCE_DATE_EPOCH.to_owned(), value));
     }
     Ok(args)
-}
-
-/// Returns `SOURCE_DATE_EPOCH` in seconds (reproducible-builds.org's specification).
-///
-/// # Errors
-/// [`Kind::Usage`] when it is not a number of seconds.
-fn epoch(build_args: &[(String, String)]) -> Result<Option<i64>> {
-    let given = build_args.iter().find(|(n, _)| n == SOURCE_DATE_EPOCH);
-    let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) else {
-        return Ok(None);
-    };
-    let number: Option<u32> = value.parse().ok();
-    number.map(|number| Some(number.into())).ok_or_else(|| {
-        usage(format!(
-            "{SOURCE_DATE_EPOCH} is not a number of seconds: `{value}`"
-        ))
-    })
 }
 
 /// Looks up a variable that the user named.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::build::{Args, Request};
 use super::caches::Exporter;
+use super::dates;
 use super::desk::{self, Desk};
 use super::environment::Environment;
 use super::exit::{Failure, Source};
@@ -220,18 +221,26 @@ struct Building<'a> {
 
 impl Building<'_> {
     fn run(&self, source: &mut Option<Source>) -> Result<Finished> {
-        let request = self.request;
         let (context, dockerfile) = self.open_context()?;
-        let identity = contexts::identity(&request.context);
         let file = source.insert(Source {
             name: dockerfile.name,
             text: dockerfile.bytes,
         });
+        let request = &Request {
+            epoch: dates::settle(self.request, &file.text)?,
+            ..self.request.clone()
+        };
+        Building { request, ..*self }.build(&context, file)
+    }
+
+    fn build(&self, context: &Context, file: &Source) -> Result<Finished> {
+        let request = self.request;
+        let identity = contexts::identity(&request.context);
         let known = self.session.cache().stats(identity.as_bytes());
         let access = self.access;
         let contexts = Contexts::new(&request.contexts, self.session, self.progress, access);
         let (session, progress) = (self.session, self.progress);
-        let sources = Sources::new(&context, known, &contexts, session, progress, access);
+        let sources = Sources::new(context, known, &contexts, session, progress, access);
         let cancel = &self.desk.cancel;
         let fetcher = Fetcher::new(self.session, self.registry, self.progress, cancel);
         let trees = Trees::new(
@@ -261,7 +270,7 @@ impl Building<'_> {
             devices: request.steps.device_directories.clone(),
             entitlements: request.steps.entitlements.clone(),
             now: self.now(),
-            epoch: self.request.epoch,
+            epoch: request.epoch,
         };
         let attempt = || -> Result<Built> {
             let mut states = Vec::new();
@@ -269,7 +278,7 @@ impl Building<'_> {
             let mut warnings: Vec<Diagnostic> = Vec::new();
             // One after the other: what they share, the later ones find in the cache.
             for platform in &request.platforms {
-                let plan = self.plan(&file.text, &context, platform)?;
+                let plan = self.plan(&file.text, context, platform)?;
                 let mut built = Build {
                     plan: &plan,
                     session: self.session,

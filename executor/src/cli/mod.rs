@@ -9,6 +9,7 @@ mod build;
 mod building;
 mod caches;
 mod choices;
+mod dates;
 mod desk;
 mod df;
 mod dispatch;

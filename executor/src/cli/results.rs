@@ -3,6 +3,7 @@
 //! Responsible for what they mean for all outputs together. Must not make outputs. Invariant: what
 //! has no place in the result is an error, not left out.
 
+use super::dates;
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::suggest;
 use crate::error::{Error, Kind, Result};
@@ -48,6 +49,8 @@ pub(super) struct ResultOptions {
     pub squash: bool,
     /// Whether the config has no history.
     pub omit_history: bool,
+    /// Whether there has to be a date for the files of new layers.
+    pub rewrite_timestamp: bool,
     /// Stages whose steps are run again, by name in lower case.
     pub no_cache_filter: Vec<String>,
 }
@@ -88,6 +91,7 @@ impl ResultArgs {
         Ok(ResultOptions {
             squash: self.squash,
             omit_history: self.omit_history,
+            rewrite_timestamp: self.rewrite_timestamp,
             no_cache_filter: self
                 .no_cache_filter
                 .iter()
@@ -96,23 +100,12 @@ impl ResultArgs {
         })
     }
 
-    /// Returns the date of the result, of `SOURCE_DATE_EPOCH`, `--timestamp` and outputs.
+    /// Returns the date that the command line gives the result.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when they contradict each other.
+    /// [`Kind::Usage`] when there are several.
     pub(super) fn date(&self, epoch: Option<i64>, outputs: &[Output]) -> Result<Option<i64>> {
-        if let (Some(_), Some(epoch)) = (self.timestamp, epoch) {
-            return Err(usage(format!(
-                "--timestamp and SOURCE_DATE_EPOCH={epoch} are two dates"
-            ))
-            .hint("leave one out"));
-        }
-        let date = date(self.timestamp.map(i64::from).or(epoch), outputs)?;
-        if self.rewrite_timestamp && date.is_none() {
-            return Err(usage("--rewrite-timestamp needs a date")
-                .hint("set SOURCE_DATE_EPOCH, or use --timestamp SECONDS"));
-        }
-        Ok(date)
+        dates::given(self.timestamp.map(i64::from), epoch, outputs)
     }
 
     /// Returns the annotations of the image wherever it goes, after giving them to all outputs.
@@ -184,37 +177,6 @@ fn placed(
         }
     }
     Ok(())
-}
-
-/// Returns the date of the result, which outputs may give, too.
-///
-/// # Errors
-/// [`Kind::Usage`] when they name different ones, or want what a date alone makes possible.
-fn date(epoch: Option<i64>, outputs: &[Output]) -> Result<Option<i64>> {
-    let mut date = epoch;
-    for given in outputs.iter().filter_map(|o| o.epoch) {
-        if let Some(other) = date.filter(|other| *other != given) {
-            return Err(usage(format!(
-                "a build has one date, not both {other} and source-date-epoch={given}"
-            )));
-        }
-        date = Some(given);
-    }
-    for rewrite in outputs.iter().filter_map(|o| o.rewrite_timestamp) {
-        match (rewrite, date) {
-            (true, None) => {
-                return Err(usage("rewrite-timestamp=true needs a date")
-                    .hint("set SOURCE_DATE_EPOCH, or add source-date-epoch=SECONDS"));
-            }
-            (false, Some(_)) => {
-                return Err(usage(
-                    "rewrite-timestamp=false: with SOURCE_DATE_EPOCH no file of a new layer has a later date",
-                ));
-            }
-            _ => {}
-        }
-    }
-    Ok(date)
 }
 
 #[cfg(test)]
@@ -298,37 +260,5 @@ mod tests {
                 (other, _) => panic!("{flag} {output}: {other:?}"),
             }
         }
-    }
-
-    #[test]
-    fn a_timestamp_is_a_date() {
-        let args = |timestamp, rewrite_timestamp| ResultArgs {
-            timestamp,
-            rewrite_timestamp,
-            ..ResultArgs::default()
-        };
-        assert_eq!(args(Some(5), true).date(None, &[]).expect("date"), Some(5));
-        assert_eq!(args(None, true).date(Some(6), &[]).expect("date"), Some(6));
-        assert!(args(Some(5), false).date(Some(5), &[]).is_err());
-        assert!(args(None, true).date(None, &[]).is_err());
-    }
-
-    #[test]
-    fn there_is_one_date() {
-        let of = |epoch, output: &str| {
-            let outputs = [options::parse(output).expect("output")];
-            date(epoch, &outputs)
-        };
-        assert_eq!(of(None, "type=image").expect("none"), None);
-        let given = "type=oci,source-date-epoch=5,rewrite-timestamp=true";
-        assert_eq!(of(None, given).expect("output's"), Some(5));
-        assert_eq!(of(Some(5), given).expect("the same"), Some(5));
-        assert!(of(Some(6), given).is_err());
-        assert!(of(None, "type=oci,rewrite-timestamp=true").is_err());
-        assert!(of(Some(1), "type=oci,rewrite-timestamp=false").is_err());
-        assert_eq!(
-            of(None, "type=oci,rewrite-timestamp=false").ok(),
-            Some(None)
-        );
     }
 }

@@ -7,6 +7,7 @@ pub mod contexts;
 mod copy;
 mod devices;
 pub mod entitlements;
+pub mod globals;
 mod history;
 mod inputs;
 pub mod mounts;
@@ -20,6 +21,7 @@ pub mod steps;
 pub mod survey;
 mod table;
 
+pub use globals::global;
 pub use stages::{Options, Plan, resolve};
 pub use steps::{Lowered, Origin, apply_labels, lower, lower_all};
 pub use survey::{Extents, Survey, survey};

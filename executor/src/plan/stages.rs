@@ -9,14 +9,14 @@ use std::ops::Range;
 
 use super::contexts::{Contexts, NamedContext};
 use super::entitlements::Entitlements;
-use super::platform::predefined;
+use super::globals;
 use super::scope::Variables;
 use super::step::{Base, CopyFrom, StageHead, StageIndex};
 use crate::diagnostics::Diagnostic;
-use crate::dockerfile::ast::{ArgPair, Dockerfile, Kind, Stage};
+use crate::dockerfile::ast::{Dockerfile, Kind, Stage};
 use crate::dockerfile::checks::Checks;
 use crate::dockerfile::text::Text;
-use crate::dockerfile::words::{Expander, Expansion, Mode};
+use crate::dockerfile::words::Expansion;
 use crate::dockerfile::{mounts, parse_trigger, suggest};
 use crate::error::{Error, Result};
 use crate::image::platform::Platform;
@@ -41,6 +41,15 @@ pub struct Options {
     /// `--build-context`, by [normalized](super::contexts::normalize) name; one for a platform
     /// only has that after `::`.
     pub contexts: BTreeMap<String, NamedContext>,
+}
+
+impl Options {
+    /// Returns the build arguments that have a value; the last one counts.
+    pub(super) fn given(&self) -> BTreeMap<String, String> {
+        let args = self.build_args.iter();
+        args.filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+            .collect()
+    }
 }
 
 /// What has to be built.
@@ -133,17 +142,19 @@ pub(super) fn resolve_all(
         options,
         extent,
         globals: Variables::default(),
-        build_args: options
-            .build_args
-            .iter()
-            .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
-            .collect(),
+        build_args: options.given(),
         errors: Vec::new(),
         warnings: file.warnings.clone(),
         broken: BTreeMap::new(),
         contexts: Contexts::default(),
     };
-    resolver.collect_globals(target);
+    resolver.globals = globals::collect(
+        file,
+        options,
+        &resolver.build_args,
+        target,
+        &mut resolver.errors,
+    );
     if !options.contexts.is_empty() {
         let platforms = file
             .stages
@@ -299,61 +310,16 @@ struct Needs {
 
 impl Resolver<'_> {
     fn expand(&mut self, text: &Text) -> Option<Expansion> {
-        let expander = Expander {
-            escape: self.file.escape,
-            mode: Mode::Plain,
-            lookup: &|name| self.globals.get(name).map(str::to_owned),
-        };
-        match expander.expand(text.as_str()) {
-            Ok(expansion) => Some(expansion),
-            Err(error) => {
-                self.errors
-                    .push(Diagnostic::error(text.locate(error.range), error.message));
-                None
-            }
-        }
-    }
-
-    fn collect_globals(&mut self, target: StageIndex) {
-        let target_stage = self
-            .options
-            .target
-            .as_deref()
-            .or(self.file.stages[target].name.as_deref());
-        let known = predefined(
-            &self.options.platform,
-            &self.options.build_platform,
-            target_stage,
-        );
-        for (name, value) in known {
-            let given = self.build_args.get(name);
-            self.globals.set(name, given.unwrap_or(&value));
-        }
-        let file = self.file;
-        let pairs = file.globals.iter().filter_map(|i| match &i.kind {
-            Kind::Arg(pairs) => Some(pairs),
-            _ => None,
-        });
-        for ArgPair { name, value } in pairs.flatten() {
-            let name = name.as_str();
-            if let Some(given) = self.build_args.get(name) {
-                self.globals.set(name, given);
-            } else if let Some(default) = value
-                && let Some(expansion) = self.expand(default)
-            {
-                self.globals.set(name, &expansion.text);
-            }
-        }
+        globals::expand(self.file, &self.globals, text)
+            .map_err(|error| self.errors.push(error))
+            .ok()
     }
 
     /// Expands a word of FROM and warns of variables that the global scope does not have.
     fn expand_from(&mut self, text: &Text) -> Option<Expansion> {
         let expansion = self.expand(text)?;
         for (name, range) in &expansion.undefined {
-            let declared = self.file.globals.iter().any(|i| {
-                matches!(&i.kind, Kind::Arg(pairs) if pairs.iter().any(|p| p.name == name.as_str()))
-            });
-            if !declared {
+            if !globals::declares(self.file, name) {
                 let mut warning = Diagnostic::warning(
                     Some("UndefinedArgInFrom"),
                     text.locate(range.clone()),
@@ -615,12 +581,7 @@ impl Resolver<'_> {
     /// Returns a stage's platform, or what is taken for it where that is wrong.
     fn likely_platform(&self, stage: &Stage) -> Platform {
         let expanded = stage.platform.as_ref().and_then(|written| {
-            let expander = Expander {
-                escape: self.file.escape,
-                mode: Mode::Plain,
-                lookup: &|name| self.globals.get(name).map(str::to_owned),
-            };
-            let expansion = expander.expand(written.as_str()).ok()?;
+            let expansion = globals::expand(self.file, &self.globals, written).ok()?;
             expansion.text.parse().ok()
         });
         expanded.unwrap_or_else(|| self.options.platform.clone())
