@@ -5,7 +5,7 @@
 //! understood is a panic, never left out.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use support::World;
 use support::user::repository;
@@ -43,10 +43,15 @@ pub(super) struct Failure {
     pub text: String,
 }
 
+/// Makes tar write a global header, as `git archive` does, and leave out what changes each time.
+const PAX_OPTION: &str = "--pax-option=globexthdr.comment=files,delete=atime,delete=ctime";
+
 #[derive(Debug)]
 struct Entry {
     path: String,
     mode: Option<u32>,
+    /// An extended attribute and its value.
+    attribute: Option<(String, String)>,
     content: Content,
 }
 
@@ -57,6 +62,8 @@ enum Content {
     Link(String),
     /// An archive of a directory of the context; its name says how it is compressed.
     Archive(String),
+    /// One that has the directory's files and not the directories, after a global header.
+    Files(String),
 }
 
 /// The directory with the files of the corpus.
@@ -176,6 +183,7 @@ fn entry(title: &str, body: &str) -> Entry {
     let mut entry = Entry {
         path: path.trim_end_matches('/').replace(r"\b", " "),
         mode: None,
+        attribute: None,
         content: Content::Directory,
     };
     for word in words {
@@ -185,6 +193,11 @@ fn entry(title: &str, body: &str) -> Entry {
             }
             Some(("link", target)) => entry.content = Content::Link(target.to_owned()),
             Some(("packed", from)) => entry.content = Content::Archive(from.to_owned()),
+            Some(("files", from)) => entry.content = Content::Files(from.to_owned()),
+            Some(("xattr", attribute)) => {
+                let (name, value) = attribute.split_once(':').expect("xattr=NAME:VALUE");
+                entry.attribute = Some((name.to_owned(), value.to_owned()));
+            }
             None if word == "escaped" => bytes = unescaped(&bytes),
             None if word == "open" => drop(bytes.pop()),
             _ => panic!("`{title}`: `{word}`?"),
@@ -224,6 +237,40 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Makes an archive that is the same each time.
+fn pack(world: &World, archive: &str, directory: &str, arguments: &[&str]) {
+    world
+        .command("tar")
+        .args(["--create", "--auto-compress", "--sort=name"])
+        .args(["--mtime=@1600000000", "--owner=0", "--group=0", "--file"])
+        .arg(archive)
+        .args(["--directory", directory])
+        .args(arguments.iter().copied())
+        .ok();
+}
+
+/// The files below a directory, by paths within it.
+fn files_below(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(place) = open.pop() {
+        for entry in std::fs::read_dir(&place)
+            .expect("list a directory")
+            .flatten()
+        {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let inside = path.strip_prefix(directory).expect("it is below");
+            found.push(inside.to_str().expect("UTF-8").to_owned());
+        }
+    }
+    found.sort();
+    found
+}
+
 impl Case {
     /// Writes the files below a directory of a world. Paths that begin with `../` are beside the
     /// context.
@@ -240,21 +287,35 @@ impl Case {
                 Content::File(bytes) => drop(world.write(&path, bytes)),
                 Content::Directory => drop(world.make_dir(&path)),
                 Content::Link(target) => world.link(&path, target),
-                Content::Archive(from) => {
-                    world
-                        .command("tar")
-                        .args(["--create", "--auto-compress", "--sort=name"])
-                        .args(["--mtime=@1600000000", "--owner=0", "--group=0", "--file"])
-                        .arg(&path)
-                        .args(["--directory", &format!("{directory}/ctx/{from}"), "."])
-                        .ok();
-                }
+                Content::Archive(_) | Content::Files(_) => continue,
+            }
+            if let Some((name, value)) = &entry.attribute {
+                let flags = rustix::fs::XattrFlags::empty();
+                rustix::fs::setxattr(world.path(&path), name, value.as_bytes(), flags)
+                    .unwrap_or_else(|error| panic!("set {name} of {path}: {error}"));
             }
         }
-        // Last, so that a directory that can't be written to can be filled.
+        // After all files, so that a directory that can't be written to can be filled.
         for entry in &self.files {
             if let Some(mode) = entry.mode {
                 world.set_mode(&format!("{directory}/ctx/{}", entry.path), mode);
+            }
+        }
+        // Last, with the modes that were set.
+        for entry in &self.files {
+            let archive = format!("{directory}/ctx/{}", entry.path);
+            match &entry.content {
+                Content::Archive(from) => {
+                    pack(world, &archive, &format!("{directory}/ctx/{from}"), &["."]);
+                }
+                Content::Files(from) => {
+                    let from = format!("{directory}/ctx/{from}");
+                    let files = files_below(&world.path(&from));
+                    let mut arguments = vec!["--format=pax", "--xattrs", PAX_OPTION];
+                    arguments.extend(files.iter().map(String::as_str));
+                    pack(world, &archive, &from, &arguments);
+                }
+                _ => {}
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) enum Expectation {
         mode: Option<u32>,
         /// `UID:GID`.
         owner: Option<String>,
+        /// `NAME:VALUE` of each attribute; empty where there is none.
+        attributes: Option<String>,
     },
     /// Nothing is at a path.
     Absent(String),
@@ -69,13 +71,14 @@ impl Expectation {
         };
         let mut words = words.split_whitespace();
         let path = plain(words.next().expect("a path"));
-        let (mut mode, mut owner) = (None, None);
+        let (mut mode, mut owner, mut attributes) = (None, None, None);
         for word in words {
             match word.split_once('=') {
                 Some(("mode", value)) => {
                     mode = Some(u32::from_str_radix(value, 8).expect("an octal mode"));
                 }
                 Some(("owner", value)) => owner = Some(value.to_owned()),
+                Some(("xattr", value)) => attributes = Some(value.to_owned()),
                 _ => panic!("`{rest}`: `{word}`?"),
             }
         }
@@ -86,6 +89,7 @@ impl Expectation {
             content,
             mode,
             owner,
+            attributes,
         }
     }
 
@@ -98,6 +102,7 @@ impl Expectation {
                 content,
                 mode,
                 owner,
+                attributes,
             } => {
                 let Some(node) = tree.get(Path::new(path)) else {
                     return Some(format!("nothing is at `{path}`"));
@@ -106,7 +111,10 @@ impl Expectation {
                 let wrong = kind != name(node)
                     || content.as_ref().is_some_and(|text| !holds(node, text))
                     || mode.is_some_and(|mode| mode != node.mode)
-                    || owner.as_ref().is_some_and(|owner| *owner != owned);
+                    || owner.as_ref().is_some_and(|owner| *owner != owned)
+                    || attributes
+                        .as_ref()
+                        .is_some_and(|wanted| *wanted != noted(node));
                 wrong.then(|| format!("wanted {self:?}, found {node:?}"))
             }
             Self::Absent(path) => tree
@@ -142,6 +150,15 @@ impl Expectation {
 
 fn plain(path: &str) -> String {
     path.trim_matches('/').to_owned()
+}
+
+/// Writes the attributes of a node as an expectation has them.
+fn noted(node: &Node) -> String {
+    let attributes = node.xattrs.iter();
+    let noted: Vec<String> = attributes
+        .map(|(name, value)| format!("{name}:{}", String::from_utf8_lossy(value)))
+        .collect();
+    noted.join(",")
 }
 
 fn name(node: &Node) -> &str {

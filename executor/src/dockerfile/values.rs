@@ -49,11 +49,8 @@ pub fn parse_ports(text: &str) -> Result<Vec<String>, String> {
 
 fn parse_range(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |t: &str| {
-        t.parse::<u16>()
-            .ok()
-            .filter(|_| t.bytes().all(|b| b.is_ascii_digit()))
-    };
+    // As BuildKit: Go reads a number with a sign, but the minus is the range's.
+    let number = |t: &str| t.parse::<u16>().ok();
     match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => Ok((first, last)),
         (Some(_), Some(_)) => Err(format!("the range `{text}` is empty")),
@@ -252,9 +249,17 @@ mod tests {
             ("[::1]:80:8080", Ok("8080/tcp")),
             ("80:8080/udp", Ok("8080/udp")),
             ("0", Ok("0/tcp")),
+            ("+80", Ok("80/tcp")),
+            ("+80-+82/udp", Ok("80/udp 81/udp 82/udp")),
+            (":80", Ok("80/tcp")),
+            ("80-80", Ok("80/tcp")),
+            ("0080", Ok("80/tcp")),
             ("http", Err("invalid port `http`")),
             ("65536", Err("invalid port `65536`")),
-            ("+80", Err("invalid port `+80`")),
+            ("++80", Err("invalid port `++80`")),
+            ("-80", Err("invalid port `-80`")),
+            ("80-", Err("invalid port `80-`")),
+            ("1:2:", Err("no port in `1:2:`")),
             ("2-1", Err("the range `2-1` is empty")),
             (
                 "80/xyz",

@@ -32,7 +32,11 @@ impl Lowering<'_> {
         };
         let mut sources = Vec::new();
         let mut words = Vec::new();
-        for source in &args.sources {
+        // As in BuildKit, here-documents come after files, wherever they are written, so that they count
+        // where both have a name.
+        let (documents, files): (Vec<_>, Vec<_>) = (args.sources.iter())
+            .partition(|source| matches!(source, ast::CopySource::Heredoc(..)));
+        for source in files.into_iter().chain(documents) {
             let kind = match source {
                 ast::CopySource::Word(word) => {
                     let text = self.expand(word)?;
@@ -42,8 +46,9 @@ impl Lowering<'_> {
                     CopySourceKind::Word(text)
                 }
                 ast::CopySource::Heredoc(number, word) => {
-                    words.push(word.as_str().to_owned());
-                    self.inline_file(&instruction.heredocs[*number], word)?
+                    let heredoc = &instruction.heredocs[*number];
+                    words.push(format!("<<{}", heredoc.name));
+                    self.inline_file(heredoc, word)?
                 }
             };
             let span = source.word().span();

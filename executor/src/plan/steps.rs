@@ -290,7 +290,8 @@ impl<'a> Lowering<'a> {
                 format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase"),
             );
         }
-        if port.contains(':') {
+        // Nothing before the colon is no address and no other port.
+        if !matches!(port.rsplit_once(':'), None | Some(("", _))) {
             self.warn(
                 "ExposeInvalidFormat",
                 written.span(),

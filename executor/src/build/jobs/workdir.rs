@@ -37,16 +37,19 @@ pub(super) fn workdir(
     }
 }
 
-/// Makes `path` with its missing parents, owned by `user`; tells whether anything was missing.
+/// Makes `path` with its missing parents, owned by `user`; tells whether anything was missing. As in
+/// BuildKit and buildah, that is whom COPY's `--chown` would name: a number alone is the group's, too.
 pub(super) fn make(scene: Scene, tree: &Tree, path: &str, user: &str) -> Result<bool> {
     let root = &tree.merged;
     if root.open_dir(path).is_ok() {
         return Ok(false);
     }
-    let who = users::resolve(root, user)?;
-    let owner = Owner {
-        uid: who.uid,
-        gid: who.gid,
+    let owner = match user.strip_suffix(':').unwrap_or(user) {
+        "" => Owner::ROOT,
+        user => {
+            let (uid, gid) = users::resolve_owner(root, user)?;
+            Owner { uid, gid }
+        }
     };
     if !tree.ownership.exists(owner) {
         return Err(super::tree::no_such_id(scene, path, owner));
