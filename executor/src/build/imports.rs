@@ -119,6 +119,7 @@ impl<'a> Imports<'a> {
                 created: step.created.clone(),
                 name: name.to_owned(),
                 blob: made.and_then(|made| made.blob.clone()),
+                bases: Vec::new(),
             };
             let Some(made) = &step.layer else {
                 return Some(self.keep(key, record(None)));

@@ -178,6 +178,7 @@ mod tests {
                 created: "2026-01-01T00:00:00Z".into(),
                 name: "RUN".into(),
                 blob: None,
+                bases: Vec::new(),
             },
             blob: Some((file, digest)),
         }

@@ -356,6 +356,7 @@ impl Stage<'_> {
                     created: created.clone(),
                     name: step.name.clone(),
                     blob: None,
+                    bases: Vec::new(),
                 };
                 let unchanged = ready.mounted.is_unchanged()
                     && ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Shelf;
+use crate::cache::{Shelf, last_use, note_use};
 use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::store::blobs::Blobs;
@@ -46,9 +46,9 @@ pub struct Download {
 pub(crate) struct Stored {
     /// The file.
     pub(crate) path: PathBuf,
-    /// The blob; `None` when it is gone or the record is torn.
-    pub(crate) blob: Option<Digest>,
-    /// When it was written last.
+    /// Its content; `None` when it is torn or its blob is gone.
+    pub(crate) record: Option<Download>,
+    /// When it was last used.
     pub(crate) used: SystemTime,
 }
 
@@ -57,9 +57,12 @@ impl Downloads {
         Self { shelf, blobs }
     }
 
-    /// Finds what a URL gave.
+    /// Finds what a URL gave, and notes that it was used.
     pub fn get(&self, url: &str) -> Option<Download> {
-        self.read(&self.shelf.path(&file_name(url)))
+        let path = self.shelf.path(&file_name(url));
+        let found = self.read(&path)?;
+        note_use(&path);
+        Some(found)
     }
 
     /// Records what a URL gave; the blob is in the store already.
@@ -72,11 +75,8 @@ impl Downloads {
         let paths = self.shelf.list().into_iter();
         paths
             .map(|path| Stored {
-                blob: self.read(&path).map(|d| d.digest),
-                used: path
-                    .metadata()
-                    .and_then(|m| m.modified())
-                    .unwrap_or(SystemTime::UNIX_EPOCH),
+                record: self.read(&path),
+                used: last_use(&path),
                 path,
             })
             .collect()
@@ -123,7 +123,7 @@ mod tests {
                 all,
                 ..gc::Options::default()
             };
-            gc::collect(&store, options, &|_| panic!("the caller's own")).expect("collect")
+            gc::collect(&store, &options, &|_| panic!("the caller's own")).expect("collect")
         };
         collect(false);
         assert!(store.cache().downloads().get(url).is_some());

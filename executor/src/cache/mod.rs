@@ -14,6 +14,7 @@ pub mod variants;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -120,6 +121,26 @@ impl Shelf {
     fn list(&self) -> Vec<PathBuf> {
         files(&self.dir)
     }
+}
+
+/// A use is not noted again for this long, so that a build that changes nothing writes nothing.
+const NOTED: Duration = Duration::from_secs(3600);
+
+/// Notes that a record was used, which only decides what is collected first.
+fn note_use(path: &Path) {
+    let now = SystemTime::now();
+    let is_recent = |noted| now.duration_since(noted).is_ok_and(|age| age < NOTED);
+    if !is_recent(last_use(path))
+        && let Ok(file) = fs::File::open(path)
+    {
+        drop(file.set_modified(now));
+    }
+}
+
+/// Returns when a record was last used.
+fn last_use(path: &Path) -> SystemTime {
+    let noted = fs::metadata(path).and_then(|m| m.modified());
+    noted.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Lists the files of a directory, sorted; none when it is missing.

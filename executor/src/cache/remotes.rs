@@ -52,6 +52,8 @@ pub(crate) struct Stored {
     pub(crate) path: PathBuf,
     /// The blob; `None` for a foreign file.
     pub(crate) digest: Option<Digest>,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
 }
 
 impl Place {
@@ -132,6 +134,7 @@ impl Remotes {
         files
             .map(|path| Stored {
                 digest: digest(&path),
+                bytes: path.symlink_metadata().map_or(0, |m| m.len()),
                 path,
             })
             .collect()

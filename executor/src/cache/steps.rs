@@ -4,14 +4,13 @@
 //! record that [`Steps::get`] returns names a layer whose blob is in the store with the recorded
 //! size, or known to be elsewhere, or no layer at all.
 
-use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Shelf;
 use crate::cache::remotes::Remotes;
+use crate::cache::{Shelf, last_use, note_use};
 use crate::error::Result;
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::image::manifest::Descriptor;
@@ -19,9 +18,6 @@ use crate::store::blobs::Blobs;
 use crate::store::record;
 
 const KIND: &str = "sandcrab-step-1";
-
-/// A use is not noted again for this long, so that a build that changes nothing writes nothing.
-const NOTED: Duration = Duration::from_secs(3600);
 
 /// The step records.
 #[derive(Debug, Clone)]
@@ -48,6 +44,9 @@ pub struct CacheRecord {
     /// something needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<Descriptor>,
+    /// Manifests of the images that the step stands on, of whose names the last may have gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<Digest>,
 }
 
 /// A record with the file that holds it.
@@ -74,15 +73,7 @@ impl Steps {
     pub fn get(&self, key: &Digest) -> Option<CacheRecord> {
         let path = self.shelf.path(&key.hex());
         let record = self.read(&path)?;
-        // The time of the last use only decides what is collected first.
-        let now = SystemTime::now();
-        let noted = fs::metadata(&path).and_then(|m| m.modified());
-        let is_recent = |t| now.duration_since(t).is_ok_and(|age| age < NOTED);
-        if !noted.is_ok_and(is_recent)
-            && let Ok(file) = fs::File::open(&path)
-        {
-            drop(file.set_modified(now));
-        }
+        note_use(&path);
         Some(record)
     }
 
@@ -101,9 +92,7 @@ impl Steps {
             .into_iter()
             .map(|path| Stored {
                 record: self.read(&path),
-                used: fs::metadata(&path)
-                    .and_then(|m| m.modified())
-                    .unwrap_or(SystemTime::UNIX_EPOCH),
+                used: last_use(&path),
                 path,
             })
             .collect()
@@ -127,6 +116,8 @@ impl Steps {
 mod tests {
     use super::*;
     use crate::store::Store;
+    use std::fs;
+    use std::time::Duration;
 
     #[test]
     fn the_last_use_is_noted_once_an_hour() {
@@ -142,6 +133,7 @@ mod tests {
             created: "2026-01-01T00:00:00Z".into(),
             name: "WORKDIR /".into(),
             blob: None,
+            bases: Vec::new(),
         };
         steps.put(&key, &record).expect("put");
         let path = steps.list()[0].path.clone();
@@ -170,6 +162,7 @@ mod tests {
             created: "2026-01-01T00:00:00Z".into(),
             name: "RUN true".into(),
             blob: None,
+            bases: Vec::new(),
         };
         assert_eq!(steps.get(&key), None);
         steps.put(&key, &record).expect("put");

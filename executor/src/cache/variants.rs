@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::cache::Shelf;
+use crate::cache::{Shelf, note_use};
 use crate::error::Result;
 use crate::image::digest::{DiffId, Digest};
 use crate::image::manifest::Descriptor;
@@ -41,7 +41,10 @@ impl Variants {
     /// Finds a layer's form. `compression` names algorithm and level, such as `gzip-6`; letters,
     /// digits and hyphens only.
     pub fn get(&self, diff_id: DiffId, compression: &str) -> Option<Descriptor> {
-        self.read(&self.shelf.path(&file_name(diff_id, compression)))
+        let path = self.shelf.path(&file_name(diff_id, compression));
+        let found = self.read(&path)?;
+        note_use(&path);
+        Some(found)
     }
 
     /// Records a layer's form; its blob is in the store already.

@@ -1,14 +1,17 @@
 //! `sandcrab df`: what the store holds.
+//!
+//! Responsible for the tables. Must not count.
 
 use std::io::Write;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::table::{ListFormat, write_json_lines, write_table};
 use super::units;
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::usage::{self, Share};
+use crate::store::usage::{self, Item, Share};
 
 /// Arguments of `df`.
 #[derive(Debug, clap::Args)]
@@ -16,6 +19,9 @@ pub(super) struct Args {
     /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(super) format: ListFormat,
+    /// List each thing that the cache remembers
+    #[arg(short, long)]
+    pub(super) verbose: bool,
 }
 
 /// One kind of content; sizes in bytes.
@@ -30,8 +36,25 @@ struct Line {
     reclaimable: u64,
 }
 
+/// One thing of the cache; the size in bytes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry<'a> {
+    #[serde(rename = "ID")]
+    id: &'a str,
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    size: u64,
+    shared: bool,
+    last_used: Option<String>,
+    description: &'a str,
+}
+
 /// Runs the command; data goes to `out`.
 pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
+    if args.verbose {
+        return list(&usage::items(store)?, args.format, out);
+    }
     let usage = usage::measure(store)?;
     let line = |kind, share: Share| Line {
         kind,
@@ -44,8 +67,12 @@ pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()>
         line("Images", usage.images),
         line("Layers", usage.layers),
         line("Unpacked layers", usage.snapshots),
+        line("Cached steps", usage.steps),
+        line("Downloads", usage.downloads),
         line("Cache mounts", usage.cache_mounts),
-        line("Cache records", usage.cache),
+        line("Context digests", usage.files),
+        line("Other records", usage.records),
+        line("Work in progress", usage.work),
         line("Leftovers", usage.garbage),
     ];
     if args.format == ListFormat::Json {
@@ -68,6 +95,37 @@ pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()>
     write_table(out, &heading, &rows)
 }
 
+fn list(items: &[Item], format: ListFormat, out: &mut dyn Write) -> Result<()> {
+    if format == ListFormat::Json {
+        let entries: Vec<Entry<'_>> = (items.iter())
+            .map(|item| Entry {
+                id: &item.id,
+                kind: item.kind.name(),
+                size: item.bytes,
+                shared: item.shared,
+                last_used: Timestamp::try_from(item.used).ok().map(|t| t.to_string()),
+                description: &item.description,
+            })
+            .collect();
+        return write_json_lines(out, &entries);
+    }
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = (items.iter())
+        .map(|item| {
+            vec![
+                units::id(&item.id),
+                item.kind.name().to_owned(),
+                units::size(item.bytes),
+                item.shared.to_string(),
+                units::since(item.used, now),
+                units::line(&item.description),
+            ]
+        })
+        .collect();
+    let heading = ["ID", "TYPE", "SIZE", "SHARED", "LAST USED", "DESCRIPTION"];
+    write_table(out, &heading, &rows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,11 +138,15 @@ mod tests {
         fixture::image(&session, &["b"], &[]);
         let print = |format| {
             let mut out = Vec::new();
-            run(&Args { format }, session.store(), &mut out).expect("df");
+            let args = Args {
+                format,
+                verbose: false,
+            };
+            run(&args, session.store(), &mut out).expect("df");
             String::from_utf8(out).expect("text")
         };
         let table = print(ListFormat::Table);
-        assert_eq!(table.lines().count(), 7);
+        assert_eq!(table.lines().count(), 11);
         assert!(table.contains("(50%)"), "{table}");
         let first: serde_json::Value =
             serde_json::from_str(print(ListFormat::Json).lines().next().expect("line"))

@@ -16,6 +16,7 @@ mod dispatch;
 mod doctor;
 mod environment;
 mod exit;
+mod filters;
 mod history;
 mod images;
 mod input;

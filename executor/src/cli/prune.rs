@@ -1,16 +1,20 @@
 //! `sandcrab prune`: gives back what nobody needs.
+//!
+//! Responsible for the question before it and for the report after it. Must not decide what goes.
 
 use std::io::{BufRead, Write};
-use std::time::Duration;
+use std::time::SystemTime;
 
-use super::table::write;
-use super::units;
-use crate::error::{Error, Kind, Result, ResultExt};
-use crate::store::gc::{self, Options, Report};
+use jiff::Timestamp;
+
+use super::table::{write, write_table};
+use super::{filters, limits, units};
+use crate::error::{Result, ResultExt};
+use crate::store::gc::{self, Forgotten, Limits, Options, Report};
 use crate::store::{Remover, Store};
 
 /// Arguments of `prune`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// Forget the cache too: keep only what named images need
     #[arg(short, long)]
@@ -21,9 +25,25 @@ pub(super) struct Args {
     /// Wait until no build runs
     #[arg(long)]
     pub(super) wait: bool,
-    /// With until=DURATION, forget cache records and cache mounts unused for that long, such as 24h or 7d
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// List what the cache forgets
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+    /// Forget what the filters choose of the cache: until=24h (unused for that long), type=KIND, id=ID,
+    /// shared, private
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     pub(super) filters: Vec<String>,
+    /// Forget what was used least recently, and keep this much of the cache, such as 10g
+    #[arg(long, value_name = "BYTES", visible_alias = "keep-storage")]
+    pub(super) reserved_space: Option<String>,
+    /// Forget what was used least recently, until the cache takes no more than this
+    #[arg(long, value_name = "BYTES")]
+    pub(super) max_used_space: Option<String>,
+    /// Forget what was used least recently, until this much is free in the store's file system
+    #[arg(long, value_name = "BYTES")]
+    pub(super) min_free_space: Option<String>,
 }
 
 /// What the command talks to.
@@ -47,31 +67,39 @@ impl std::fmt::Debug for Terminal<'_> {
 /// Runs the command.
 ///
 /// # Errors
-/// [`Kind::Usage`] for an unknown filter; those of the store and of the remover.
+/// Wrong filters and sizes; those of the store and of the remover.
 pub(super) fn run(
     args: &Args,
     store: &Store,
     remover: &Remover<'_>,
     terminal: Terminal<'_>,
 ) -> Result<()> {
-    let mut options = Options {
+    let space = |flag, text: &Option<String>| {
+        let text = text.as_deref();
+        text.map(|text| limits::size(flag, text)).transpose()
+    };
+    let options = Options {
         all: args.all,
         wait: args.wait,
-        unused_for: None,
+        dry_run: args.dry_run,
+        filters: filters::parse(&args.filters, SystemTime::now())?,
+        limits: Limits {
+            reserved: space("--reserved-space", &args.reserved_space)?,
+            max_used: space("--max-used-space", &args.max_used_space)?,
+            min_free: space("--min-free-space", &args.min_free_space)?,
+        },
     };
-    for filter in &args.filters {
-        options.unused_for = Some(parse_until(filter)?);
-    }
     let Terminal {
         out,
         notes,
         answers,
     } = terminal;
-    if let (false, Some(answers)) = (args.force, answers) {
-        let what = if args.all {
-            "all images without a name, the whole cache, all cache mounts, and all layers that no image needs"
-        } else {
-            "all images without a name, and all layers that no image and no cached step needs"
+    if let (false, Some(answers)) = (args.force || args.dry_run, answers) {
+        let some = !options.filters.is_empty() || !options.limits.is_empty();
+        let what = match (some, args.all) {
+            (true, _) => "all images without a name, what the options choose of the cache and its mounts, and all layers that nothing needs then",
+            (false, true) => "all images without a name, the whole cache, all cache mounts, and all layers that no image needs",
+            (false, false) => "all images without a name, and all layers that no image and no cached step needs",
         };
         write(
             notes,
@@ -83,19 +111,45 @@ pub(super) fn run(
             return Ok(());
         }
     }
-    let report = gc::collect(store, options, remover)?;
+    let report = gc::collect(store, &options, remover)?;
     if report.limited {
         let note = "note: builds are running; only leftovers of interrupted ones were removed \
                     (--wait waits for the builds)\n";
         write(notes, note.as_bytes())?;
     }
-    write(out, describe(&report).as_bytes())
+    if (args.verbose || args.dry_run) && !report.forgotten.is_empty() {
+        list(&report.forgotten, out)?;
+    }
+    write(out, describe(&report, args.dry_run).as_bytes())
 }
 
-fn describe(report: &Report) -> String {
+/// Lists what the cache forgets.
+fn list(forgotten: &[Forgotten], out: &mut dyn Write) -> Result<()> {
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = (forgotten.iter())
+        .map(|entry| {
+            vec![
+                units::id(&entry.id),
+                entry.kind.name().to_owned(),
+                units::size(entry.bytes),
+                units::since(entry.used, now),
+                units::line(&entry.description),
+            ]
+        })
+        .collect();
+    let heading = ["ID", "TYPE", "SIZE", "LAST USED", "DESCRIPTION"];
+    write_table(out, &heading, &rows)
+}
+
+fn describe(report: &Report, dry_run: bool) -> String {
+    let (deleted, removed, total) = if dry_run {
+        ("Would delete", "Would remove", "Reclaimable space")
+    } else {
+        ("Deleted", "Removed", "Total reclaimed space")
+    };
     let mut text = String::new();
     for id in &report.images {
-        text += &format!("Deleted: {id}\n");
+        text += &format!("{deleted}: {id}\n");
     }
     for (count, what) in [
         (report.blobs, "blobs"),
@@ -105,43 +159,10 @@ fn describe(report: &Report) -> String {
         (report.sessions, "leftovers of interrupted commands"),
     ] {
         if count > 0 {
-            text += &format!("Removed {what}: {count}\n");
+            text += &format!("{removed} {what}: {count}\n");
         }
     }
-    text + &format!("Total reclaimed space: {}\n", units::size(report.bytes))
-}
-
-/// Parses `until=`, a sum of numbers with units as Go writes durations, and `d` for days.
-fn parse_until(filter: &str) -> Result<Duration> {
-    let invalid = || {
-        Error::new(format!("unknown filter `{filter}`"))
-            .kind(Kind::Usage)
-            .hint("the filter is until=DURATION, such as until=24h or until=7d")
-    };
-    let mut rest = filter.strip_prefix("until=").ok_or_else(invalid)?;
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(invalid)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| invalid())?;
-        let (unit, after) = match &rest.as_bytes()[digits..] {
-            [b's', ..] => (1, &rest[digits + 1..]),
-            [b'm', ..] => (60, &rest[digits + 1..]),
-            [b'h', ..] => (3600, &rest[digits + 1..]),
-            [b'd', ..] => (24 * 3600, &rest[digits + 1..]),
-            _ => return Err(invalid()),
-        };
-        let seconds = number.checked_mul(unit).ok_or_else(invalid)?;
-        total = total
-            .checked_add(Duration::from_secs(seconds))
-            .ok_or_else(invalid)?;
-        rest = after;
-    }
-    Ok(total)
+    text + &format!("{total}: {}\n", units::size(report.bytes))
 }
 
 #[cfg(test)]
@@ -150,38 +171,14 @@ mod tests {
     use crate::store::fixture;
 
     #[test]
-    fn durations() {
-        for (text, seconds) in [
-            ("until=90s", 90),
-            ("until=24h", 86_400),
-            ("until=1h30m", 5400),
-            ("until=7d", 604_800),
-        ] {
-            assert_eq!(parse_until(text).expect(text).as_secs(), seconds);
-        }
-        for text in [
-            "until=",
-            "until=5",
-            "until=x",
-            "label=a",
-            "until=1ä",
-            "until=99999999999999999999d",
-        ] {
-            assert!(parse_until(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn asks_reports_and_limits_itself() {
         let (_dir, session) = fixture::session();
         let store = session.store().clone();
         fixture::image(&session, &["a"], &[]);
         let prune = |answers: Option<&str>, force: bool| {
             let args = Args {
-                all: false,
                 force,
-                wait: false,
-                filters: Vec::new(),
+                ..Args::default()
             };
             let (mut out, mut notes) = (Vec::new(), Vec::new());
             let mut answers = answers.map(str::as_bytes);

@@ -1,9 +1,14 @@
 //! Sizes and times as people read them.
 //!
 //! Responsible for Docker's forms: `1.23MB` in powers of 1000 with three digits, and
-//! `3 weeks ago`.
+//! `3 weeks ago`; ids and texts on one line.
+
+use std::time::SystemTime;
 
 use jiff::Timestamp;
+
+/// The most characters of a text in a table.
+const WIDTH: usize = 45;
 
 /// Writes a number of bytes with three significant digits.
 pub(super) fn size(bytes: u64) -> String {
@@ -54,6 +59,34 @@ fn span(seconds: i64) -> String {
     }
 }
 
+/// Writes how long ago a file's time was; `N/A` for one that is unknown.
+pub(super) fn since(time: SystemTime, now: Timestamp) -> String {
+    match Timestamp::try_from(time) {
+        Ok(then) if then.as_second() > 0 => {
+            format!("{} ago", span(now.as_second() - then.as_second()))
+        }
+        _ => "N/A".to_owned(),
+    }
+}
+
+/// Shortens an id as Docker does; what tells several of one from each other stays.
+pub(super) fn id(text: &str) -> String {
+    let end = text.find(['-', '.']).unwrap_or(text.len());
+    let (hex, rest) = text.split_at(end);
+    format!("{}{rest}", hex.get(..12).unwrap_or(hex))
+}
+
+/// Brings a text onto one short line.
+pub(super) fn line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    let mut short: String = line.chars().take(WIDTH - 1).collect();
+    short.push('…');
+    short
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +125,23 @@ mod tests {
             assert_eq!(ago(Some(then), now), text, "{then}");
         }
         assert_eq!(ago(None, now), "N/A");
+        assert_eq!(since(SystemTime::UNIX_EPOCH, now), "N/A");
+        let then = SystemTime::from(now) - std::time::Duration::from_secs(300);
+        assert_eq!(since(then, now), "5 minutes ago");
+    }
+
+    #[test]
+    fn ids_and_lines() {
+        let hex = "0123456789abcdef";
+        for (text, short) in [
+            (hex.to_owned(), "0123456789ab"),
+            (format!("{hex}-3"), "0123456789ab-3"),
+            (format!("{hex}.gzip-6"), "0123456789ab.gzip-6"),
+            ("odd".to_owned(), "odd"),
+        ] {
+            assert_eq!(id(&text), short);
+        }
+        assert_eq!(line("a \n  b"), "a b");
+        assert_eq!(line(&"é".repeat(60)).chars().count(), WIDTH);
     }
 }

@@ -17,7 +17,8 @@ use crate::store::lock::Session;
 use crate::store::make_dir;
 use crate::store::snapshots::Staging;
 
-/// The file in a cache mount's directory that its users lock, and whose time is that of the last use.
+/// The file in a cache mount's directory that its users lock, whose time is that of the last use, and
+/// which has its name for people.
 const LOCK: &str = "lock";
 
 /// The store's cache mounts.
@@ -39,6 +40,8 @@ pub struct Found {
     pub dir: PathBuf,
     /// When a step last began to use it.
     pub used: SystemTime,
+    /// The id that steps use, for people.
+    pub name: String,
 }
 
 impl CacheDir {
@@ -81,13 +84,19 @@ impl CacheMounts {
     }
 
     /// Puts a finished tree in place. When another process was quicker, its tree stays and this one
-    /// is dropped.
-    pub fn commit(&self, session: &Session, staging: Staging, place: &CacheDir) -> Result<()> {
+    /// is dropped. `name` is what steps call it.
+    pub fn commit(
+        &self,
+        session: &Session,
+        staging: Staging,
+        place: &CacheDir,
+        name: &str,
+    ) -> Result<()> {
         let parent = place.dir.parent().unwrap_or(&self.dir);
         make_dir(&self.dir)?;
         make_dir(parent)?;
         let lock = staging.dir().join(LOCK);
-        File::create(&lock).op_path("create", &lock)?;
+        fs::write(&lock, name).op_path("create", &lock)?;
         match fs::rename(staging.dir(), &place.dir) {
             Ok(()) => Ok(()),
             // Not empty: it has a lock at least.
@@ -105,9 +114,11 @@ impl CacheMounts {
         let mut all = Vec::new();
         for identity in entries(&self.dir)? {
             for dir in entries(&identity)? {
-                let lock = fs::metadata(dir.join(LOCK)).and_then(|m| m.modified());
+                let lock = dir.join(LOCK);
+                let used = fs::metadata(&lock).and_then(|m| m.modified());
                 all.push(Found {
-                    used: lock.unwrap_or(SystemTime::UNIX_EPOCH),
+                    used: used.unwrap_or(SystemTime::UNIX_EPOCH),
+                    name: fs::read_to_string(&lock).unwrap_or_default(),
                     dir,
                 });
             }
@@ -142,14 +153,14 @@ mod tests {
         for content in ["first", "second"] {
             let staging = store.snapshots().staging(&session).expect("staging");
             fs::write(staging.fs().join("file"), content).expect("write");
-            mounts.commit(&session, staging, &place).expect("commit");
+            mounts.commit(&session, staging, &place, "/c").expect("commit");
         }
         assert_eq!(
             fs::read_to_string(place.fs().join("file")).expect("read"),
             "first"
         );
         let found = mounts.list().expect("list");
-        assert_eq!(found.len(), 1);
+        assert_eq!((found.len(), found[0].name.as_str()), (1, "/c"));
         let lock = place.lock().expect("lock");
         lock.try_lock().expect("free");
         assert!(place.lock().expect("lock").try_lock_shared().is_err());

@@ -262,16 +262,11 @@ impl Images {
         })
     }
 
-    /// Removes the images without names and returns their ids.
-    pub(crate) fn remove_dangling(&self) -> Result<Vec<Digest>> {
+    /// Removes the images without names that `keep` does not want, and returns the others.
+    pub(crate) fn retain(&self, keep: impl Fn(&Record) -> bool) -> Result<Vec<Record>> {
         self.update(|images| {
-            let dangling = images
-                .iter()
-                .filter(|r| r.names.is_empty())
-                .map(|r| r.config)
-                .collect();
-            images.retain(|r| !r.names.is_empty());
-            Ok(dangling)
+            images.retain(|record| !record.names.is_empty() || keep(record));
+            Ok(images.clone())
         })
     }
 
@@ -503,7 +498,7 @@ mod tests {
         images.add(&second, &[name("app")]).expect("add");
         assert_eq!(images.get("app").expect("get").config_digest, id);
         assert_eq!(images.list().expect("list").len(), 2);
-        assert_eq!(images.remove_dangling().expect("remove").len(), 1);
+        images.retain(|record| record.config == id).expect("retain");
         assert_eq!(images.list().expect("list").len(), 1);
     }
 

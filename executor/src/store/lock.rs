@@ -228,6 +228,23 @@ pub fn dead_sessions(store: &Store) -> Result<Vec<Dead>> {
     Ok(dead)
 }
 
+/// Lists the directories of sessions whose processes live.
+pub fn live_sessions(store: &Store) -> Result<Vec<PathBuf>> {
+    let tmp = store.root().join("tmp");
+    let mut live = Vec::new();
+    for entry in fs::read_dir(&tmp).op_path("read", &tmp)? {
+        let path = entry.op_path("read", &tmp)?.path();
+        let dir = path.with_extension("");
+        if path.extension().is_some_and(|e| e == "lock")
+            && let Ok(file) = File::open(&path)
+            && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+        {
+            live.push(dir);
+        }
+    }
+    Ok(live)
+}
+
 fn open_lock(store: &Store) -> Result<(PathBuf, File)> {
     let path = store.root().join("lock");
     let file = File::options()

@@ -19,6 +19,7 @@
 
 pub mod blobs;
 pub mod cache_mounts;
+pub mod census;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -3,22 +3,24 @@
 //! Responsible for counting. Must not change anything. Sizes of unpacked layers are those that
 //! their makers recorded, since the caller may not read all of them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
-use crate::cache;
 use crate::error::Result;
+use crate::image::digest::Digest;
 use crate::store::Store;
-use crate::store::gc::Live;
-use crate::store::lock::dead_sessions;
+use crate::store::census::{Census, EntryKind, Needs};
+use crate::store::lock::{dead_sessions, live_sessions};
 
 /// One kind of content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Share {
     /// How many there are.
     pub count: usize,
-    /// How many of them are needed by named images (for garbage: none).
+    /// How many of them are needed by named images, or by sessions that live.
     pub active: usize,
     /// Bytes.
     pub bytes: u64,
@@ -35,12 +37,37 @@ pub struct Usage {
     pub layers: Share,
     /// Unpacked layers.
     pub snapshots: Share,
+    /// Results of steps; their bytes are those of the records.
+    pub steps: Share,
+    /// What ADD has fetched.
+    pub downloads: Share,
     /// Cache mounts, as far as the caller may read them.
     pub cache_mounts: Share,
-    /// Records of the cache.
-    pub cache: Share,
+    /// Digests of the files of contexts.
+    pub files: Share,
+    /// Other records: compressed forms of layers, and where layers are that the store lacks.
+    pub records: Share,
+    /// Unfinished work of sessions that live.
+    pub work: Share,
     /// Leftovers of dead sessions.
     pub garbage: Share,
+}
+
+/// One thing that the cache remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its kind.
+    pub kind: EntryKind,
+    /// Its id.
+    pub id: String,
+    /// Bytes that it has and holds.
+    pub bytes: u64,
+    /// Whether a named image needs something of it, too.
+    pub shared: bool,
+    /// When it was last used.
+    pub used: SystemTime,
+    /// What it is, for people.
+    pub description: String,
 }
 
 impl Share {
@@ -57,42 +84,58 @@ impl Share {
 
 /// Counts what is there. With builds running, the numbers are of no one moment.
 pub fn measure(store: &Store) -> Result<Usage> {
-    let images = store.images().list()?;
-    let named: Vec<_> = images
-        .iter()
-        .filter(|r| !r.names.is_empty())
-        .cloned()
-        .collect();
-    let mut live = Live::default();
-    live.add_images(store, &named);
-    let blobs = store.blobs();
+    let census = Census::take(store, true)?;
+    let needs = Needs::named(&census);
     let mut usage = Usage::default();
-    let mut documents = std::collections::HashSet::new();
-    for record in &images {
+    let mut downloads: HashSet<Digest> = HashSet::new();
+    for entry in &census.entries {
+        let share = match entry.kind {
+            EntryKind::Step => &mut usage.steps,
+            EntryKind::Download => {
+                downloads.extend(&entry.holds.blobs);
+                &mut usage.downloads
+            }
+            EntryKind::CacheMount => &mut usage.cache_mounts,
+            EntryKind::Files => &mut usage.files,
+            EntryKind::Form => &mut usage.records,
+        };
+        share.add(entry.bytes, false);
+    }
+    for (_, bytes) in &census.broken {
+        usage.records.add(*bytes, false);
+    }
+    for stored in &census.remotes {
+        let active = stored.digest.is_some_and(|d| needs.has_blob(&d));
+        usage.records.add(stored.bytes, active);
+    }
+    let blobs = store.blobs();
+    let mut documents = HashSet::new();
+    for image in &census.images {
+        let record = &image.record;
         let size = |digest| blobs.size(digest).unwrap_or(0);
         let bytes = size(&record.manifest) + size(&record.config);
         usage.images.add(bytes, !record.names.is_empty());
-        documents.extend([record.manifest.hex(), record.config.hex()]);
+        documents.extend([record.manifest, record.config]);
     }
-    for path in blobs.files() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !documents.contains(name.as_ref()) {
-            let digest = format!("sha256:{name}").parse();
-            let active = digest.is_ok_and(|d| live.blobs.contains(&d));
-            usage.layers.add(file_size(&path), active);
+    for (_, digest, bytes) in &census.blobs {
+        let active = digest.is_some_and(|d| needs.has_blob(&d));
+        match digest {
+            Some(digest) if documents.contains(digest) => {}
+            Some(digest) if downloads.contains(digest) => {
+                usage.downloads.bytes += bytes;
+                usage.downloads.reclaimable += if active { 0 } else { *bytes };
+            }
+            _ => usage.layers.add(*bytes, active),
         }
     }
-    for found in store.snapshots().list()? {
-        let known = found.size.is_some();
-        let active = known && found.chain.is_some_and(|c| live.chains.contains(&c));
+    for found in &census.snapshots {
+        let chain = found.chain.filter(|_| found.size.is_some());
+        let active = chain.is_some_and(|c| needs.has_chain(c));
         let bytes = found.size.unwrap_or_else(|| tree_size(&found.dir));
         usage.snapshots.add(bytes, active);
     }
-    for found in store.cache_mounts().list()? {
-        usage.cache_mounts.add(tree_size(&found.dir), false);
-    }
-    for path in store.cache().dirs().iter().flat_map(|d| cache::files(d)) {
-        usage.cache.add(file_size(&path), false);
+    for dir in live_sessions(store)? {
+        usage.work.add(tree_size(&dir), true);
     }
     for dead in dead_sessions(store)? {
         usage.garbage.add(tree_size(&dead.dir), false);
@@ -100,8 +143,21 @@ pub fn measure(store: &Store) -> Result<Usage> {
     Ok(usage)
 }
 
-fn file_size(path: &Path) -> u64 {
-    fs::symlink_metadata(path).map_or(0, |m| m.len())
+/// Lists what the cache remembers, the latest used first.
+pub fn items(store: &Store) -> Result<Vec<Item>> {
+    let census = Census::take(store, true)?;
+    let needs = Needs::named(&census);
+    let items = census.entries.iter().map(|entry| Item {
+        kind: entry.kind,
+        id: entry.id.clone(),
+        bytes: census.size_of(entry),
+        shared: needs.holds_any(&entry.holds),
+        used: entry.used,
+        description: entry.description.clone(),
+    });
+    let mut items: Vec<Item> = items.collect();
+    items.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.id.cmp(&b.id)));
+    Ok(items)
 }
 
 /// Returns the bytes that a tree takes on disk, as far as the caller may read it.
@@ -140,5 +196,6 @@ mod tests {
         assert_eq!(usage.layers.reclaimable, layer + 1000);
         assert_eq!(usage.layers.bytes, 3 * layer + 1000);
         assert_eq!(usage.garbage, Share::default());
+        assert_eq!((usage.work.count, usage.work.active), (1, 1));
     }
 }

@@ -117,7 +117,7 @@ impl Stage<'_> {
                     _ => None,
                 };
                 let (staging, _) = self.seed(from, wanted.cache.permissions)?;
-                mounts.commit(shared.session, staging, &dir)?;
+                mounts.commit(shared.session, staging, &dir, &wanted.cache.id)?;
             }
             let lock = dir.lock()?;
             let tried = match wanted.cache.sharing {

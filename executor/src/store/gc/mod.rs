@@ -1,33 +1,46 @@
 //! Collecting what nobody needs any more.
 //!
-//! Responsible for deciding what is garbage and for removing it. Must not enter snapshots, whose
+//! Responsible for removing it, and what the cache shall forget. Must not enter snapshots, whose
 //! files belong to other ids: they are moved aside, and a [`Remover`] deletes them. Invariant:
 //! while a session lives, only the leftovers of dead sessions are removed; a collector that is
 //! killed leaves its own such leftovers and a store in which all that is named is complete.
 
-use std::collections::HashSet;
+mod choice;
+
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
-use crate::cache;
 use crate::error::{Error, Result, ResultExt};
-use crate::image::digest::{ChainId, DiffId, Digest};
+use crate::image::digest::Digest;
+use crate::store::census::{Census, EntryKind, Needs};
 use crate::store::images::Record;
 use crate::store::lock::{Exclusive, Scratch, dead_sessions};
 use crate::store::usage::tree_size;
 use crate::store::{Remover, Store};
 
+pub use choice::{Filters, Forgotten, Limits};
+
 /// What to collect.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Also forget all cache records, what only they need, and all cache mounts.
+    /// Also forget the whole cache, cache mounts included, as far as filters and limits let it go.
     pub all: bool,
     /// Wait until no session lives.
     pub wait: bool,
-    /// Also forget cache records and cache mounts that were not used for this long.
-    pub unused_for: Option<Duration>,
+    /// Remove nothing, and tell what would be removed if no session lived.
+    pub dry_run: bool,
+    /// What of the cache may be forgotten; with any of them, it is.
+    pub filters: Filters,
+    /// How much of the cache is kept; with any of them, the rest is forgotten.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// Tells whether something of the cache may go that is of use.
+    fn forgets(&self) -> bool {
+        self.all || !self.filters.is_empty() || !self.limits.is_empty()
+    }
 }
 
 /// What was removed.
@@ -35,6 +48,8 @@ pub struct Options {
 pub struct Report {
     /// Ids of images without names.
     pub images: Vec<Digest>,
+    /// What the cache has forgotten, least recently used first.
+    pub forgotten: Vec<Forgotten>,
     /// Leftovers of dead sessions.
     pub sessions: usize,
     /// Unpacked layers.
@@ -51,79 +66,20 @@ pub struct Report {
     pub limited: bool,
 }
 
-/// What is needed.
-#[derive(Debug, Default)]
-pub(crate) struct Live {
-    pub(crate) blobs: HashSet<Digest>,
-    pub(crate) chains: HashSet<ChainId>,
-    diff_ids: HashSet<DiffId>,
-}
-
-impl Live {
-    /// Keeps what images need. A document that cannot be read keeps nothing more, so that a
-    /// damaged image does not stop the collector.
-    pub(crate) fn add_images(&mut self, store: &Store, images: &[Record]) {
-        for record in images {
-            self.blobs.extend([record.manifest, record.config]);
-            self.blobs.extend(record.index);
-            self.blobs.extend(&record.parts);
-            let images = store.images();
-            let Ok(parts) = images.read(record).and_then(|image| images.parts(&image)) else {
-                continue;
-            };
-            for image in parts {
-                self.blobs.insert(image.config_digest);
-                let layers = image.manifest.layers.iter().map(|l| l.digest);
-                self.blobs.extend(layers);
-                let mut chain = None;
-                for diff_id in &image.config.rootfs.diff_ids {
-                    let next = ChainId::child(chain, *diff_id);
-                    self.chains.insert(next);
-                    self.diff_ids.insert(*diff_id);
-                    chain = Some(next);
-                }
-            }
-        }
-    }
-
-    /// Keeps what the results of steps need; only records that `keep` accepts count.
-    pub(crate) fn add_steps(
-        &mut self,
-        steps: &[cache::steps::Stored],
-        keep: impl Fn(&cache::steps::Stored) -> bool,
-    ) {
-        for stored in steps.iter().filter(|s| keep(s)) {
-            let Some(record) = &stored.record else {
-                continue;
-            };
-            self.chains.extend(record.chain);
-            if let Some(diff_id) = record.diff_id {
-                self.diff_ids.insert(diff_id);
-                let blob = record.blob.as_ref().map(|blob| blob.digest);
-                self.blobs.insert(blob.unwrap_or(diff_id.0));
-            }
-        }
-    }
-
-    /// Keeps the compressed forms of what is kept already.
-    pub(crate) fn add_variants(&mut self, variants: &[cache::variants::Stored]) {
-        for stored in variants {
-            if self.keeps_variant(stored) {
-                self.blobs.extend(stored.blob);
-            }
-        }
-    }
-
-    fn keeps_variant(&self, stored: &cache::variants::Stored) -> bool {
-        stored.blob.is_some() && stored.diff_id.is_some_and(|id| self.diff_ids.contains(&id))
-    }
-}
-
 /// Removes what nobody needs.
 ///
 /// # Errors
 /// Those of the file system and of the remover. What was removed until then stays removed.
-pub fn collect(store: &Store, options: Options, remover: &Remover<'_>) -> Result<Report> {
+pub fn collect(store: &Store, options: &Options, remover: &Remover<'_>) -> Result<Report> {
+    if options.dry_run {
+        let mut report = Report::default();
+        for dead in dead_sessions(store)? {
+            report.sessions += 1;
+            report.bytes += tree_size(&dead.dir);
+        }
+        sweep(store, options, None, &mut report)?;
+        return Ok(report);
+    }
     let scratch = Scratch::new(store)?;
     let alone = Exclusive::take(store, options.wait)?;
     let mut report = Report {
@@ -136,8 +92,7 @@ pub fn collect(store: &Store, options: Options, remover: &Remover<'_>) -> Result
         dead.bury(&scratch)?;
     }
     if alone.is_some() {
-        report.images = store.images().remove_dangling()?;
-        sweep(store, options, &scratch, &mut report)?;
+        sweep(store, options, Some(&scratch), &mut report)?;
     }
     // Deleting trees takes long, and builds need not wait for it.
     drop(alone);
@@ -145,102 +100,140 @@ pub fn collect(store: &Store, options: Options, remover: &Remover<'_>) -> Result
     Ok(report)
 }
 
-fn sweep(store: &Store, options: Options, scratch: &Scratch, report: &mut Report) -> Result<()> {
-    let now = SystemTime::now();
-    let old = |used: SystemTime| {
-        let age = now.duration_since(used).unwrap_or_default();
-        options.unused_for.is_some_and(|limit| age > limit)
-    };
-    let keeps = |s: &cache::steps::Stored| !options.all && s.record.is_some() && !old(s.used);
-    let cache = store.cache();
-    let (steps, variants) = (cache.steps().list(), cache.variants().list());
-    let mut live = Live::default();
-    live.add_images(store, &store.images().list()?);
-    live.add_steps(&steps, keeps);
-    if !options.all {
-        live.add_variants(&variants);
-    }
-    let downloads = cache.downloads().list();
-    let keeps_download =
-        |s: &cache::downloads::Stored| !options.all && s.blob.is_some() && !old(s.used);
-    let kept = downloads.iter().filter(|s| keeps_download(s));
-    live.blobs.extend(kept.filter_map(|s| s.blob));
-    // Records go before what they name.
-    for stored in downloads.iter().filter(|s| !keeps_download(s)) {
-        report.bytes += remove_file(&stored.path)?;
-        report.records += 1;
-    }
-    for stored in steps.iter().filter(|s| !keeps(s)) {
-        report.bytes += remove_file(&stored.path)?;
-        report.records += 1;
-    }
-    for stored in variants {
-        if options.all || !live.keeps_variant(&stored) {
-            report.bytes += remove_file(&stored.path)?;
-            report.records += 1;
+/// Removes what is not needed, or only counts it where there is no place to move trees to.
+fn sweep(
+    store: &Store,
+    options: &Options,
+    scratch: Option<&Scratch>,
+    report: &mut Report,
+) -> Result<()> {
+    loop {
+        let census = Census::take(store, options.forgets())?;
+        if sweep_once(store, &census, options, scratch, report)? {
+            return Ok(());
         }
     }
-    for stored in cache.remotes().list() {
-        if !stored.digest.is_some_and(|d| live.blobs.contains(&d)) {
-            report.bytes += remove_file(&stored.path)?;
-            report.records += 1;
+}
+
+/// Sweeps, unless an image has got a name meanwhile, for which nobody needs a session.
+fn sweep_once(
+    store: &Store,
+    census: &Census,
+    options: &Options,
+    scratch: Option<&Scratch>,
+    report: &mut Report,
+) -> Result<bool> {
+    let mut needs = Needs::named(census).with_cache();
+    if options.forgets() {
+        let garbage = census.bytes().saturating_sub(needs.bytes());
+        let free = free_space(store)?.saturating_add(garbage);
+        let rules = (&options.filters, &options.limits);
+        report.forgotten = choice::forget(census, &mut needs, rules, free);
+    }
+    let gone = census.images.iter().enumerate();
+    let gone = gone.filter(|(number, _)| !needs.has_image(*number));
+    report.images = gone.map(|(_, image)| image.record.config).collect();
+    if scratch.is_some() {
+        let number = |record: &Record| {
+            let same = |r: &Record| r.manifest == record.manifest && r.index == record.index;
+            census.images.iter().position(|i| same(&i.record))
+        };
+        let kept = |record: &Record| number(record).is_none_or(|n| needs.has_image(n));
+        let left = store.images().retain(kept)?;
+        if !(left.iter()).all(|record| number(record).is_some_and(|n| needs.has_image(n))) {
+            return Ok(false);
         }
     }
-    if options.all {
-        for path in cache::files(&cache.stat_dir()) {
-            report.bytes += remove_file(&path)?;
-            report.records += 1;
-        }
-    }
-    for found in store.snapshots().list()? {
-        let size = found.size;
-        if size.is_some() && found.chain.is_some_and(|c| live.chains.contains(&c)) {
+    sweep_records(census, &needs, scratch.is_some(), report)?;
+    for found in &census.snapshots {
+        let chain = found.chain.filter(|_| found.size.is_some());
+        if chain.is_some_and(|chain| needs.has_chain(chain)) {
             continue;
         }
-        report.bytes += size.unwrap_or_else(|| tree_size(&found.dir));
+        report.bytes += found.size.unwrap_or_else(|| tree_size(&found.dir));
         report.snapshots += 1;
-        fs::rename(&found.dir, scratch.fresh("snapshot")).op_path("move", &found.dir)?;
-    }
-    // Nobody holds one: who does has a session.
-    for found in store.cache_mounts().list()? {
-        if options.all || old(found.used) {
-            report.bytes += tree_size(&found.dir);
-            report.cache_mounts += 1;
-            fs::rename(&found.dir, scratch.fresh("cache-mount")).op_path("move", &found.dir)?;
+        if let Some(scratch) = scratch {
+            fs::rename(&found.dir, scratch.fresh("snapshot")).op_path("move", &found.dir)?;
         }
     }
-    for path in store.blobs().files() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let digest = format!("sha256:{name}").parse::<Digest>();
-        if !digest.is_ok_and(|d| live.blobs.contains(&d)) {
-            report.bytes += remove_file(&path)?;
+    // Nobody holds a cache mount: who does has a session.
+    for (number, entry) in census.entries.iter().enumerate() {
+        if entry.kind == EntryKind::CacheMount && !needs.has_entry(number) {
+            report.bytes += entry.bytes;
+            report.cache_mounts += 1;
+            if let Some(scratch) = scratch {
+                let aside = scratch.fresh("cache-mount");
+                fs::rename(&entry.path, aside).op_path("move", &entry.path)?;
+            }
+        }
+    }
+    for (path, digest, size) in &census.blobs {
+        if !digest.is_some_and(|digest| needs.has_blob(&digest)) {
+            remove_file(path, scratch.is_some())?;
+            report.bytes += size;
             report.blobs += 1;
         }
+    }
+    Ok(true)
+}
+
+/// Removes records, which go before what they name.
+fn sweep_records(
+    census: &Census,
+    needs: &Needs<'_>,
+    remove: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let entries = census.entries.iter().enumerate();
+    let forgotten = entries
+        .filter(|(number, entry)| {
+            entry.kind != EntryKind::CacheMount && !needs.has_entry(*number)
+        })
+        .map(|(_, entry)| (&entry.path, entry.bytes));
+    let lost = census.remotes.iter();
+    let lost = lost
+        .filter(|stored| !stored.digest.is_some_and(|d| needs.has_blob(&d)))
+        .map(|stored| (&stored.path, stored.bytes));
+    let broken = census.broken.iter().map(|(path, bytes)| (path, *bytes));
+    for (path, bytes) in forgotten.chain(lost).chain(broken) {
+        remove_file(path, remove)?;
+        report.bytes += bytes;
+        report.records += 1;
     }
     Ok(())
 }
 
-/// Removes a file and returns its size; one that is gone counts nothing.
-fn remove_file(path: &Path) -> Result<u64> {
-    let size = fs::symlink_metadata(path).map_or(0, |m| m.len());
+/// Removes a file, unless that is only tried; one that is gone is no error.
+fn remove_file(path: &Path, remove: bool) -> Result<()> {
+    if !remove {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(Error::new("remove").path(path).source(e))
         }
-        _ => Ok(size),
+        _ => Ok(()),
     }
+}
+
+/// Returns the bytes that the caller can still write to the store's file system.
+fn free_space(store: &Store) -> Result<u64> {
+    let stat = rustix::fs::statvfs(store.root()).op_path("read free space of", store.root())?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cache::steps::CacheRecord;
+    use crate::image::digest::{ChainId, DiffId};
     use crate::store::fixture;
     use crate::store::lock::Session;
     use runtime::identity::Identity;
+    use std::time::{Duration, SystemTime};
 
     fn collect_with(store: &Store, options: Options) -> Report {
-        collect(store, options, &|_| panic!("all files are the caller's")).expect("collect")
+        collect(store, &options, &|_| panic!("all files are the caller's")).expect("collect")
     }
 
     fn all() -> Options {
@@ -260,6 +253,7 @@ mod tests {
             created: "2026-01-01T00:00:00Z".into(),
             name: "RUN".into(),
             blob: None,
+            bases: Vec::new(),
         };
         session.cache().steps().put(&key, &record).expect("put");
         (key, diff_id)
@@ -333,7 +327,10 @@ mod tests {
         let day = Duration::from_secs(24 * 3600);
         file.set_modified(SystemTime::now() - 2 * day).expect("age");
         let options = Options {
-            unused_for: Some(day),
+            filters: Filters {
+                unused_since: Some(SystemTime::now() - day),
+                ..Filters::default()
+            },
             ..Options::default()
         };
         let report = collect_with(&store, options);
@@ -355,7 +352,7 @@ mod tests {
         fs::write(found.dir.join("fs/closed/file"), "x").expect("write");
         fs::set_permissions(found.dir.join("fs/closed"), mode(0)).expect("chmod");
         let asked = std::cell::Cell::new(0);
-        collect(&store, Options::default(), &|paths| {
+        collect(&store, &Options::default(), &|paths| {
             asked.set(paths.len());
             for path in paths {
                 fs::set_permissions(path.join("fs/closed"), mode(0o700)).expect("chmod");
