@@ -4,6 +4,7 @@
 //! jobs isolate or how results are written out. Invariant: a step's snapshot is in the store
 //! before the next step begins; its archive may still be on its way there.
 
+mod bases;
 mod work;
 
 use std::collections::BTreeSet;
@@ -177,7 +178,11 @@ pub(super) fn build(
         Base::Image(reference) => {
             let image = shared.images.load(reference, &head.platform, &head.span)?;
             let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
-            (State::based_on(image.config, image.layers), lowered)
+            let mut state = State::based_on(image.config, image.layers);
+            if reference.digest.is_some() {
+                state.bases.push(image.digest);
+            }
+            (state, lowered)
         }
     };
     // A trigger of the base may need stages that nothing else does.
@@ -310,6 +315,7 @@ impl Stage<'_> {
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         if let Some(record) = self.recall(&ready.key, step, state) {
+            self.stand_on(&ready.key, &record, step, state);
             self.trace(number, ready.key, &record);
             let vertex = self.shared.progress.start(name);
             if record.diff_id.is_some() {
@@ -356,7 +362,7 @@ impl Stage<'_> {
                     created: created.clone(),
                     name: step.name.clone(),
                     blob: None,
-                    bases: Vec::new(),
+                    bases: self.bases(step, state),
                 };
                 let unchanged = ready.mounted.is_unchanged()
                     && ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);

@@ -6,7 +6,7 @@
 
 use crate::cache::steps::CacheRecord;
 use crate::image::config::{History, ImageConfig};
-use crate::image::digest::{ChainId, DiffId};
+use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::image::manifest::{Descriptor, media_type};
 use crate::image::platform::Platform;
 use crate::plan::step::Step;
@@ -24,6 +24,8 @@ pub struct State {
     pub config: ImageConfig,
     /// The layers, bottom first.
     pub layers: Vec<Layer>,
+    /// Manifests of the images below that are named by digest.
+    pub bases: Vec<Digest>,
 }
 
 /// One layer: what the config calls it, and the blob that has it.
@@ -63,12 +65,17 @@ impl State {
         Self {
             config: ImageConfig::scratch(platform),
             layers: Vec::new(),
+            bases: Vec::new(),
         }
     }
 
     /// Starts from a finished image: what it was made of stays, when it was made does not.
     pub fn based_on(config: ImageConfig, layers: Vec<Layer>) -> Self {
-        Self { config, layers }
+        Self {
+            config,
+            layers,
+            bases: Vec::new(),
+        }
     }
 
     /// Returns the chain of all layers, or `None` without any.
@@ -127,7 +134,6 @@ fn date(text: &str) -> Option<jiff::Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::digest::Digest;
     use crate::plan::step::Op;
 
     fn step(created_by: &str) -> Step {

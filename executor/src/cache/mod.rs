@@ -78,11 +78,6 @@ impl Cache {
         StatCache::load(path, self.tmp.clone())
     }
 
-    /// Returns the directories that hold records.
-    pub(crate) fn dirs(&self) -> [PathBuf; 5] {
-        ["steps", "variants", "stat", "downloads", "remotes"].map(|name| self.dir.join(name))
-    }
-
     /// Returns the directory of the file digests.
     pub(crate) fn stat_dir(&self) -> PathBuf {
         self.dir.join("stat")

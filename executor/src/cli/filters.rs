@@ -73,10 +73,13 @@ fn kind(name: &str) -> Result<EntryKind> {
 
 /// Parses a duration before now, or a time (RFC 3339).
 fn until(text: &str, now: SystemTime) -> Option<SystemTime> {
-    match duration(text) {
-        Some(age) => Some(now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)),
-        None => text.parse::<Timestamp>().ok().map(SystemTime::from),
-    }
+    let since = match duration(text) {
+        Some(age) => now.checked_sub(age),
+        None => Some(SystemTime::from(text.parse::<Timestamp>().ok()?)),
+    };
+    Some(since.map_or(SystemTime::UNIX_EPOCH, |time| {
+        time.max(SystemTime::UNIX_EPOCH)
+    }))
 }
 
 /// Parses a sum of numbers with units, as Go writes durations, and `d` for days.

@@ -42,9 +42,6 @@ struct Line {
     comment: String,
 }
 
-/// Characters of an instruction that the table shows.
-const WIDTH: usize = 45;
-
 /// Runs the command; data goes to `out`.
 ///
 /// # Errors
@@ -74,7 +71,7 @@ pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()>
         let by = if args.no_trunc {
             step.created_by.clone()
         } else {
-            shorten(&step.created_by)
+            units::line(&step.created_by)
         };
         lines.push(Line {
             id: "<missing>".to_owned(),
@@ -108,17 +105,6 @@ pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()>
             write_table(out, &heading, &rows)
         }
     }
-}
-
-/// Brings an instruction onto one short line.
-fn shorten(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= WIDTH {
-        return line;
-    }
-    let mut short: String = line.chars().take(WIDTH - 1).collect();
-    short.push('…');
-    short
 }
 
 #[cfg(test)]

@@ -97,9 +97,15 @@ pub(super) fn run(
     if let (false, Some(answers)) = (args.force || args.dry_run, answers) {
         let some = !options.filters.is_empty() || !options.limits.is_empty();
         let what = match (some, args.all) {
-            (true, _) => "all images without a name, what the options choose of the cache and its mounts, and all layers that nothing needs then",
-            (false, true) => "all images without a name, the whole cache, all cache mounts, and all layers that no image needs",
-            (false, false) => "all images without a name, and all layers that no image and no cached step needs",
+            (true, _) => {
+                "all images without a name, what the options choose of the cache and its mounts, and all layers that nothing needs then"
+            }
+            (false, true) => {
+                "all images without a name, the whole cache, all cache mounts, and all layers that no image needs"
+            }
+            (false, false) => {
+                "all images without a name, and all layers that no image and no cached step needs"
+            }
         };
         write(
             notes,

@@ -153,7 +153,9 @@ mod tests {
         for content in ["first", "second"] {
             let staging = store.snapshots().staging(&session).expect("staging");
             fs::write(staging.fs().join("file"), content).expect("write");
-            mounts.commit(&session, staging, &place, "/c").expect("commit");
+            mounts
+                .commit(&session, staging, &place, "/c")
+                .expect("commit");
         }
         assert_eq!(
             fs::read_to_string(place.fs().join("file")).expect("read"),

@@ -275,7 +275,11 @@ impl Census {
     /// Returns the bytes of everything, needed or not.
     pub(crate) fn bytes(&self) -> u64 {
         let blobs = self.blobs.iter().map(|(_, _, size)| size).sum::<u64>();
-        let trees = self.snapshots.iter().filter_map(|found| found.size).sum::<u64>();
+        let trees = self
+            .snapshots
+            .iter()
+            .filter_map(|found| found.size)
+            .sum::<u64>();
         let records = self.broken.iter().map(|(_, size)| size).sum::<u64>();
         let entries = self.entries.iter().map(|entry| entry.bytes).sum::<u64>();
         blobs + trees + records + entries

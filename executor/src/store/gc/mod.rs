@@ -186,9 +186,7 @@ fn sweep_records(
 ) -> Result<()> {
     let entries = census.entries.iter().enumerate();
     let forgotten = entries
-        .filter(|(number, entry)| {
-            entry.kind != EntryKind::CacheMount && !needs.has_entry(*number)
-        })
+        .filter(|(number, entry)| entry.kind != EntryKind::CacheMount && !needs.has_entry(*number))
         .map(|(_, entry)| (&entry.path, entry.bytes));
     let lost = census.remotes.iter();
     let lost = lost
@@ -337,6 +335,146 @@ mod tests {
         assert_eq!((report.records, report.blobs), (1, 1));
         assert!(store.cache().steps().get(&old).is_none());
         assert!(store.cache().steps().get(&new).is_some());
+    }
+
+    /// Ages a step's record by hours.
+    fn age(store: &Store, key: &Digest, hours: u64) {
+        let path = store.root().join("cache/steps").join(key.hex());
+        let file = fs::File::open(path).expect("open");
+        let age = Duration::from_secs(hours * 3600);
+        file.set_modified(SystemTime::now() - age).expect("age");
+    }
+
+    fn keys(store: &Store) -> Vec<Digest> {
+        let steps = store.cache().steps().list().into_iter();
+        let mut keys: Vec<Digest> = steps
+            .map(|s| {
+                let name = s.path.file_name().expect("name").to_string_lossy();
+                format!("sha256:{name}").parse().expect("digest")
+            })
+            .collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn limits_take_the_least_recently_used() {
+        let (_dir, session) = fixture::session();
+        let store = session.store().clone();
+        let content = [b'a', b'b', b'c', b'd'].map(|letter| vec![letter; 50_000]);
+        let steps = content.each_ref().map(|c| cached_step(&session, c).0);
+        // One is an image's layer, too: forgetting it gives nearly nothing back.
+        let image = fixture::image(&session, &["x"], &["app"]);
+        let shared = fs::read(store.blobs().path(&image.manifest.layers[0].digest)).expect("read");
+        let (shared, _) = cached_step(&session, &shared);
+        drop(session);
+        for (key, hours) in steps.iter().zip([2, 40, 30, 10]) {
+            age(&store, key, hours);
+        }
+        age(&store, &shared, 50);
+        let limits = |max_used| Options {
+            limits: Limits {
+                max_used: Some(max_used),
+                ..Limits::default()
+            },
+            ..Options::default()
+        };
+        let dry = Options {
+            dry_run: true,
+            ..limits(120_000)
+        };
+        let planned = collect_with(&store, dry);
+        assert_eq!(keys(&store).len(), 5, "a dry run removes nothing");
+        let report = collect_with(&store, limits(120_000));
+        assert_eq!(report, planned);
+        let ids: Vec<&str> = report.forgotten.iter().map(|f| f.id.as_str()).collect();
+        assert_eq!(ids, [shared.hex(), steps[1].hex(), steps[2].hex()]);
+        assert!(report.forgotten[0].bytes < 1000 && report.forgotten[1].bytes > 50_000);
+        let mut left = vec![steps[0], steps[3]];
+        left.sort();
+        assert_eq!(keys(&store), left);
+        assert_eq!(collect_with(&store, limits(120_000)), Report::default());
+        let reserved = Options {
+            limits: Limits {
+                reserved: Some(60_000),
+                max_used: Some(1),
+                min_free: None,
+            },
+            ..Options::default()
+        };
+        collect_with(&store, reserved);
+        assert_eq!(keys(&store), [steps[0]]);
+        let all = Options {
+            limits: Limits {
+                min_free: Some(u64::MAX),
+                ..Limits::default()
+            },
+            ..Options::default()
+        };
+        collect_with(&store, all);
+        assert!(keys(&store).is_empty());
+        assert!(store.images().get("app").is_ok());
+    }
+
+    #[test]
+    fn filters_choose() {
+        let (_dir, session) = fixture::session();
+        let store = session.store().clone();
+        let image = fixture::image(&session, &["x"], &["app"]);
+        let layer = fs::read(store.blobs().path(&image.manifest.layers[0].digest)).expect("read");
+        let (shared, _) = cached_step(&session, &layer);
+        let (private, _) = cached_step(&session, b"private");
+        drop(session);
+        let filters = |filters| Options {
+            filters,
+            // What the filters leave out stays all the same.
+            all: true,
+            ..Options::default()
+        };
+        let none = filters(Filters {
+            kinds: vec![EntryKind::CacheMount, EntryKind::Download],
+            ..Filters::default()
+        });
+        assert_eq!(collect_with(&store, none), Report::default());
+        let by_id = filters(Filters {
+            ids: vec![private.hex()[..12].to_owned()],
+            shared: Some(true),
+            ..Filters::default()
+        });
+        assert_eq!(collect_with(&store, by_id), Report::default());
+        let lone = filters(Filters {
+            kinds: vec![EntryKind::Step],
+            shared: Some(false),
+            ..Filters::default()
+        });
+        let report = collect_with(&store, lone);
+        assert_eq!((report.records, report.blobs), (1, 1));
+        assert_eq!(keys(&store), [shared]);
+    }
+
+    #[test]
+    fn a_base_without_a_name_stays_with_its_steps() {
+        let (_dir, session) = fixture::session();
+        let store = session.store().clone();
+        let base = fixture::image(&session, &["base"], &[]);
+        fixture::image(&session, &["other"], &[]);
+        let (key, _) = cached_step(&session, b"step");
+        let steps = session.cache().steps();
+        let mut record = steps.get(&key).expect("record");
+        record.bases = vec![base.manifest_digest];
+        steps.put(&key, &record).expect("put");
+        snapshot(&session, base.config.rootfs.diff_ids[0]);
+        drop(session);
+        let report = collect_with(&store, Options::default());
+        assert_eq!((report.images.len(), report.snapshots), (1, 0));
+        let left = store.images().list().expect("list");
+        assert_eq!(left.len(), 1);
+        assert!(store.images().get(&base.config_digest.to_string()).is_ok());
+        let layer = &base.manifest.layers[0];
+        assert_eq!(store.blobs().size(&layer.digest), Some(layer.size));
+        let report = collect_with(&store, all());
+        assert_eq!((report.images.len(), report.snapshots), (1, 1));
+        assert!(store.blobs().files().is_empty());
     }
 
     #[test]

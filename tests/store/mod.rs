@@ -1,5 +1,7 @@
 //! The store, and the commands about it.
 
+mod collection;
+
 use support::progress::assert_all_cached;
 use support::{World, base, for_users};
 
