@@ -281,6 +281,10 @@ for_users! {
     fn instructions(world) as [root, subids, plain] {
         all_of("instructions", world);
     }
+
+    fn world(world) as [root, subids, plain] {
+        all_of("world", world);
+    }
 }
 
 /// Each file of the corpus is built, and each accepted difference is about a case.
