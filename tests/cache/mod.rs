@@ -2,6 +2,7 @@
 
 mod exchange;
 mod lazy;
+mod once;
 mod places;
 
 use support::{Base, Registry, World};

@@ -16,6 +16,7 @@ use crate::cache::steps::{CacheRecord, Steps};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::Digest;
 use crate::store::blobs::Blobs;
+use crate::store::claims::Claim;
 
 /// How many results wait before a step waits for the disk; each holds a descriptor.
 const WAITING: usize = 16;
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     pub(super) record: CacheRecord,
     /// The layer's archive and its digest; `None` when the step made no layer.
     pub(super) blob: Option<(NamedTempFile, Digest)>,
+    /// What keeps other processes from running the step until its result is in the store.
+    pub(super) claim: Option<Claim>,
 }
 
 /// Takes results and writes them in the background; usable from any thread.
@@ -121,7 +124,13 @@ fn write_all(
     pending: &Mutex<HashMap<Digest, CacheRecord>>,
 ) -> Result<()> {
     let mut result = Ok(());
-    for Entry { key, record, blob } in entries {
+    for entry in entries {
+        let Entry {
+            key,
+            record,
+            blob,
+            claim,
+        } = entry;
         let written = match blob {
             Some((file, digest)) => blobs.adopt(file, &digest),
             None => Ok(()),
@@ -133,6 +142,7 @@ fn write_all(
         if let Some(key) = key {
             lock(pending).remove(&key);
         }
+        drop(claim);
         result = result.and(written);
     }
     result
@@ -181,6 +191,7 @@ mod tests {
                 bases: Vec::new(),
             },
             blob: Some((file, digest)),
+            claim: None,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod jobs;
 mod keys;
 mod ledger;
 pub mod mounts;
+pub mod once;
 pub mod schedule;
 pub mod sources;
 pub mod squash;
@@ -34,6 +35,7 @@ use crate::build::contexts::Contexts;
 use crate::build::fetch::Fetcher;
 use crate::build::imports::Imports;
 use crate::build::ledger::Ledger;
+use crate::build::once::Once;
 use crate::build::schedule::Places;
 use crate::build::sources::Sources;
 use crate::build::state::State;
@@ -76,6 +78,8 @@ pub struct Build<'a> {
     pub imports: &'a Imports<'a>,
     /// Layers elsewhere.
     pub fetcher: &'a Fetcher<'a>,
+    /// What the steps of all platforms have made so far.
+    pub once: &'a Once,
     /// How steps are executed.
     pub settings: &'a Settings,
     /// How many steps may run at once.
@@ -120,6 +124,7 @@ impl Build<'_> {
             imports: self.imports,
             fetcher: self.fetcher,
             trail: &trail,
+            once: self.once,
         };
         let (heads, spare) = (&self.plan.heads, &self.plan.spare);
         let built = schedule::run(heads, spare, self.worker.cancel(), |head, earlier| {

@@ -21,6 +21,7 @@ use super::keys::{self, Below};
 use super::ledger::{Entry, Ledger};
 use super::mounts::secrets::Secrets;
 use super::mounts::{Held, Inputs};
+use super::once::{Once, Turn};
 use super::schedule::{Earlier, Places};
 use super::sources::{Prepared, Sources};
 use super::ssh::Agents;
@@ -63,6 +64,8 @@ pub(super) struct Shared<'a> {
     pub(super) fetcher: &'a Fetcher<'a>,
     /// What steps made.
     pub(super) trail: &'a Mutex<Vec<Trace>>,
+    /// Whose turn each step is.
+    pub(super) once: &'a Once,
 }
 
 /// What a step made, for caches elsewhere.
@@ -315,15 +318,15 @@ impl Stage<'_> {
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         if let Some(record) = self.recall(&ready.key, step, state) {
-            self.stand_on(&ready.key, &record, step, state);
-            self.trace(number, ready.key, &record);
-            let vertex = self.shared.progress.start(name);
-            if record.diff_id.is_some() {
-                vertex.layer(record.size);
-            }
-            vertex.cached();
-            let layer = Layer::recorded(&record);
-            return Ok(layer.map(|layer| (layer, record.created)));
+            return Ok(self.take(step, &ready.key, state, &record, (name, number)));
+        }
+        let mut turn = match self.turn(&ready.key, &name) {
+            Ok(turn) => turn,
+            Err(error) => return Err(self.refuse(name, at(error, step))),
+        };
+        // Somebody else may have run it meanwhile.
+        if let Some(record) = self.recall(&ready.key, step, state) {
+            return Ok(self.take(step, &ready.key, state, &record, (name, number)));
         }
         // Before a place is taken: who holds a lock may be waiting for one.
         let held = match &step.op {
@@ -373,12 +376,15 @@ impl Stage<'_> {
                 }
                 if unchanged {
                     self.trace(number, ready.key, &record);
+                    self.shared.once.note(ready.key, &record);
                 }
                 self.shared.ledger.enter(Entry {
                     key: unchanged.then_some(ready.key),
                     record,
                     blob: file.zip(diff_id.map(|id| id.0)),
+                    claim: turn.take_claim(),
                 })?;
+                drop(turn);
                 vertex.done();
                 Ok(layer.map(|l| (l, created)))
             }
@@ -390,6 +396,50 @@ impl Stage<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Takes what a step has made already.
+    fn take(
+        &self,
+        step: &Step,
+        key: &Digest,
+        state: &State,
+        record: &CacheRecord,
+        (name, number): (String, usize),
+    ) -> Option<(Layer, String)> {
+        self.stand_on(key, record, step, state);
+        self.trace(number, *key, record);
+        let vertex = self.shared.progress.start(name);
+        if record.diff_id.is_some() {
+            vertex.layer(record.size);
+        }
+        vertex.cached();
+        let layer = Layer::recorded(record);
+        layer.map(|layer| (layer, record.created.clone()))
+    }
+
+    /// Waits until neither another stage nor another build runs the step. Nothing that others may wait
+    /// for is held meanwhile: mounts are locked and places taken by who has the turn.
+    fn turn(&self, key: &Digest, name: &str) -> Result<Turn<'_>> {
+        let shared = self.shared;
+        let cancel = shared.worker.cancel();
+        let mut turn = shared.once.turn(*key, cancel)?;
+        if shared.once.made(key).is_some() {
+            return Ok(turn);
+        }
+        if self.is_fresh() {
+            // It won't take another build's result; but a third one may wait for this.
+            turn.claim(shared.session)?;
+        } else {
+            let tell = || {
+                let wait = format!("[internal] wait for another build's {name}");
+                shared.progress.start(wait)
+            };
+            if let Some(vertex) = turn.wait(shared.session, cancel, tell)? {
+                vertex.done();
+            }
+        }
+        Ok(turn)
     }
 
     /// Shows a step that can't begin.
@@ -410,10 +460,19 @@ impl Stage<'_> {
         }
     }
 
-    fn recall(&self, key: &Digest, step: &Step, state: &State) -> Option<CacheRecord> {
+    /// Tells whether the stage takes nothing from the cache.
+    fn is_fresh(&self) -> bool {
         let settings = self.shared.settings;
         let name = self.head.name.as_ref();
-        if settings.no_cache || name.is_some_and(|n| settings.no_cache_filter.contains(n)) {
+        settings.no_cache || name.is_some_and(|n| settings.no_cache_filter.contains(n))
+    }
+
+    fn recall(&self, key: &Digest, step: &Step, state: &State) -> Option<CacheRecord> {
+        // Also without the cache: what equal steps of this build make is made once.
+        if let Some(made) = self.shared.once.made(key) {
+            return Some(made);
+        }
+        if self.is_fresh() {
             return None;
         }
         let imports = self.shared.imports;

@@ -22,6 +22,7 @@ use crate::build::contexts::{self, Contexts};
 use crate::build::fetch::Fetcher;
 use crate::build::imports::Imports;
 use crate::build::mounts::secrets::Secrets;
+use crate::build::once::Once;
 use crate::build::sources::Sources;
 use crate::build::squash::squash;
 use crate::build::ssh::Agents;
@@ -272,6 +273,7 @@ impl Building<'_> {
             now: self.now(),
             epoch: request.epoch,
         };
+        let once = Once::default();
         let attempt = || -> Result<Built> {
             let mut states = Vec::new();
             let mut steps = Vec::new();
@@ -290,6 +292,7 @@ impl Building<'_> {
                     contexts: &contexts,
                     imports: &imports,
                     fetcher: &fetcher,
+                    once: &once,
                     settings: &settings,
                     jobs: self.desk.settings.jobs.get(),
                     labels: &request.labels,

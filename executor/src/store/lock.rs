@@ -236,6 +236,7 @@ pub fn live_sessions(store: &Store) -> Result<Vec<PathBuf>> {
         let path = entry.op_path("read", &tmp)?.path();
         let dir = path.with_extension("");
         if path.extension().is_some_and(|e| e == "lock")
+            && dir.is_dir()
             && let Ok(file) = File::open(&path)
             && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
         {
@@ -257,7 +258,7 @@ fn open_lock(store: &Store) -> Result<(PathBuf, File)> {
 }
 
 /// Tells whether `path` still names the open file.
-fn is_linked(file: &File, path: &Path) -> bool {
+pub(super) fn is_linked(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,

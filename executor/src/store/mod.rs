@@ -11,7 +11,7 @@
 //! cache/…                    records that may vanish at any time
 //! snapshots/IDENTITY/HEX/    unpacked layers
 //! cache-mounts/IDENTITY/HEX-N/ directories that outlive builds
-//! tmp/NAME.lock, tmp/NAME/   a session's unfinished work
+//! tmp/NAME.lock, tmp/NAME/   a session's unfinished work; a lock alone is a claim
 //! ```
 //!
 //! Invariant: everything is written aside and renamed into place; a killed writer leaves garbage
@@ -20,6 +20,7 @@
 pub mod blobs;
 pub mod cache_mounts;
 pub mod census;
+pub mod claims;
 
 #[cfg(test)]
 pub(crate) mod fixture;

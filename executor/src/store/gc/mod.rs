@@ -74,7 +74,8 @@ pub fn collect(store: &Store, options: &Options, remover: &Remover<'_>) -> Resul
     if options.dry_run {
         let mut report = Report::default();
         for dead in dead_sessions(store)? {
-            report.sessions += 1;
+            // One without a directory is a claim that a killed session had.
+            report.sessions += usize::from(dead.dir.exists());
             report.bytes += tree_size(&dead.dir);
         }
         sweep(store, options, None, &mut report)?;
@@ -87,7 +88,8 @@ pub fn collect(store: &Store, options: &Options, remover: &Remover<'_>) -> Resul
         ..Report::default()
     };
     for dead in dead_sessions(store)? {
-        report.sessions += 1;
+        // One without a directory is a claim that a killed session had.
+        report.sessions += usize::from(dead.dir.exists());
         report.bytes += tree_size(&dead.dir);
         dead.bury(&scratch)?;
     }
