@@ -228,6 +228,41 @@ for_users! {
         assert!(has(&build(&daemon.url("r.git"), &[keep]), ".git/HEAD"));
     }
 
+    /// An archive by URL is the context; where the URL has a Dockerfile there is none.
+    fn url_is_the_context(world) as [root, subids, plain] {
+        need!(world, "gzip");
+        let tar = Layer::empty()
+            .file("Dockerfile", by_root(0o644), b"FROM scratch\nCOPY . /all/\n")
+            .file("other/Recipe", by_root(0o644), b"FROM scratch\nCOPY f /by-name\n")
+            .file(".dockerignore", by_root(0o644), b"no\n")
+            .file("no", by_root(0o644), b"")
+            .file("f", by_root(0o640), b"f\n")
+            .finish();
+        let packed = world.command("gzip").arg("-c").stdin(tar.clone()).ok().stdout;
+        let alone = b"FROM scratch\nCOPY <<EOF /alone\nx\nEOF\n";
+        let server = Server::start(&[("/c.tar", &tar), ("/c", &packed), ("/Dockerfile", alone)]);
+        let build = |options: &[&str], path: &str, stdin: &str| {
+            let command = world.sandcrab(["build", "--output=type=oci,dest=built.oci"]);
+            command.args(options.iter().copied()).arg(server.url(path)).stdin(stdin).run()
+        };
+        let tree = |options: &[&str], path: &str, stdin: &str| {
+            build(options, path, stdin).success();
+            support::image::flatten(&world.image("built.oci")).expect("a tree")
+        };
+        for path in ["/c.tar", "/c"] {
+            let tree = tree(&[], path, "");
+            assert_file(&tree, "all/f", "f\n");
+            assert_eq!(node(&tree, "all/f").mode, 0o640);
+            assert!(!has(&tree, "all/no"), "{tree:?}");
+        }
+        assert_file(&tree(&["-f", "other/Recipe"], "/c.tar", ""), "by-name", "f\n");
+        let given = "FROM scratch\nCOPY f /by-stdin\n";
+        assert_file(&tree(&["-f", "-"], "/c.tar", given), "by-stdin", "f\n");
+        assert_file(&tree(&[], "/Dockerfile", ""), "alone", "x\n");
+        build(&["-f", "x"], "/Dockerfile", "").exits(1).says(&["not an archive with", "leave out -f"]);
+        build(&[], "/missing", "").exits(1).says(&["404"]);
+    }
+
     /// A Dockerfile by URL.
     fn dockerfile_by_url(world) as [root, subids, plain] {
         let server = Server::start(&[("/other", b"FROM scratch\nCOPY f /by-url\n")]);

@@ -181,7 +181,7 @@ pub(super) fn run(
     Ok(u8::from(findings && !call.ignore_status))
 }
 
-/// Tells whether the context's ignore file leaves out a path and all that could be below it.
+/// Tells whether the context's ignore file leaves out a source of COPY.
 pub(super) fn excludes(context: &Context, path: &str) -> bool {
     context.excludes(std::path::Path::new(path))
 }

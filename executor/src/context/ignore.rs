@@ -205,6 +205,19 @@ impl Matcher {
         state
     }
 
+    /// Tells whether a source of COPY is left out, as far as its text says. As BuildKit's check: where some
+    /// rule re-includes something, nobody can tell, and `.` is left out where one rule names everything.
+    pub fn leaves_out(&self, source: &Path) -> bool {
+        if self.rules.iter().any(|rule| rule.exception) {
+            return false;
+        }
+        if source.components().next().is_none() || source == Path::new(".") {
+            let all: [&[u8]; 3] = [b"*", b"**", b"**/*"];
+            return (self.rules.iter()).any(|rule| all.contains(&rule.pattern.as_slice()));
+        }
+        self.decide(source).is_excluded()
+    }
+
     /// Tells whether an excluded directory may have children that are not excluded, so that it
     /// has to be read.
     pub fn may_include_below(&self, dir: &Path) -> bool {
@@ -337,6 +350,29 @@ mod tests {
             ("Dockerfile", "Dockerfile", true),
         ] {
             assert_eq!(excluded(rules, path), expected, "{rules:?} {path}");
+        }
+    }
+
+    #[test]
+    fn sources_are_left_out_as_in_buildkits_check() {
+        for (rules, source, expected) in [
+            ("*.log", "a.log", true),
+            ("*.log", "*.log", true),
+            ("dir", "dir/below", true),
+            ("dir/*", "dir", false),
+            // What else could be taken, nobody can tell.
+            ("*.log\n!keep.log", "a.log", false),
+            ("dir\n!other", "dir", false),
+            ("*", ".", true),
+            ("**", ".", true),
+            ("**/*", "", true),
+            ("a\n*/*", ".", false),
+            ("*\n!a", ".", false),
+            ("", ".", false),
+        ] {
+            let matcher = Matcher::parse(".dockerignore", rules.as_bytes()).expect("valid");
+            let found = matcher.leaves_out(Path::new(source));
+            assert_eq!(found, expected, "{rules:?} {source}");
         }
     }
 

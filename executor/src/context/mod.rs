@@ -311,9 +311,9 @@ impl Context {
         self.ignore.as_ref()
     }
 
-    /// Tells whether the ignore file leaves out a path and all that may be below it.
-    pub fn excludes(&self, path: &Path) -> bool {
-        self.rules.decide(path).is_excluded() && !self.rules.may_include_below(path)
+    /// Tells whether the ignore file leaves out a source of COPY; see [`Matcher::leaves_out`].
+    pub fn excludes(&self, source: &Path) -> bool {
+        self.rules.leaves_out(source)
     }
 
     /// Tells whether the tree was unpacked by us and can't change while it is copied.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
+use super::path;
 use super::stages::{Extent, Options, Plan, find_target, resolve_all};
 use super::step::{Base, Copy, CopyFrom, Op, StageIndex};
 use super::steps::{Lowered, Origin, lower_all};
@@ -155,27 +156,36 @@ fn check_ignored(copy: &Copy, excluded: &dyn Fn(&str) -> bool, found: &mut Vec<D
         let super::step::CopySourceKind::Word(word) = &source.kind else {
             continue;
         };
-        let path = word.trim_start_matches("./").trim_matches('/');
-        let whole = path.is_empty() || path == ".";
-        if whole || values::source_kind(word) != SourceKind::Local || !excluded(path) {
+        let cleaned = path::clean(word);
+        // Both are the whole context.
+        let path = match cleaned.trim_start_matches('/') {
+            "" => ".",
+            path => path,
+        };
+        if values::source_kind(word) != SourceKind::Local || !excluded(path) {
             continue;
         }
-        let verb = if copy.add { "Add" } else { "Copy" };
+        let (verb, keyword) = if copy.add {
+            ("Add", Keyword::Add)
+        } else {
+            ("Copy", Keyword::Copy)
+        };
+        let hint = match path {
+            "." => "re-include what it is to take with lines that begin with `!`".to_owned(),
+            path => {
+                let keyword = keyword.name();
+                format!("re-include it with a line `!{path}`, or leave the {keyword} out")
+            }
+        };
         found.push(
             Diagnostic::warning(
                 Some("CopyIgnoredFile"),
                 source.span.clone(),
-                format!("Attempting to {verb} file \"{word}\" that is excluded by .dockerignore"),
+                format!(
+                    "Attempting to {verb} file \"{cleaned}\" that is excluded by .dockerignore"
+                ),
             )
-            .hint(format!(
-                "re-include it with a line `!{path}`, or leave the {} out",
-                if copy.add {
-                    Keyword::Add
-                } else {
-                    Keyword::Copy
-                }
-                .name()
-            )),
+            .hint(hint),
         );
     }
 }

@@ -24,7 +24,7 @@ fn options(build_args: &[(&str, &str)]) -> Options {
 
 fn look(source: &str) -> Survey {
     let parsed = read(source.as_bytes(), &BuildArgs::default());
-    let excluded = |path: &str| path == "secret" || path.starts_with("secret/");
+    let excluded = |path: &str| path == "secret" || path.starts_with("secret/") || path == ".";
     survey(&parsed, &options(&[]), Extents::All, &excluded)
 }
 
@@ -124,6 +124,15 @@ fn each_check_has_its_text_and_place() {
              .dockerignore",
         ),
         (
+            "FROM scratch\nCOPY a/../secret/./ /\n",
+            "CopyIgnoredFile:2: Attempting to Copy file \"secret\" that is excluded by \
+             .dockerignore",
+        ),
+        (
+            "FROM scratch\nCOPY ./ /\n",
+            "CopyIgnoredFile:2: Attempting to Copy file \".\" that is excluded by .dockerignore",
+        ),
+        (
             "FROM scratch\nEXPOSE 80/TcP\n",
             "ExposeProtoCasing:2: Defined protocol '80/TcP' in EXPOSE instruction should be \
              lowercase",
@@ -176,7 +185,7 @@ fn checks_are_silent_about_what_is_well() {
         "FROM a\nENV x=$JAVA_HOME\nUSER ${who:?must be there}\nEXPOSE $port\n",
         "FROM --platform=$BUILDPLATFORM a\n",
         "FROM --platform=linux/amd64 a AS base-amd64\n",
-        "FROM scratch\nCOPY . /\nCOPY --from=a secret /\n",
+        "FROM scratch\nEXPOSE :80\nCOPY --from=a secret /\n",
         "# check=skip=JSONArgsRecommended\nFROM scratch\nCMD a\n",
         "FROM scratch\n# check=skip=all\nCMD a\n",
         "FROM scratch\nSHELL [\"x\"]\nENTRYPOINT a\n",
