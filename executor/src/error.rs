@@ -175,6 +175,20 @@ impl Error {
         })
     }
 
+    /// Tells whether something in the chain is a file system that is mounted read-only, or permissions
+    /// that say the same.
+    pub fn is_read_only(&self) -> bool {
+        let first = StdError::source(self);
+        std::iter::successors(first, |error| StdError::source(*error)).any(|error| {
+            (error.downcast_ref::<std::io::Error>()).is_some_and(|error| {
+                matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied
+                )
+            })
+        })
+    }
+
     /// Returns the whole chain as one line, joined by colons.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

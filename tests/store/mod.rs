@@ -1,6 +1,8 @@
 //! The store, and the commands about it.
 
 mod collection;
+mod damage;
+mod places;
 
 use support::progress::assert_all_cached;
 use support::{World, base, for_users};
@@ -214,9 +216,14 @@ for_users! {
         build(world, &base, "x", "x");
         let version = world.store().join("version");
         let before = std::fs::read(&version).unwrap();
-        std::fs::write(&version, "9999\n").unwrap();
-        world.build([]).run().exits(1).says(&["9999", "version"]);
-        assert_eq!(std::fs::read(&version).unwrap(), b"9999\n");
+        for (number, said) in [("9999", "use a newer sandcrab"), ("0", "older than"), ("x", "not a known number")] {
+            std::fs::write(&version, number).unwrap();
+            for arguments in [&["build", "ctx"][..], &["images"], &["prune", "--force"]] {
+                let output = world.sandcrab(arguments.iter().copied()).run();
+                output.exits(1).says(&[said, world.store().to_str().unwrap()]);
+            }
+            assert_eq!(std::fs::read_to_string(&version).unwrap(), number);
+        }
         std::fs::write(&version, before).unwrap();
         world.build([]).ok();
     }

@@ -269,20 +269,39 @@ impl SmallDisk {
     /// # Panics
     /// When it can't be mounted.
     pub fn mount(world: &World, relative: &str, mebibytes: u32) -> Option<Self> {
+        Self::mount_as(world, relative, "tmpfs", &format!("size={mebibytes}m"))
+    }
+
+    /// Mounts a file system of this type with these options; it belongs to the account.
+    ///
+    /// # Panics
+    /// When it can't be mounted.
+    pub fn mount_as(world: &World, relative: &str, kind: &str, options: &str) -> Option<Self> {
         if !crate::user::is_root() {
             return None;
         }
         let place = world.make_dir(relative);
-        let (uid, gid) = (world.account.uid, world.account.gid);
-        let options = format!("size={mebibytes}m,mode=755,uid={uid},gid={gid}");
-        let status = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(&place)
-            .status()
-            .expect("run mount");
-        assert!(status.success(), "mount a small disk");
+        mount(&["-t", kind, "-o", options, kind], &place);
+        world.own(&place, 0o755);
         Some(Self { place })
     }
+
+    /// Mounts it once more with other options.
+    ///
+    /// # Panics
+    /// When it can't be mounted.
+    pub fn remount(&self, options: &str) {
+        mount(&["-o", &format!("remount,{options}")], &self.place);
+    }
+}
+
+fn mount(arguments: &[&str], place: &Path) {
+    let status = std::process::Command::new("mount")
+        .args(arguments)
+        .arg(place)
+        .status()
+        .expect("run mount");
+    assert!(status.success(), "mount {arguments:?}");
 }
 
 impl Drop for SmallDisk {

@@ -34,6 +34,8 @@ struct Known {
     lost: HashSet<Digest>,
     /// Blobs of steps' results, which can be made again.
     promised: HashSet<Digest>,
+    /// Blobs of which our copy was damaged.
+    damaged: HashSet<Digest>,
 }
 
 impl<'a> Fetcher<'a> {
@@ -66,6 +68,17 @@ impl<'a> Fetcher<'a> {
     /// Notes that a blob is not what was promised.
     pub fn lose(&self, blob: &Digest) {
         self.lock().lost.insert(*blob);
+    }
+
+    /// Notes that our copy of a blob was damaged, and is gone. One that can be fetched is fetched once
+    /// more: what is damaged twice tells of the disk.
+    pub(super) fn spoil(&self, blob: &Descriptor) {
+        let is_elsewhere = self.session.cache().remotes().get(blob).is_some();
+        let mut known = self.lock();
+        known.lost.insert(blob.digest);
+        if known.damaged.insert(blob.digest) && is_elsewhere {
+            known.promised.insert(blob.digest);
+        }
     }
 
     /// Notes that a blob is a step's result: without it, the step can be run.

@@ -81,14 +81,15 @@ impl<'a> Imports<'a> {
         distrusted.contains(blob)
     }
 
-    /// Takes a record of the store, unless it needs what is lost. Where its layer came from a cache, it
-    /// can be done without.
+    /// Takes a record of the store, unless it needs what is lost. It can be done without: the step is run
+    /// again where the layer turns out to be lost or damaged.
     pub(super) fn accept(&self, record: CacheRecord) -> Option<CacheRecord> {
-        if let Some(blob) = &record.blob {
-            if self.is_distrusted(&blob.digest) {
+        let blob = record.blob.as_ref().map(|blob| blob.digest);
+        if let Some(blob) = blob.or_else(|| record.diff_id.map(|id| id.0)) {
+            if self.is_distrusted(&blob) {
                 return None;
             }
-            self.fetcher.promise(&blob.digest);
+            self.fetcher.promise(&blob);
         }
         Some(record)
     }

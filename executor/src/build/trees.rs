@@ -191,11 +191,22 @@ impl<'a> Trees<'a> {
                 // What is wrong with the archive may be wrong with our copy of it only.
                 let blobs = self.session.blobs();
                 let error = match self.worker.cancel().check() {
-                    Ok(()) => blobs.verify(&layer.blob.digest).err().unwrap_or(error),
+                    Ok(()) => match blobs.verify(&layer.blob.digest) {
+                        Ok(()) => error,
+                        Err(damage) => {
+                            self.fetcher.spoil(&layer.blob);
+                            damage
+                        }
+                    },
                     Err(_) => error,
                 };
                 let error = error.during(format!("unpack {name}"));
-                vertex.fail(&error);
+                if self.fetcher.can_do_without() {
+                    vertex.warn(format!("{}; it is made or fetched again", error.chain()));
+                    vertex.done();
+                } else {
+                    vertex.fail(&error);
+                }
                 Err(error)
             }
         }

@@ -67,6 +67,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let mut desk = Desk::start(settings, isolation)?;
     let worker = desk.worker()?;
     let session = desk.store()?.session()?;
+    session.check_attributes()?;
     let registry = registries::client(&desk.settings, environment, &desk.cancel);
     let ssh = request.ssh.start(|| session.scratch().fresh("keys"))?;
     let access = access(&request, environment, &secrets, &ssh.agents, &desk.cancel);

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::image::platform::Platform;
 use crate::progress::Mode;
 use crate::store::Store;
+use crate::store::lock::Session;
 
 /// Does what the command line asks for and returns the exit code.
 pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
@@ -123,7 +124,17 @@ fn push_image(args: &push::Args, global: &Global, environment: &Environment) -> 
 
 fn save_images(args: &save::Args, global: &Global, environment: &Environment) -> Result<()> {
     let settings = global.settings(environment, Some(&args.registry), None)?;
-    let session = Store::open(&settings.root)?.session()?;
+    let store = Store::open(&settings.root)?;
+    let session = match store.session() {
+        Err(error) if error.is_read_only() => {
+            let session = Session::reading(&store, &settings.temp_dir)?;
+            if save::is_complete(args, &session)? {
+                return save::run(args, &session, io::stdout().as_fd());
+            }
+            return Err(error);
+        }
+        other => other?,
+    };
     if save::is_complete(args, &session)? {
         return save::run(args, &session, io::stdout().as_fd());
     }

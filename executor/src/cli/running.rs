@@ -41,6 +41,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
     let mut desk = Desk::start(settings, isolation)?;
     let worker = desk.worker()?;
     let session = desk.store()?.session()?;
+    session.check_attributes()?;
     let prepared = desk.show("Preparing", Mode::Quiet, environment, |progress| {
         let registry = registries::client(&desk.settings, environment, &desk.cancel);
         let images = Images::new(&session, &registry, progress, request.pull);

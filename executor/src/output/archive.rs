@@ -9,12 +9,13 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, ResultExt};
-use crate::image::digest::{Digest, HashingReader};
+use crate::error::{Result, ResultExt};
+use crate::image::digest::HashingReader;
 use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::tar_write::TarWriter;
 use crate::output::assemble::LayerBlob;
 use crate::output::destination::{Aside, Destination, write_file};
+use crate::store::blobs::condemn;
 
 const BUFFER: usize = 256 * 1024;
 
@@ -125,15 +126,9 @@ fn read(layer: &LayerBlob, write: impl FnOnce(&mut dyn Read) -> Result<()>) -> R
     }
     let mut reader = HashingReader::new(file);
     write(&mut reader)?;
-    check(&layer.descriptor.digest, &reader.finish().1)
-}
-
-fn check(wanted: &Digest, found: &Digest) -> Result<()> {
-    if wanted == found {
+    let (wanted, found) = (&layer.descriptor.digest, reader.finish().1);
+    if *wanted == found {
         return Ok(());
     }
-    Err(Error::new(format!(
-        "blob {wanted} is corrupt in the store: it is {found}"
-    ))
-    .hint("remove the blob; it is made or pulled again when it is needed"))
+    Err(condemn(&layer.path, wanted, &found))
 }

@@ -372,7 +372,6 @@ mod tests {
         let blob = plan.layers[0].path.clone();
         let mut bytes = fs::read(&blob).expect("read");
         bytes[0] ^= 1;
-        fs::write(&blob, &bytes).expect("write");
         let export = Export {
             plan,
             names: image.names.clone(),
@@ -387,6 +386,8 @@ mod tests {
             Sink::dir(&dir.path().join("layout")).expect("directory"),
         ];
         for sink in sinks {
+            // Whoever finds it damaged removes it.
+            fs::write(&blob, &bytes).expect("write");
             let error = write(&exports, ArchiveFormat::Oci, sink).expect_err("corrupt");
             assert!(error.to_string().contains("corrupt"), "{error}");
         }

@@ -182,12 +182,12 @@ fn make(
     if let Some(digest) = input.digest()
         && digest != diff_id.0
     {
+        // Either our copy is damaged, or it was never what the image's config says.
+        blobs.verify(&source.digest)?;
         return Err(Error::new(format!(
-            "layer {} is corrupt in the store: its content is {digest}, not {diff_id}",
+            "layer {} unpacks to {digest}, but the image's config says {diff_id}",
             source.digest
-        ))
-        .path(blobs.path(&source.digest))
-        .hint("remove the file; it is made or pulled again when it is needed"));
+        )));
     }
     let (digest, size) = out.finish().op("write blob")?.commit(None)?;
     if let Some(vertex) = watch.vertex {

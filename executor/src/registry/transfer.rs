@@ -251,6 +251,8 @@ impl Repository<'_> {
         match blobs.size(&layer.digest) {
             None => Ok(false),
             Some(size) if size == layer.size => Ok(true),
+            // Either our copy is damaged, and gone now, or the manifest is wrong about it.
+            Some(_) if blobs.verify(&layer.digest).is_err() => Ok(false),
             Some(size) => Err(Error::new(format!(
                 "layer {} has {size} bytes, the manifest of `{}` says {}",
                 layer.digest,

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
@@ -115,14 +115,15 @@ impl Blobs {
     /// Reads a blob of any size to its end and checks its digest.
     ///
     /// # Errors
-    /// When it is missing, or not what its name says.
+    /// When it is missing, or not what its name says; then it is removed.
     pub fn verify(&self, digest: &Digest) -> Result<()> {
         let mut reader = HashingReader::new(self.open(digest)?);
         io::copy(&mut reader, &mut io::sink()).op_path("read blob", self.path(digest))?;
-        if reader.finish().1 == *digest {
+        let found = reader.finish().1;
+        if found == *digest {
             Ok(())
         } else {
-            Err(self.corrupt(digest))
+            Err(condemn(&self.path(digest), digest, &found))
         }
     }
 
@@ -208,6 +209,19 @@ impl Blobs {
     /// Lists the files of all blobs, sorted.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         crate::cache::files(&self.dir)
+    }
+}
+
+/// Removes a blob that is not what its name says, so that it can be made or fetched again, and returns the
+/// error about it. Where the store can't be written to, it stays.
+pub(crate) fn condemn(path: &Path, wanted: &Digest, found: &Digest) -> Error {
+    let error = Error::new(format!(
+        "blob {wanted} is corrupt in the store: it is {found}"
+    ))
+    .path(path);
+    match std::fs::remove_file(path) {
+        Ok(()) => error.hint("it was removed: try again, and it is made or pulled anew"),
+        Err(_) => error.hint("remove the file; it is made or pulled again when it is needed"),
     }
 }
 
@@ -314,6 +328,10 @@ mod tests {
         assert!(error.to_string().contains("corrupt"));
         let error = blobs.verify(&digest).expect_err("corrupt");
         assert!(error.to_string().contains("corrupt"));
+        // Of the right size, it would keep the right one out.
+        assert_eq!(blobs.size(&digest), None);
+        blobs.put(b"hello").expect("put again");
+        blobs.verify(&digest).expect("verify");
         let good = blobs.put(b"good").expect("put");
         blobs.verify(&good).expect("verify");
     }

@@ -11,6 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
 use crate::cache::Cache;
 use crate::error::{Error, Result, ResultExt};
 use crate::store::blobs::Blobs;
@@ -48,14 +51,18 @@ pub struct Exclusive {
 impl Scratch {
     /// Makes a directory of the caller's own in `tmp/`.
     pub(crate) fn new(store: &Store) -> Result<Self> {
-        let tmp = store.root().join("tmp");
+        Self::within(&store.root().join("tmp"), "")
+    }
+
+    /// Makes a directory of the caller's own in another one.
+    fn within(tmp: &Path, prefix: &str) -> Result<Self> {
         loop {
             let file = tempfile::Builder::new()
-                .prefix("")
+                .prefix(prefix)
                 .suffix(".lock")
-                .tempfile_in(&tmp)
-                .op_path("create file in", &tmp)?;
-            let (file, lock_path) = file.keep().op_path("create file in", &tmp)?;
+                .tempfile_in(tmp)
+                .op_path("create file in", tmp)?;
+            let (file, lock_path) = file.keep().op_path("create file in", tmp)?;
             match file.try_lock() {
                 Ok(()) => {}
                 // A collector looks at the new file at this moment.
@@ -122,6 +129,41 @@ impl Session {
             scratch,
             _shared: shared,
         })
+    }
+
+    /// Starts a session that reads only, where the store can't be written to. Its private directory is
+    /// in `tmp`.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn reading(store: &Store, tmp: &Path) -> Result<Self> {
+        let path = store.root().join("lock");
+        let shared = File::open(&path).op_path("open", &path)?;
+        shared.lock_shared().map_err(|e| lock_error(&path, e))?;
+        Ok(Self {
+            blobs: store.blobs(),
+            store: store.clone(),
+            scratch: Scratch::within(tmp, "sandcrab-")?,
+            _shared: shared,
+        })
+    }
+
+    /// Makes sure that layers can be unpacked here: what overlayfs and emulated ids note about files are
+    /// attributes of the user's.
+    ///
+    /// # Errors
+    /// When the file system has none.
+    pub fn check_attributes(&self) -> Result<()> {
+        let dir = self.scratch.dir();
+        match rustix::fs::setxattr(dir, "user.sandcrab.probe", b"1", XattrFlags::empty()) {
+            Err(e) if e == Errno::NOTSUP || e == Errno::NOSYS => {
+                Err(Error::new("the store's file system has no user attributes, and layers can't be unpacked on it:")
+                    .path(self.store.root())
+                    .source(e)
+                    .hint("name a place on ext4, xfs, btrfs or, since Linux 6.6, tmpfs by SANDCRAB_ROOT or --root"))
+            }
+            other => other.op_path("set an attribute of", dir),
+        }
     }
 
     /// Returns the store.
@@ -253,8 +295,25 @@ fn open_lock(store: &Store) -> Result<(PathBuf, File)> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .op_path("open", &path)?;
+        .map_err(|e| unwritable(store, e))?;
     Ok((path, file))
+}
+
+/// The error for a store that can't be written to.
+fn unwritable(store: &Store, error: io::Error) -> Error {
+    let kind = error.kind();
+    let path = store.root().join("lock");
+    let read_only = matches!(
+        kind,
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    );
+    if !read_only {
+        return Error::new("open").path(path).source(error);
+    }
+    Error::new("the store can't be written to: open")
+        .path(path)
+        .source(error)
+        .hint("images, inspect, history, df and save work with it; SANDCRAB_ROOT or --root names another store")
 }
 
 /// Tells whether `path` still names the open file.

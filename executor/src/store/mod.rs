@@ -175,6 +175,11 @@ fn check_format(text: &str, root: &Path) -> Result<()> {
         ))
         .path(root)
         .hint("use a newer sandcrab, or another store (SANDCRAB_ROOT)")),
+        Ok(other) => Err(Error::new(format!(
+            "store has format {other}, which is older than what this program knows ({FORMAT})"
+        ))
+        .path(root)
+        .hint("save its images with the sandcrab that made it, and name another store (SANDCRAB_ROOT)")),
         _ => Err(Error::new("not a store: its `version` file is not a known number").path(root)),
     }
 }
@@ -241,6 +246,9 @@ mod tests {
         fs::write(dir.path().join("version"), "2\n").expect("write");
         let error = Store::open(dir.path()).expect_err("newer");
         assert!(error.to_string().contains("format 2"), "{error}");
+        fs::write(dir.path().join("version"), "0\n").expect("write");
+        let error = Store::open(dir.path()).expect_err("older");
+        assert!(error.to_string().contains("older"), "{error}");
         fs::write(dir.path().join("version"), "x").expect("write");
         assert!(Store::open(dir.path()).is_err());
         fs::remove_file(dir.path().join("version")).expect("remove");

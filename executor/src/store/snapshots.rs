@@ -222,9 +222,10 @@ impl Snapshots {
     }
 }
 
-/// Reads a snapshot's record when the snapshot is known to be whole.
+/// Reads a snapshot's record when the snapshot is known to be whole, as far as it shows from outside.
 fn trusted(dir: &Path, boot: &str) -> Option<Meta> {
-    record::read::<Meta>(&dir.join("meta"), KIND).filter(|m| m.synced || m.boot_id == boot)
+    let meta = record::read::<Meta>(&dir.join("meta"), KIND)?;
+    ((meta.synced || meta.boot_id == boot) && dir.join("fs").is_dir()).then_some(meta)
 }
 
 /// Returns the identity of this boot (proc_sys_kernel(5), random).
@@ -321,6 +322,18 @@ mod tests {
         fs::write(fs_dir.parent().expect("wrapper").join("meta"), "").expect("write");
         let snapshots = session.store().snapshots();
         assert_eq!(snapshots.get(Identity::Emulated, chain()), None);
+    }
+
+    #[test]
+    fn a_tree_that_is_gone_is_made_again() {
+        let (_dir, session) = session();
+        let fs_dir = put(&session, "first");
+        fs::remove_dir_all(&fs_dir).expect("remove");
+        let snapshots = session.store().snapshots();
+        assert_eq!(snapshots.get(Identity::Emulated, chain()), None);
+        assert_eq!(put(&session, "second"), fs_dir);
+        let text = fs::read_to_string(fs_dir.join("file")).expect("read");
+        assert_eq!(text, "second");
     }
 
     #[test]
