@@ -31,19 +31,8 @@ pub fn add(
     let ignore = request.ignore_rules()?;
     let tree = Tree::new(source.root, &ignore);
     let mut copier = Copier::new(source, dest, request, ownership)?;
-    let mut archives = Vec::new();
-    let mut others = Vec::new();
-    let matches = tree.pick(&request.pick)?;
-    for from in &matches {
-        let is_archive = is_archive(&tree, from)?;
-        archives.push(is_archive);
-        if !is_archive {
-            others.push(from.clone());
-        }
-    }
-    copier.refuse_collision(&others)?;
-    for (from, is_archive) in matches.iter().zip(archives) {
-        if is_archive {
+    for from in &tree.pick(&request.pick)? {
+        if is_archive(&tree, from)? {
             unpack(&mut copier, &tree, from)?;
         } else {
             copier.copy_match(&tree, from)?;

@@ -13,11 +13,12 @@
 //! - Missing parents are 0755 and owned as `--chown` says, never changed by `--chmod`.
 //! - Symbolic links in the destination are followed, the last one too, even when they dangle.
 //! - Hard links are kept among the files of one source. A socket becomes an empty file.
+//! - Several files that one wildcard matches may go to one file name, and the last one counts.
 //!
 //! Where BuildKit drops FIFOs of a context without a word, they are copied; where it keeps the
 //! time of the build as a directory's time, a copied or made one has its source's and one that
-//! stood already keeps its own, so that equal contexts make equal layers; and several files to one
-//! file name are an error, not the last one.
+//! stood already keeps its own, so that equal contexts make equal layers; and several sources to
+//! one file name are an error, not the last one.
 
 mod content;
 mod place;
@@ -86,6 +87,8 @@ pub enum Owners {
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyStats {
+    /// Whether the destination is a file that was copied.
+    pub is_file: bool,
     /// Files, links and other entries that were written.
     pub files: u64,
     /// Directories that were made.
@@ -123,7 +126,6 @@ pub fn copy(
     let tree = Tree::new(source.root, &ignore);
     let matches = tree.pick(&request.pick)?;
     let mut copier = Copier::new(source, dest, request, ownership)?;
-    copier.refuse_collision(&matches)?;
     for from in &matches {
         copier.copy_match(&tree, from)?;
     }
@@ -154,8 +156,25 @@ pub(super) struct Copier<'a> {
     /// Where files with several links went first, in one match.
     links: HashMap<(u64, u64), PathBuf>,
     times: DirTimes,
+    /// What was not put into the destination but became it.
+    became: Option<Became>,
     stamp: Stamp,
     stats: CopyStats,
+}
+
+/// Files that became the destination itself.
+struct Became {
+    /// The source that named them.
+    source: usize,
+    count: usize,
+    last: PathBuf,
+}
+
+/// Says that sources would be lost.
+pub(super) fn several_to_one(dest: &str) -> Error {
+    Error::new("several sources would be copied to one file:")
+        .path(dest)
+        .hint(format!("end the destination with a slash: `{dest}/`"))
 }
 
 /// A directory of the destination that is being filled.
@@ -187,8 +206,10 @@ impl<'a> Copier<'a> {
             transfer: Transfer::new(),
             links: HashMap::new(),
             times: DirTimes::default(),
+            became: None,
             stamp: Stamp::new(),
             stats: CopyStats {
+                is_file: false,
                 files: 0,
                 directories: 0,
                 bytes: 0,
@@ -236,7 +257,17 @@ impl<'a> Copier<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> Result<CopyStats> {
+    pub(super) fn finish(mut self) -> Result<CopyStats> {
+        self.stats.is_file = self.became.is_some();
+        if let Some(became) = self.became.take().filter(|became| became.count > 1) {
+            self.warn(format!(
+                "{} files are copied to one, `{}`, where `{}` is the last: end the destination in `/` \
+                 to make it a directory",
+                became.count,
+                self.request.dest,
+                became.last.display(),
+            ));
+        }
         self.times.apply(self.dest)?;
         Ok(CopyStats {
             stamp: self.stamp.finish(),
@@ -244,21 +275,21 @@ impl<'a> Copier<'a> {
         })
     }
 
-    /// Refuses to write several files over each other.
-    pub(super) fn refuse_collision(&self, matches: &[Match]) -> Result<()> {
-        let files = matches.iter().filter(|m| !m.is_dir()).count();
-        if files < 2 || self.request.dest.ends_with('/') {
-            return Ok(());
+    /// Notes that `from` is not put into the destination but becomes it. A wildcard may do that several
+    /// times, and then the last one counts; other sources may not.
+    fn become_destination(&mut self, from: &Match) -> Result<()> {
+        if let Some(before) = &self.became
+            && before.source != from.source
+        {
+            return Err(several_to_one(&self.request.dest));
         }
-        let path = target::resolve(self.dest, Path::new(&self.request.dest))?;
-        if self.stat(&path)?.is_some_and(|t| t == FileType::Directory) {
-            return Ok(());
-        }
-        Err(
-            Error::new(format!("{files} files would be copied to one file"))
-                .path(&self.request.dest)
-                .hint("end the destination in `/` to make it a directory"),
-        )
+        let count = self.became.as_ref().map_or(0, |before| before.count) + 1;
+        self.became = Some(Became {
+            source: from.source,
+            count,
+            last: from.path.clone(),
+        });
+        Ok(())
     }
 
     /// Copies what one pattern matched.
@@ -333,8 +364,11 @@ impl<'a> Copier<'a> {
                 }
             };
         }
+        if existing == Some(FileType::Directory) {
+            return Ok(path.join(&from.name));
+        }
+        self.become_destination(from)?;
         match existing {
-            Some(FileType::Directory) => Ok(path.join(&from.name)),
             Some(_) => Ok(path),
             None => {
                 // The destination was a dangling link, maybe to a directory that is missing.

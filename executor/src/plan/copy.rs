@@ -57,14 +57,14 @@ impl Lowering<'_> {
         let written_dest = self.expand(&args.dest)?;
         let dest = path::join_dest(&self.out.config.working_dir, &written_dest);
         if sources.len() > 1 && !dest.ends_with('/') {
-            return Err(Diagnostic::error(
-                args.dest.span(),
-                format!(
-                    "{} of more than one source needs a directory as its destination",
-                    keyword.name()
-                ),
-            )
-            .hint(format!("end it with a slash: `{written_dest}/`")));
+            // As BuildKit: it may be a directory that exists, which shows when they are copied.
+            let message = format!(
+                "{} of more than one source needs a directory as its destination",
+                keyword.name()
+            );
+            let warning = Diagnostic::warning(None, args.dest.span(), message);
+            let hint = format!("end it with a slash: `{written_dest}/`");
+            self.out.warnings.push(warning.hint(hint));
         }
         let chown = self.optional(args.chown.as_ref())?;
         let chmod = self.optional(args.chmod.as_ref())?;

@@ -292,10 +292,6 @@ fn mistakes_show_after_expansion() {
             "the source of COPY can't be a URL: use ADD",
         ),
         (
-            "COPY a b c",
-            "COPY of more than one source needs a directory as its destination",
-        ),
-        (
             "ADD --checksum=sha256:00 a b",
             "`--checksum` needs an http or https source, or a git repository",
         ),
@@ -379,6 +375,14 @@ fn warnings() {
         let found: Vec<_> = lowered.warnings.iter().filter_map(|w| w.rule).collect();
         assert_eq!(found, rules, "{instructions}");
     }
+    let lowered = scratch("COPY a b c\nADD a b c/\n", &[]);
+    let found: Vec<_> = lowered
+        .warnings
+        .iter()
+        .map(|w| w.message.as_str())
+        .collect();
+    let wanted = "COPY of more than one source needs a directory as its destination";
+    assert_eq!(found, [wanted]);
     let lowered = scratch("ENV version=1\nUSER $verison\n", &[]);
     assert_eq!(
         lowered.warnings[0].hint.as_deref(),

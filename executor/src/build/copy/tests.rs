@@ -257,12 +257,43 @@ fn what_is_in_the_way_is_an_error() {
         (&["d"], "/linked", "over what is no directory"),
         (&["e"], "/have", "cannot copy `e/sub` over the directory"),
         (&["f"], "/file/x", "make directory"),
-        (&["[fg]"], "/new", "2 files would be copied to one file"),
-        (&["f", "g"], "/file", "2 files would be copied to one file"),
+        (
+            &["f", "g"],
+            "/new",
+            "several sources would be copied to one file",
+        ),
+        (
+            &["f", "g"],
+            "/file",
+            "several sources would be copied to one file",
+        ),
+        (&["f", "d"], "/new", "over what is no directory"),
         (&["[f"], "/a", "invalid source pattern `[f`"),
     ] {
         let error = sample().copy(sources, dest).expect_err(dest);
         assert!(error.chain().contains(text), "{}", error.chain());
+    }
+}
+
+#[test]
+fn several_files_to_one_name() {
+    for (sources, dest, expected, warned) in [
+        (&["[fg]"][..], "/new", "600 new=G", true),
+        (&["[fg]"], "/file", "600 file=G", true),
+        (&["[fg]"], "/have", "600 have/g=G", false),
+        (&["f", "g"], "/have", "644 have/f=F", false),
+        // The directory is made by the first source.
+        (&["d", "f"], "/new", "644 new/f=F", false),
+    ] {
+        let trees = sample();
+        let stats = trees.copy(sources, dest).expect(dest);
+        assert!(trees.list().contains(&expected.to_owned()), "{dest}");
+        let start = format!("2 files are copied to one, `{dest}`, where `g` is the last");
+        let found = stats
+            .warnings
+            .iter()
+            .any(|warning| warning.starts_with(&start));
+        assert_eq!(found, warned, "{dest} {:?}", stats.warnings);
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) fn copy_parts(
     fds: &mut Descriptors,
 ) -> Result<Copied> {
     let mut copied = Copied::default();
+    let mut is_file = false;
     for part in parts {
         let (root, owners) = match &part.source {
             Source::Directory => (Root::new(fds.take()?), None),
@@ -105,6 +106,10 @@ pub(super) fn copy_parts(
         };
         let work = if part.unpack { add::add } else { copy::copy };
         let stats = work(source, &tree.merged, &part.request, &tree.ownership)?;
+        if is_file && stats.is_file {
+            return Err(copy::several_to_one(&part.request.dest));
+        }
+        is_file |= stats.is_file;
         copied.stamps.push(stats.stamp);
         copied.notes.extend(stats.warnings);
         copied.bytes += stats.bytes;
