@@ -24,8 +24,8 @@ const WAITING: usize = 16;
 /// A step's result.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The step's key; `None` for a result that must not be found again.
-    pub(super) key: Option<Digest>,
+    /// The step's keys; none for a result that must not be found again.
+    pub(super) keys: Vec<Digest>,
     /// What is remembered.
     pub(super) record: CacheRecord,
     /// The layer's archive and its digest; `None` when the step made no layer.
@@ -67,8 +67,8 @@ impl Ledger {
     /// # Errors
     /// When no thread can be started.
     pub(super) fn enter(&self, entry: Entry) -> Result<()> {
-        if let Some(key) = entry.key {
-            lock(&self.pending).insert(key, entry.record.clone());
+        for key in &entry.keys {
+            lock(&self.pending).insert(*key, entry.record.clone());
         }
         let mut writer = lock(&self.writer);
         let entries = match &*writer {
@@ -126,7 +126,7 @@ fn write_all(
     let mut result = Ok(());
     for entry in entries {
         let Entry {
-            key,
+            keys,
             record,
             blob,
             claim,
@@ -135,12 +135,9 @@ fn write_all(
             Some((file, digest)) => blobs.adopt(file, &digest),
             None => Ok(()),
         }
-        .and_then(|()| match &key {
-            Some(key) => steps.put(key, &record),
-            None => Ok(()),
-        });
-        if let Some(key) = key {
-            lock(pending).remove(&key);
+        .and_then(|()| keys.iter().try_for_each(|key| steps.put(key, &record)));
+        for key in &keys {
+            lock(pending).remove(key);
         }
         drop(claim);
         result = result.and(written);
@@ -180,7 +177,7 @@ mod tests {
         file.write_all(content).expect("write");
         let digest = Digest::of(content);
         Entry {
-            key: Some(Digest::of(&[content, b"key"].concat())),
+            keys: vec![Digest::of(&[content, b"key"].concat())],
             record: CacheRecord {
                 diff_id: Some(DiffId(digest)),
                 size: content.len() as u64,
@@ -202,7 +199,7 @@ mod tests {
         let mut keys = Vec::new();
         for n in 0..40_u8 {
             let entry = entry(&session, &[n; 10]);
-            let key = entry.key.expect("key");
+            let key = entry.keys[0];
             let record = entry.record.clone();
             ledger.enter(entry).expect("enter");
             assert_eq!(ledger.recall(&key), Some(record));
@@ -221,7 +218,7 @@ mod tests {
         let (_dir, session) = session();
         let ledger = ledger(&session);
         let (first, second) = (entry(&session, b"first"), entry(&session, b"second"));
-        let keys = [first.key, second.key].map(|key| key.expect("key"));
+        let keys = [first.keys[0], second.keys[0]];
         // A directory in the place of a blob stands for any error.
         let place = session.blobs().path(&Digest::of(b"first"));
         std::fs::create_dir(place).expect("mkdir");
@@ -238,11 +235,11 @@ mod tests {
         let (_dir, session) = session();
         let ledger = ledger(&session);
         let mut secret = entry(&session, b"changed while it was read");
-        let key = secret.key.take().expect("key");
+        let key = secret.keys.remove(0);
         let mut empty = entry(&session, b"");
         empty.blob = None;
         empty.record.diff_id = None;
-        let empty_key = empty.key.expect("key");
+        let empty_key = empty.keys[0];
         ledger.enter(secret).expect("enter");
         ledger.enter(empty).expect("enter");
         assert_eq!(ledger.recall(&key), None);

@@ -106,6 +106,7 @@ impl Build<'_> {
         let warnings = Mutex::new(self.plan.warnings.clone());
         let said = Mutex::default();
         let trail = Mutex::default();
+        let contents = stage::Contents::default();
         let ledger = Ledger::new(self.session.blobs(), self.session.cache().steps());
         let shared = stage::Shared {
             plan: self.plan,
@@ -124,6 +125,7 @@ impl Build<'_> {
             imports: self.imports,
             fetcher: self.fetcher,
             trail: &trail,
+            contents: &contents,
             once: self.once,
         };
         let (heads, spare) = (&self.plan.heads, &self.plan.spare);

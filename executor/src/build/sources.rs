@@ -170,6 +170,7 @@ impl<'a> Sources<'a> {
             pick: &pick,
             chmod: copy.chmod.as_ref(),
             owners: None,
+            whole: false,
         };
         let named = match &copy.from {
             CopyFrom::Named(name) => Some(self.contexts.files(name)?),
@@ -222,7 +223,17 @@ impl<'a> Sources<'a> {
 impl Prepared {
     /// Returns the digests of what is copied, in order.
     pub(super) fn digests(&self) -> Vec<Digest> {
-        self.parts.iter().map(|part| part.digest).collect()
+        self.digests_with(&[])
+    }
+
+    /// Returns the digests of what is copied, with these in the place of those that stand for whole trees.
+    pub(super) fn digests_with(&self, content: &[Digest]) -> Vec<Digest> {
+        let mut content = content.iter();
+        let digest = |part: &Part| match part.place {
+            Place::Layers(..) => *content.next().unwrap_or(&part.digest),
+            _ => part.digest,
+        };
+        self.parts.iter().map(digest).collect()
     }
 
     /// Returns the parts, in order.
@@ -268,6 +279,11 @@ impl Part {
             ignore: None,
             unpack: false,
         }
+    }
+
+    /// Returns what is taken of the place.
+    pub(super) fn pick(&self) -> &Pick {
+        &self.pick
     }
 
     /// Tells whether archives among the sources are unpacked.

@@ -5,6 +5,7 @@
 //! before the next step begins; its archive may still be on its way there.
 
 mod bases;
+mod content;
 mod work;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,8 @@ use super::ssh::Agents;
 use super::state::{Layer, State};
 use super::trees::Trees;
 use super::worker::Worker;
+pub(super) use content::Contents;
+
 use crate::cache::exchange::format::{Made, StepResult};
 use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
@@ -35,7 +38,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, Digest};
 use crate::plan::entitlements::Entitlements;
 use crate::plan::step::{
-    Base, Copy, CopyFrom, CopySource, CopySourceKind, Network, Op, StageHead, StageIndex, Step,
+    Base, Copy, CopyFrom, CopySource, CopySourceKind, Network, Op, Run, StageHead, StageIndex, Step,
 };
 use crate::plan::{self, Lowered, Origin, Plan};
 use crate::progress::event::{Sender, Vertex};
@@ -64,6 +67,8 @@ pub(super) struct Shared<'a> {
     pub(super) fetcher: &'a Fetcher<'a>,
     /// What steps made.
     pub(super) trail: &'a Mutex<Vec<Trace>>,
+    /// Digests of what steps take of other trees.
+    pub(super) contents: &'a Contents,
     /// Whose turn each step is.
     pub(super) once: &'a Once,
 }
@@ -328,6 +333,24 @@ impl Stage<'_> {
         if let Some(record) = self.recall(&ready.key, step, state) {
             return Ok(self.take(step, &ready.key, state, &record, (name, number)));
         }
+        let content = match self.by_content(step, &ready, state) {
+            Ok(content) => content,
+            Err(error) => return Err(self.refuse(name, at(error, step))),
+        };
+        if let Some(key) = content
+            && !self.is_fresh()
+            && let Some(record) = self.recall(&key, step, state)
+        {
+            self.trace(number, key, &record);
+            // The next build need not look at the content.
+            self.shared.ledger.enter(Entry {
+                keys: vec![ready.key],
+                record: record.clone(),
+                blob: None,
+                claim: turn.take_claim(),
+            })?;
+            return Ok(self.take(step, &ready.key, state, &record, (name, number)));
+        }
         // Before a place is taken: who holds a lock may be waiting for one.
         let held = match &step.op {
             Op::Run(run) => self.hold_caches(run, &ready.mounted),
@@ -374,12 +397,17 @@ impl Stage<'_> {
                         "the context changed while it was being copied; the step is not cached",
                     );
                 }
-                if unchanged {
-                    self.trace(number, ready.key, &record);
-                    self.shared.once.note(ready.key, &record);
+                let mut keys = vec![ready.key];
+                keys.extend(content);
+                if !unchanged {
+                    keys.clear();
+                }
+                for key in &keys {
+                    self.trace(number, *key, &record);
+                    self.shared.once.note(*key, &record);
                 }
                 self.shared.ledger.enter(Entry {
-                    key: unchanged.then_some(ready.key),
+                    keys,
                     record,
                     blob: file.zip(diff_id.map(|id| id.0)),
                     claim: turn.take_claim(),
@@ -502,28 +530,34 @@ impl Stage<'_> {
         trail.push(trace);
     }
 
-    /// Computes a step's key; for COPY this reads what is copied.
-    fn prepare(&self, step: &Step, state: &State) -> Result<Ready> {
-        let below = Below {
+    /// Returns what a step's key begins with.
+    fn below(&self, state: &State) -> Below {
+        Below {
             chain: state.chain(),
             epoch: self.shared.settings.epoch,
+        }
+    }
+
+    /// Returns the key of a RUN step without what it mounts.
+    fn run_key(&self, run: &Run, state: &State) -> Digest {
+        let settings = self.shared.settings;
+        let around = keys::Around {
+            hosts: &settings.hosts,
+            confinement: &settings.confinement,
         };
         let platform = &self.head.platform;
+        keys::run(self.below(state), platform, run, self.network(run), around)
+    }
+
+    /// Computes a step's key; for COPY this reads what is copied.
+    fn prepare(&self, step: &Step, state: &State) -> Result<Ready> {
+        let below = self.below(state);
         match &step.op {
             Op::Run(run) => {
                 // Also where the step is cached: what isn't allowed isn't used.
                 self.devices(run, &mut Confinement::default())?;
                 let mounted = self.mount_inputs(run)?;
-                let key = keys::run(
-                    below,
-                    platform,
-                    run,
-                    self.network(run),
-                    keys::Around {
-                        hosts: &self.shared.settings.hosts,
-                        confinement: &self.shared.settings.confinement,
-                    },
-                );
+                let key = self.run_key(run, state);
                 Ok(Ready {
                     key: keys::with_mounts(key, &mounted.digests(&run.mounts)),
                     prepared: None,

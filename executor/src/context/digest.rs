@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use runtime::identity::IdMap;
+use runtime::identity::{Ownership, Record};
 use runtime::path::Root;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use sha2::{Digest as _, Sha256};
@@ -83,9 +83,12 @@ pub struct SelectRequest<'a> {
     pub pick: &'a Pick,
     /// `--chmod=`: the permissions that count are those of the copy.
     pub chmod: Option<&'a FileMode>,
-    /// The ids of the tree's owner fields when owners are kept (a stage or an image as source);
-    /// `None` for a context, whose owners play no part.
-    pub owners: Option<IdMap>,
+    /// Who owns what in the tree when owners are kept (a stage or an image as source); `None` for a
+    /// context, whose owners play no part.
+    pub owners: Option<&'a Ownership>,
+    /// Whether a directory counts with its own owner and permissions, as where it is mounted; a copy
+    /// takes its contents only.
+    pub whole: bool,
 }
 
 /// What a COPY selects.
@@ -132,7 +135,7 @@ pub fn select(
                 Step::Enter(node) => {
                     stamp.add(node);
                     // A copied directory's own status is not copied, only its contents are.
-                    if !node.below.as_os_str().is_empty() {
+                    if request.whole || !node.below.as_os_str().is_empty() {
                         hashing.add(node)?;
                     }
                 }
@@ -282,12 +285,16 @@ impl Hashing<'_> {
             FileType::Unknown => return Err(Error::new("unknown file type of").path(node.path)),
         }];
         push(&mut record, node.below.as_os_str().as_bytes());
-        if let Some(ids) = self.request.owners {
-            for id in [stat.st_uid, stat.st_gid] {
-                let id = ids.to_container(id).ok_or_else(|| {
-                    Error::new(format!("owner {id} is no id of the container:")).path(node.path)
-                })?;
+        if let Some(owners) = self.request.owners {
+            let found = record_of(owners, node)?;
+            for id in [found.owner.uid, found.owner.gid] {
                 push(&mut record, &id.to_le_bytes());
+            }
+            if let Some(device) = found.device {
+                record.push(b'D');
+                record.push(u8::from(device.block));
+                push(&mut record, &device.major.to_le_bytes());
+                push(&mut record, &device.minor.to_le_bytes());
             }
         }
         if kind != FileType::Symlink {
@@ -404,6 +411,25 @@ impl Hashing<'_> {
             Ok(all)
         })
     }
+}
+
+/// Returns what an entry is to the container.
+fn record_of(owners: &Ownership, node: &Node<'_>) -> Result<Record> {
+    let found = match (node.file_type(), node.opened) {
+        // Only there owners are in the file, which has to be open for that.
+        (FileType::RegularFile, _) if owners.is_emulated() => {
+            owners.record(node.open()?, node.stat)
+        }
+        (FileType::Directory, Some(fd)) if owners.is_emulated() => owners.record(fd, node.stat),
+        _ => owners
+            .special(node.path.as_os_str().as_bytes(), node.stat)
+            .map(Record::from),
+    };
+    found.map_err(|trouble| {
+        Error::new("read the owner of")
+            .path(node.path)
+            .source(std::io::Error::from(trouble))
+    })
 }
 
 /// Narrows a count of nanoseconds, which is below 10^9 whatever its type.

@@ -44,6 +44,7 @@ fn select(context: &Context, source: &str) -> Result<Selection> {
         pick: &Pick::plain(sources),
         chmod: None,
         owners: None,
+        whole: false,
     };
     context.select(&request, &NoDigests)
 }

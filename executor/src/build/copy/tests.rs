@@ -665,6 +665,7 @@ fn the_stamp_tells_whether_anything_changed() {
         pick: &Pick::plain(sources),
         chmod: None,
         owners: None,
+        whole: false,
     };
     let selected = select(&source, &Matcher::none(), &ask, &NoDigests).expect("select");
     let stats = trees.copy(&["d", "f"], "/a/").expect("copy");
@@ -736,7 +737,7 @@ mod properties {
             list(trees.source.path(), Path::new(""), &mut wanted);
             prop_assert_eq!(trees.list(), wanted);
             let sources = vec![".".to_owned()];
-            let ask = SelectRequest { pick: &Pick::plain(sources), chmod: None, owners: None };
+            let ask = SelectRequest { pick: &Pick::plain(sources), chmod: None, owners: None, whole: false };
             let (source, dest) = trees.roots();
             let digest = |root| {
                 select(root, &Matcher::none(), &ask, &NoDigests).expect("select").digest

@@ -5,6 +5,7 @@
 //! whose ids are real here. Invariant: a job changes nothing in the store but the staging
 //! directory that its request names; committing is the main process's task.
 
+mod content;
 mod copy;
 mod export;
 mod mounts;
@@ -24,7 +25,9 @@ use runtime::spawner::Request;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result, STORAGE_FULL_HINT};
+use crate::image::digest::Digest;
 
+pub use content::{ContentPart, ContentTask};
 pub use copy::{CopyPart, CopyReply, CopyTask, Source};
 pub use export::{ExportLocalTask, ExportTarTask};
 pub use mounts::{MountContent, StepMount};
@@ -48,6 +51,8 @@ pub enum Task {
     Shell(Box<ShellTask>),
     /// Copy files and take the layer.
     Copy(Box<CopyTask>),
+    /// Read what is taken of trees.
+    Content(ContentTask),
     /// Make a tree that is no layer.
     Seed(SeedTask),
     /// Make a working directory and take the layer.
@@ -71,6 +76,8 @@ pub enum Reply {
     Layer(Option<LayerReply>),
     /// Files were copied.
     Copied(CopyReply),
+    /// Trees were read: a digest for each part.
+    Content(Vec<Option<Digest>>),
     /// A tree was made.
     Seeded(SeedReply),
     /// A tree was written; what could not be kept, for people.
@@ -153,6 +160,7 @@ fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
         Task::Run(task) => run::run(scene, *task, &mut fds),
         Task::Shell(task) => run::shell(scene, *task, &mut fds).map(Reply::Exited),
         Task::Copy(task) => copy::copy(scene, &task, &mut fds).map(Reply::Copied),
+        Task::Content(task) => Ok(Reply::Content(content::content(scene, &task))),
         Task::Seed(task) => seed::seed(scene, &task, &mut fds).map(Reply::Seeded),
         Task::Workdir(task) => workdir::workdir(scene, &task, &mut fds).map(Reply::Layer),
         Task::Remove(task) => remove::remove(&task).map(|()| Reply::Done),

@@ -38,11 +38,45 @@ impl Inputs {
     /// Returns what stands for the content of bind mounts, in order. What cache mounts begin with is
     /// no part of a step's key.
     pub(in crate::build) fn digests(&self, mounts: &[Mount]) -> Vec<Digest> {
+        self.digests_with(mounts, &[])
+    }
+
+    /// Returns the trees of which bind mounts show a part, with that part's place, in order. A whole tree
+    /// is not among them: reading all of it would take longer than most steps.
+    pub(in crate::build) fn parts<'i>(
+        &'i self,
+        mounts: &'i [Mount],
+    ) -> impl Iterator<Item = (&'i [Layer], &'i str, &'i str)> {
         let inputs = mounts.iter().zip(&self.0);
-        inputs
-            .filter(|(mount, _)| matches!(mount.kind, MountKind::Bind(_)))
-            .filter_map(|(_, input)| input.as_ref().map(Input::digest))
-            .collect()
+        inputs.filter_map(|(mount, input)| match (&mount.kind, input) {
+            (MountKind::Bind(bind), Some(Input::Layers(layers, name))) => {
+                let part = bind.source.trim_matches('/');
+                (!part.is_empty()).then_some((&layers[..], &**name, part))
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns what stands for the content of bind mounts as [`Self::digests`], with these for the
+    /// [`Self::parts`].
+    pub(in crate::build) fn digests_with(
+        &self,
+        mounts: &[Mount],
+        content: &[Digest],
+    ) -> Vec<Digest> {
+        let mut content = content.iter();
+        let inputs = mounts.iter().zip(&self.0);
+        let digest = |(mount, input): (&Mount, &Option<Input>)| {
+            let MountKind::Bind(bind) = &mount.kind else {
+                return None;
+            };
+            let input = input.as_ref()?;
+            let is_part =
+                matches!(input, Input::Layers(..)) && !bind.source.trim_matches('/').is_empty();
+            let known = if is_part { content.next() } else { None };
+            Some(known.copied().unwrap_or_else(|| input.digest()))
+        };
+        inputs.filter_map(digest).collect()
     }
 
     /// Tells whether what was copied is what the key is for.

@@ -3,6 +3,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Mutex;
 
+use runtime::identity::{IdMap, Identity};
+
 /// Remembers everything, and counts.
 #[derive(Default)]
 struct Memory {
@@ -43,6 +45,7 @@ fn selection(dir: &Path, sources: &[&str], rules: &str, chmod: Option<u32>) -> S
         pick: &Pick::plain(sources),
         chmod: chmod.as_ref(),
         owners: None,
+        whole: false,
     };
     select(&root, &rules, &request, &NoDigests).expect("select")
 }
@@ -140,6 +143,7 @@ fn known_files_are_not_read_again() {
         pick: &Pick::plain(sources),
         chmod: None,
         owners: None,
+        whole: false,
     };
     let memory = Memory::default();
     let rules = Matcher::none();
@@ -178,10 +182,12 @@ fn owners_count_where_they_are_kept() {
     let root = Root::open_host(dir.path()).expect("open root");
     let sources = vec!["d".to_owned()];
     let kept = |first| {
+        let owners = Ownership::new(Identity::Subids, IdMap { first, count: 100 });
         let request = SelectRequest {
             pick: &Pick::plain(sources.clone()),
             chmod: None,
-            owners: Some(IdMap { first, count: 100 }),
+            owners: Some(&owners),
+            whole: false,
         };
         select(&root, &Matcher::none(), &request, &NoDigests)
     };
@@ -194,5 +200,9 @@ fn owners_count_where_they_are_kept() {
     given(1).expect("chown");
     assert_ne!(kept(0).expect("select").digest, before);
     let error = kept(1).expect_err("the host's root is no id of the container");
-    assert!(error.to_string().contains("is no id of the container"));
+    assert!(
+        error.chain().contains("is none of the container's"),
+        "{}",
+        error.chain()
+    );
 }
