@@ -36,6 +36,13 @@ for_users! {
         let inner = node(&tree, "unpacked/inner");
         assert_eq!((inner.uid, inner.gid, inner.mode), (3, 4, 0o640));
         assert_file(&tree, "plain", "text\n");
+
+        // Unpacked or not is not the same step.
+        for (flag, path) in [("", "x/inner"), ("--unpack=false", "x/a.tar"), ("--unpack=true", "x/inner")] {
+            world.dockerfile(&format!("FROM scratch\nADD {flag} a.tar /x/\n"));
+            let tree = world.tree([]);
+            assert!(tree.contains_key(std::path::Path::new(path)), "{flag} {tree:?}");
+        }
     }
 
     /// A URL is asked for again by every build, but transferred only when it changed.

@@ -70,6 +70,9 @@ pub(super) fn run(
             // What is in it is no part of the key.
             MountKind::Cache(cache) => {
                 key.field("cache", &cache.target).field("id", &cache.id);
+                if cache.read_only {
+                    key.field("readonly", "");
+                }
             }
             MountKind::Tmpfs { target, size } => {
                 key.field("tmpfs", target)
@@ -179,6 +182,9 @@ pub(super) fn copy(below: Below, copy: &Copy, content: &[Digest]) -> Digest {
     }
     if copy.parents {
         key.field("parents", "");
+    }
+    if let Some(unpack) = copy.unpack {
+        key.field("unpack", [u8::from(unpack)]);
     }
     key.finish()
 }
@@ -296,5 +302,63 @@ mod tests {
             ..step()
         };
         assert_eq!(key(&proxied, Network::Host), base);
+    }
+
+    #[test]
+    fn everything_about_a_copy_counts() {
+        let content = [Digest::of(b"x")];
+        let plain = Copy {
+            dest: "/d".into(),
+            ..Copy::default()
+        };
+        let key = |step: &Copy| copy(Below::default(), step, &content);
+        let mut seen = vec![key(&plain)];
+        let mode = FileMode::parse("755").expect("a mode");
+        for variant in [
+            Copy {
+                dest: "/d/".into(),
+                ..plain.clone()
+            },
+            Copy {
+                chown: Some("1".into()),
+                ..plain.clone()
+            },
+            Copy {
+                chmod: Some(mode),
+                ..plain.clone()
+            },
+            Copy {
+                exclude: vec!["x".into()],
+                ..plain.clone()
+            },
+            Copy {
+                parents: true,
+                ..plain.clone()
+            },
+            Copy {
+                link: true,
+                ..plain.clone()
+            },
+            Copy {
+                add: true,
+                ..plain.clone()
+            },
+            Copy {
+                add: true,
+                unpack: Some(false),
+                ..plain.clone()
+            },
+            Copy {
+                add: true,
+                unpack: Some(true),
+                ..plain.clone()
+            },
+        ] {
+            let found = key(&variant);
+            assert!(!seen.contains(&found), "{variant:?}");
+            seen.push(found);
+        }
+        let other = copy(Below::default(), &plain, &[Digest::of(b"y")]);
+        assert!(!seen.contains(&other));
     }
 }

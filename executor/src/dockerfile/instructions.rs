@@ -20,6 +20,9 @@ use super::words::split_words;
 use crate::diagnostics::Diagnostic;
 use crate::image::config::Healthcheck;
 
+/// What to do about a `#` behind an instruction.
+const COMMENT: &str = "a comment must be on a line of its own";
+
 /// A parsed line.
 #[derive(Debug)]
 pub(super) enum Line {
@@ -231,7 +234,7 @@ impl Reader<'_> {
                     words
                         .get(1)
                         .filter(|w| w.as_str().starts_with('#'))
-                        .map(|_| "a comment must be on a line of its own"),
+                        .map(|_| COMMENT),
                 );
                 // The stage is there, whatever it stands on: what follows belongs to it.
                 let alias = words.get(2).filter(|w| values::is_stage_name(w.as_str()));
@@ -318,10 +321,21 @@ impl Reader<'_> {
                     let message = format!("{} names can't be blank", self.keyword.name());
                     self.error(&word, message);
                 }
-                (_, None) => self.found.errors.push(
-                    Diagnostic::error(word.span(), format!("no `=` in `{}`", word.as_str()))
-                        .hint("put quotes around a value that has spaces"),
-                ),
+                (_, None) => {
+                    let comment = word.as_str().starts_with('#');
+                    let hint = if comment {
+                        COMMENT
+                    } else {
+                        "put quotes around a value that has spaces"
+                    };
+                    let message = format!("no `=` in `{}`", word.as_str());
+                    let error = Diagnostic::error(word.span(), message).hint(hint);
+                    self.found.errors.push(error);
+                    // What follows was meant to be part of it.
+                    if comment {
+                        break;
+                    }
+                }
             }
         }
         Some(pairs)
@@ -334,10 +348,16 @@ impl Reader<'_> {
             return None;
         }
         for word in &words {
+            let comment = word.as_str().starts_with('#');
             if self.is_literal(word)
                 && let Err(message) = values::parse_ports(word.as_str())
             {
-                self.error(word, message);
+                let mut error = Diagnostic::error(word.span(), message);
+                error.hint = comment.then(|| COMMENT.to_owned());
+                self.found.errors.push(error);
+            }
+            if comment {
+                break;
             }
         }
         words.sort_by(|a, b| a.as_str().cmp(b.as_str()));

@@ -169,6 +169,8 @@ fn mistakes() {
         ("ENV", "ENV requires at least one argument"),
         ("ENV a", "ENV requires a name and a value"),
         ("ENV a=b c", "no `=` in `c`"),
+        ("ENV a=b # one mistake", "no `=` in `#`"),
+        ("EXPOSE 80 #http and tls", "invalid port `#http`"),
         ("ENV =b", "ENV names can't be blank"),
         ("LABEL a", "LABEL requires a name and a value"),
         ("ARG", "ARG requires at least one argument"),

@@ -101,6 +101,7 @@ pub fn survey(
         lenient: !parsed.errors.is_empty(),
     };
     let (plan, mut errors) = resolve_all(file, options, target, extent);
+    errors.retain(|new| parsed.errors.iter().all(|known| known.span != new.span));
     survey.warnings.clone_from(&plan.warnings);
     let mut found = Vec::new();
     for head in &plan.heads {

@@ -221,6 +221,16 @@ fn errors_of_all_kinds_come_together() {
 }
 
 #[test]
+fn what_is_wrong_with_a_place_is_said_once() {
+    let survey = look("ARG x\nFROM scratch\nCOPY --from=a-$X /a /\nENV a=1 # not a comment\n");
+    let found: Vec<&str> = survey.errors.iter().map(|e| e.message.as_str()).collect();
+    let wanted = ["variables are not expanded in `--from`", "no `=` in `#`"];
+    assert_eq!(found, wanted);
+    let hint = survey.errors[1].hint.as_deref();
+    assert_eq!(hint, Some("a comment must be on a line of its own"));
+}
+
+#[test]
 fn a_wrong_target_is_said_with_the_errors() {
     let parsed = read(b"FROM scratch AS a\nRUM\n", &BuildArgs::default());
     let mut options = options(&[]);
