@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod add;
+mod attest;
 mod cache;
 mod compare;
 mod context;

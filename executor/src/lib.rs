@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod build;
 pub mod cache;
 pub mod cancel;

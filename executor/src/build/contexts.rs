@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::sources::Known;
 use crate::context::access::Access;
 use crate::context::location::Location;
-use crate::context::{self, Context};
+use crate::context::{self, Context, Origin};
 use crate::error::{Error, Kind, Result};
 use crate::plan::contexts::{Layout, NamedContext};
 use crate::progress::event::Sender;
@@ -97,6 +97,16 @@ impl<'a> Contexts<'a> {
         });
         *slot = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Returns what the opened ones were fetched from.
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let origins = opened.values().filter_map(|slot| {
+            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.as_ref()?.context.origin().cloned()
+        });
+        origins.collect()
     }
 
     /// Keeps the digests of the files that were read for later builds.

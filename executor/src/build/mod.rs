@@ -6,6 +6,7 @@
 //! each, inside the build's user namespace.
 
 pub mod add;
+pub mod attested;
 pub mod base;
 pub mod contexts;
 pub mod copy;
@@ -30,6 +31,8 @@ pub mod worker;
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::attest::record::Record;
+use crate::attest::statement::{self, Predicate};
 use crate::build::base::Images;
 use crate::build::contexts::Contexts;
 use crate::build::fetch::Fetcher;
@@ -93,6 +96,8 @@ pub struct Build<'a> {
 pub struct Finished {
     /// The image.
     pub state: State,
+    /// What attestations tell.
+    pub record: Record,
     /// What its steps made, in the order of the Dockerfile.
     pub steps: Vec<StepResult>,
     /// What deserves attention in the Dockerfile.
@@ -107,6 +112,7 @@ impl Build<'_> {
         let said = Mutex::default();
         let trail = Mutex::default();
         let contents = stage::Contents::default();
+        let record = Mutex::default();
         let ledger = Ledger::new(self.session.blobs(), self.session.cache().steps());
         let shared = stage::Shared {
             plan: self.plan,
@@ -127,6 +133,7 @@ impl Build<'_> {
             trail: &trail,
             contents: &contents,
             once: self.once,
+            record: &record,
         };
         let (heads, spare) = (&self.plan.heads, &self.plan.spare);
         let built = schedule::run(heads, spare, self.worker.cancel(), |head, earlier| {
@@ -141,8 +148,12 @@ impl Build<'_> {
         let mut trail: Vec<stage::Trace> =
             trail.into_inner().unwrap_or_else(PoisonError::into_inner);
         trail.sort_by_key(|trace| (trace.stage, trace.number));
+        let mut record: Record = record.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let origins = self.contexts.origins();
+        record.materials.extend(origins.iter().map(Into::into));
         Ok(Finished {
             state,
+            record,
             steps: trail.into_iter().map(|trace| trace.result).collect(),
             warnings: warnings
                 .into_inner()
@@ -172,14 +183,24 @@ pub fn store(
     Ok(stored)
 }
 
-/// Puts images for several platforms into the store, and under these names an index of them, whose
-/// digest is returned.
+/// What is said about the images of a build.
+#[derive(Debug, Clone, Copy)]
+pub struct Attested<'a> {
+    /// For each image what is said; nothing at all where it is empty.
+    pub predicates: &'a [Vec<Predicate>],
+    /// The names of the images, wherever they go.
+    pub names: &'a [Reference],
+}
+
+/// Puts images for several platforms into the store, and under these names an index of them and of what is
+/// said about them, whose digest is returned.
 pub fn store_several(
     session: &Session,
     states: &[State],
     annotations: &Annotations,
     host: &Platform,
     names: &[Reference],
+    attested: Attested<'_>,
 ) -> Result<Digest> {
     let blobs = session.blobs();
     let mut manifests = Vec::new();
@@ -190,6 +211,22 @@ pub fn store_several(
         descriptor.platform = Some(state.config.platform.clone());
         descriptor.annotations = annotations.on(Level::ManifestDescriptor, &state.config.platform);
         manifests.push(descriptor);
+    }
+    // After all images, where BuildKit has them.
+    for (number, predicates) in attested.predicates.iter().enumerate() {
+        let (Some(state), Some(image)) = (states.get(number), manifests.get(number)) else {
+            continue;
+        };
+        if predicates.is_empty() {
+            continue;
+        }
+        let platform = &state.config.platform;
+        let carrier = statement::carrier(predicates, &image.digest, attested.names, platform);
+        for statement in &carrier.statements {
+            blobs.put(statement)?;
+        }
+        blobs.put_both([&carrier.config, &carrier.manifest])?;
+        manifests.push(carrier.descriptor);
     }
     let index = Index {
         schema_version: 2,

@@ -25,12 +25,12 @@ use super::state::Layer;
 use crate::cache::downloads::Download;
 use crate::cache::key::KeyBuilder;
 use crate::cache::stat::{FileStat, StatCache};
-use crate::context::Context;
 use crate::context::access::Access;
 use crate::context::digest::{FileDigests, FileKey, SelectRequest};
 use crate::context::ignore::IgnoreFile;
 use crate::context::pattern::has_wildcard;
 use crate::context::walk::Pick;
+use crate::context::{Context, Origin};
 use crate::error::{Result, ResultExt};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::plan::step::{Copy, CopyFrom, CopySourceKind};
@@ -71,6 +71,8 @@ pub(super) struct Part {
     ignore: Option<IgnoreFile>,
     /// Whether archives are unpacked.
     unpack: bool,
+    /// What they were fetched from, if they are from elsewhere.
+    origin: Option<Origin>,
 }
 
 /// Where sources are.
@@ -188,6 +190,7 @@ impl<'a> Sources<'a> {
             ignore: context.ignore_file().cloned(),
             pick,
             unpack: copy.unpack.unwrap_or(copy.add),
+            origin: None,
         })
     }
 
@@ -216,6 +219,7 @@ impl<'a> Sources<'a> {
             ignore: None,
             pick: Pick::plain(vec![literal(name)]),
             unpack: false,
+            origin: None,
         })
     }
 }
@@ -234,6 +238,11 @@ impl Prepared {
             _ => part.digest,
         };
         self.parts.iter().map(digest).collect()
+    }
+
+    /// Returns what is from elsewhere.
+    pub(super) fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.parts.iter().filter_map(|part| part.origin.as_ref())
     }
 
     /// Returns the parts, in order.
@@ -278,6 +287,7 @@ impl Part {
             stamp: None,
             ignore: None,
             unpack: false,
+            origin: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod bases;
 mod content;
+mod recording;
 mod work;
 
 use std::collections::BTreeSet;
@@ -29,8 +30,7 @@ use super::ssh::Agents;
 use super::state::{Layer, State};
 use super::trees::Trees;
 use super::worker::Worker;
-pub(super) use content::Contents;
-
+use crate::attest::record::{self, Record, Start};
 use crate::cache::exchange::format::{Made, StepResult};
 use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
@@ -45,6 +45,8 @@ use crate::progress::event::{Sender, Vertex};
 use crate::store::lock::Session;
 
 use runtime::sandbox::Confinement;
+
+pub(super) use content::Contents;
 
 /// What all stages of a build share.
 #[derive(Debug)]
@@ -71,6 +73,8 @@ pub(super) struct Shared<'a> {
     pub(super) contents: &'a Contents,
     /// Whose turn each step is.
     pub(super) once: &'a Once,
+    /// What attestations tell.
+    pub(super) record: &'a Mutex<Record>,
 }
 
 /// What a step made, for caches elsewhere.
@@ -156,6 +160,7 @@ pub(super) fn build(
     earlier: &Earlier<'_, Built>,
 ) -> Result<Built> {
     let mut files = None;
+    let mut start = Start::Scratch;
     let (mut state, lowered) = match &head.base {
         Base::Scratch => (
             State::scratch(head.platform.clone()),
@@ -163,15 +168,14 @@ pub(super) fn build(
         ),
         Base::Stage(index) => {
             let base = earlier.result(*index)?;
+            start = Start::Stage(*index);
             let lowered = plan::lower(shared.plan, head.index, Origin::Stage(&base.lowered))?;
             (base.state, lowered)
         }
         Base::Named(name) => match shared.contexts.layout(name) {
             Some(layout) => {
-                let cancel = shared.worker.cancel();
-                let platform = &head.platform;
-                let image =
-                    (shared.images).load_layout(name, layout, platform, &head.span, cancel)?;
+                let image = shared.layout(name, layout, &head.platform, &head.span)?;
+                start = Start::Image(name.clone(), image.digest);
                 let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
                 (State::based_on(image.config, image.layers), lowered)
             }
@@ -184,7 +188,8 @@ pub(super) fn build(
             }
         },
         Base::Image(reference) => {
-            let image = shared.images.load(reference, &head.platform, &head.span)?;
+            let image = shared.image(reference, &head.platform, &head.span)?;
+            start = Start::Image(reference.to_string(), image.digest);
             let lowered = plan::lower(shared.plan, head.index, Origin::Image(&image.config))?;
             let mut state = State::based_on(image.config, image.layers);
             if reference.digest.is_some() {
@@ -193,6 +198,15 @@ pub(super) fn build(
             (state, lowered)
         }
     };
+    shared.record().stages.insert(
+        head.index,
+        record::Stage {
+            platform: head.platform.clone(),
+            start,
+            layers: state.layers.iter().map(|l| l.blob.clone()).collect(),
+            steps: Vec::new(),
+        },
+    );
     // A trigger of the base may need stages that nothing else does.
     for needed in &lowered.needs {
         earlier.begin(*needed)?;
@@ -209,6 +223,7 @@ pub(super) fn build(
             let step = all_of(name, head);
             let made = stage.execute(&step, 1, &state)?;
             state.push(&step, made);
+            stage.record_layers(&state);
         }
         None => stage.show_base(),
     }
@@ -222,6 +237,9 @@ pub(super) fn build(
             None
         };
         state.push(step, made);
+        if is_shown(step) {
+            stage.record_layers(&state);
+        }
     }
     state.config.config = lowered.config();
     Ok(Built {
@@ -322,6 +340,7 @@ impl Stage<'_> {
             Ok(ready) => ready,
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
+        self.record_step(step, number, &ready);
         if let Some(record) = self.recall(&ready.key, step, state) {
             return Ok(self.take(step, &ready.key, state, &record, (name, number)));
         }
@@ -599,8 +618,8 @@ impl Stage<'_> {
                 let Some(layout) = self.shared.contexts.layout(name) else {
                     return Ok(None);
                 };
-                let (images, cancel) = (self.shared.images, self.shared.worker.cancel());
-                let image = images.load_layout(name, layout, &self.head.platform, span, cancel)?;
+                let platform = &self.head.platform;
+                let image = self.shared.layout(name, layout, platform, span)?;
                 Ok(Some((image.layers, name.clone())))
             }
             CopyFrom::Stage(index) => {
@@ -609,7 +628,7 @@ impl Stage<'_> {
             }
             CopyFrom::Image(reference) => {
                 let platform = &self.head.platform;
-                let image = self.shared.images.load(reference, platform, span)?;
+                let image = self.shared.image(reference, platform, span)?;
                 Ok(Some((image.layers, reference.familiar())))
             }
         }

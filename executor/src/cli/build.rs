@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::attesting::{self, AttestArgs};
 use super::caches::{CacheArgs, CacheRequest};
 use super::choices::{IsolationChoice, NetworkChoice, ProgressChoice};
 use super::dates;
@@ -19,6 +20,8 @@ use super::secrets::{SecretArgs, SecretRequest};
 use super::ssh::{SshArgs, SshRequest};
 use super::steps::{StepArgs, StepOptions};
 use super::{RegistryArgs, streams};
+use crate::attest;
+use crate::attest::options::Wanted;
 use crate::build::base::PullPolicy;
 use crate::context::location::{DockerfileLocation, Location, is_http};
 use crate::error::{Error, Kind, Result};
@@ -145,6 +148,9 @@ pub(super) struct Args {
     results: ResultArgs,
 
     #[command(flatten)]
+    attests: AttestArgs,
+
+    #[command(flatten)]
     inputs: InputArgs,
 
     #[command(flatten)]
@@ -195,6 +201,10 @@ pub(super) struct Request {
     pub build_args: Vec<(String, String)>,
     /// What else holds for the result.
     pub result: ResultOptions,
+    /// What is attested about the image.
+    pub attests: Wanted,
+    /// How much `metadata_file` tells of the making of the image.
+    pub metadata_provenance: Option<attest::options::Mode>,
     /// Annotations of the image wherever it goes.
     pub annotations: Annotations,
     /// The date of the result in seconds, as far as the command line and the environment say; the
@@ -204,7 +214,7 @@ pub(super) struct Request {
     pub platform: Platform,
     /// All platforms to build for, `platform` being the first.
     pub platforms: Vec<Platform>,
-    /// Whether the result is an index, as it is of several platforms.
+    /// Whether the result is an index, as it is of several platforms and of attested images.
     pub index: bool,
     /// When base images are looked up.
     pub pull: PullPolicy,
@@ -297,7 +307,8 @@ impl Args {
             (_, chosen) => streams::settle(from_environment.unwrap_or(chosen), environment),
         };
         let platforms = platforms(self.platform.as_deref())?;
-        let index = is_index(&platforms, &build_args);
+        let attests = self.attests.wanted(&outputs)?;
+        let index = is_index(&platforms, &build_args) || attests.any();
         let result = self.results.options()?;
         let annotations = self.results.annotate(&mut outputs, &platforms, index)?;
         nothing_of_none(&outputs, &tags, &self.iidfile, &self.metadata_file)?;
@@ -308,6 +319,8 @@ impl Args {
             target: self.target,
             epoch: self.results.date(dates::epoch(&build_args)?, &outputs)?,
             annotations,
+            attests,
+            metadata_provenance: attesting::metadata_mode(environment),
             result,
             build_args,
             platform: platforms.first().cloned().unwrap_or_else(Platform::host),

@@ -42,6 +42,8 @@ fn the_least_and_the_most() {
             epoch: None,
             annotations: Annotations::default(),
             result: ResultOptions::default(),
+            attests: Wanted::default(),
+            metadata_provenance: Some(attest::options::Mode::Min),
             platform: Platform::host(),
             platforms: vec![Platform::host()],
             index: false,

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use super::attesting::Attester;
 use super::build::{Args, Request};
 use super::caches::Exporter;
 use super::dates;
@@ -17,6 +18,8 @@ use super::input::Input;
 use super::names::provided_files;
 use super::outputs::Outputs;
 use super::{Global, registries, requests, streams};
+use crate::attest::record::Record;
+use crate::attest::statement::Predicate;
 use crate::build::base::Images;
 use crate::build::contexts::{self, Contexts};
 use crate::build::fetch::Fetcher;
@@ -33,11 +36,12 @@ use crate::build::{self, Build};
 use crate::cache::exchange::format::{self, StepResult};
 use crate::cancel::Cancel;
 use crate::context::access::Access;
-use crate::context::{self, Context, DockerfileText, OpenRequest};
+use crate::context::{self, Context, DockerfileText, OpenRequest, Origin};
 use crate::diagnostics::{self, Diagnostic};
 use crate::dockerfile;
 use crate::dockerfile::checks::Checks;
 use crate::error::{Error, Result};
+use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::output::options::Target;
 use crate::plan::{self, Extents, platform};
@@ -109,6 +113,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
 /// What the build of all platforms has made.
 struct Built {
     states: Vec<State>,
+    records: Vec<Record>,
     steps: Vec<StepResult>,
     warnings: Vec<Diagnostic>,
 }
@@ -228,15 +233,17 @@ impl Building<'_> {
             name: dockerfile.name,
             text: dockerfile.bytes,
         });
+        let origin = dockerfile.origin;
         let request = &Request {
             epoch: dates::settle(self.request, &file.text)?,
             ..self.request.clone()
         };
-        Building { request, ..*self }.build(&context, file)
+        Building { request, ..*self }.build(&context, file, origin.as_ref())
     }
 
-    fn build(&self, context: &Context, file: &Source) -> Result<Finished> {
+    fn build(&self, context: &Context, file: &Source, origin: Option<&Origin>) -> Result<Finished> {
         let request = self.request;
+        let started = self.now();
         let identity = contexts::identity(&request.context);
         let known = self.session.cache().stats(identity.as_bytes());
         let access = self.access;
@@ -277,6 +284,7 @@ impl Building<'_> {
         let once = Once::default();
         let attempt = || -> Result<Built> {
             let mut states = Vec::new();
+            let mut records = Vec::new();
             let mut steps = Vec::new();
             let mut warnings: Vec<Diagnostic> = Vec::new();
             // One after the other: what they share, the later ones find in the cache.
@@ -310,11 +318,13 @@ impl Building<'_> {
                     format::embed(&mut built.state.config, &built.steps);
                 }
                 states.push(built.state);
+                records.push(built.record);
                 steps.append(&mut built.steps);
             }
             self.need(&states, &trees, &fetcher)?;
             Ok(Built {
                 states,
+                records,
                 steps,
                 warnings,
             })
@@ -324,6 +334,7 @@ impl Building<'_> {
         // On a full disk both fail, and the build's own error is the one that explains.
         let Built {
             states,
+            records,
             steps,
             warnings,
         } = built?;
@@ -339,6 +350,26 @@ impl Building<'_> {
                 state.config.history.clear();
             }
         }
+        let attester = Attester::new(
+            request,
+            self.secrets,
+            context,
+            (&file.name, &file.text, origin),
+            (started, self.now()),
+            request.epoch.is_none().then(|| self.invocation()),
+        );
+        let records = records.iter();
+        let predicates: Vec<Vec<Predicate>> = records
+            .clone()
+            .map(|record| attester.predicates(&request.attests, record))
+            .collect();
+        let metadata_mode = request
+            .metadata_provenance
+            .filter(|_| request.metadata_file.is_some());
+        let told = metadata_mode.map(|mode| {
+            let told = records.map(|record| attester.for_metadata(mode, record));
+            told.collect()
+        });
         let outputs = Outputs {
             request,
             desk: self.desk,
@@ -349,6 +380,8 @@ impl Building<'_> {
             fetcher: &fetcher,
             trees: &trees,
             states: &results,
+            predicates: &predicates,
+            provenance: told.unwrap_or_default(),
         };
         let id = outputs.make()?.map(|id| id.to_string());
         let exporter = Exporter {
@@ -444,6 +477,13 @@ impl Building<'_> {
         found.warnings.retain(|w| w.rule == Some("CopyIgnoredFile"));
         plan.warnings.append(&mut found.warnings);
         Ok(plan)
+    }
+
+    /// Returns a name for what is done now that nothing else has.
+    fn invocation(&self) -> String {
+        let scratch = self.session.scratch().dir().display().to_string();
+        let text = format!("{scratch} {}", jiff::Timestamp::now());
+        Digest::of(text.as_bytes()).hex()[..32].to_owned()
     }
 
     /// Returns the date of what is built now, as RFC 3339.

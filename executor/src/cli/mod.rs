@@ -5,6 +5,8 @@
 //! only; everything else goes to standard error.
 
 mod answers;
+mod attesting;
+mod beside;
 mod build;
 mod building;
 mod caches;
@@ -337,8 +339,8 @@ mod tests {
                 "`--sbom` is not supported yet",
             ),
             (
-                &["sandcrab", "--debug", "build", "--provenance=true", "."],
-                "`--provenance` is not supported yet",
+                &["sandcrab", "--debug", "build", "--policy=x", "."],
+                "`--policy` is not supported yet",
             ),
             (
                 &["sandcrab", "run", "-v", "/a:/b", "img"],

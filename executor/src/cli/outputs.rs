@@ -7,10 +7,16 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use serde_json::Value;
+
+use super::beside::{self, Beside};
 use super::build::Request;
 use super::desk::Desk;
 use super::push::Pusher;
+use crate::attest::statement::Predicate;
 use crate::build;
+use crate::build::Attested;
+use crate::build::attested::scan;
 use crate::build::fetch::Fetcher;
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::state::State;
@@ -21,12 +27,13 @@ use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::layer::compress::Compression;
+use crate::layer::tar_write::Place;
 use crate::output::assemble::{self, prepare_index, prepare_push, verbatim, verbatim_index};
 use crate::output::destination::{self, Destination};
 use crate::output::layout::{self, Export};
 use crate::output::options::{Dest, Form, ImageTarget, Output, Target};
 use crate::output::transcode::Watch;
-use crate::output::{archive, metadata};
+use crate::output::{archive, metadata, tar};
 use crate::progress::event::{Sender, Vertex};
 use crate::registry::Registry;
 use crate::store::images::Image;
@@ -44,6 +51,10 @@ pub(super) struct Outputs<'a> {
     pub(super) trees: &'a Trees<'a>,
     /// The result for each platform.
     pub(super) states: &'a [State],
+    /// What is said about each.
+    pub(super) predicates: &'a [Vec<Predicate>],
+    /// How each was made, for `--metadata-file`; nothing where it is not wanted.
+    pub(super) provenance: Vec<Value>,
 }
 
 impl Outputs<'_> {
@@ -89,7 +100,13 @@ impl Outputs<'_> {
                 build::store(self.session, state, annotations, &names).map(|stored| stored.manifest)
             }
             states => {
-                build::store_several(self.session, states, annotations, &Platform::host(), &names)
+                let all = self.all_names();
+                let attested = Attested {
+                    predicates: self.predicates,
+                    names: &all,
+                };
+                let host = Platform::host();
+                build::store_several(self.session, states, annotations, &host, &names, attested)
             }
         };
         let images = self.session.store().images();
@@ -261,6 +278,29 @@ impl Outputs<'_> {
         })
     }
 
+    /// Returns the names that the image has anywhere, of which statements are.
+    fn all_names(&self) -> Vec<Reference> {
+        let outputs = self.request.outputs.iter().flat_map(|output| &output.names);
+        let mut names: Vec<Reference> = self.request.tags.iter().chain(outputs).cloned().collect();
+        names.sort_by_key(Reference::to_string);
+        names.dedup();
+        names
+    }
+
+    /// Makes the statements about the files of an image, where they go beside them.
+    fn beside(&self, output: &Output, number: usize) -> Result<Vec<Beside>> {
+        let predicates = self.predicates.get(number).map_or(&[][..], Vec::as_slice);
+        let wanted = beside::wanted(predicates);
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = &self.states[number];
+        let scan = scan(state, self.session, self.worker, self.trees, true)?;
+        let shared = self.states.len() > 1 && self.below(output, state).is_none();
+        let platform = shared.then_some(&state.config.platform);
+        beside::statements(&wanted, &scan, &output.prefix, platform)
+    }
+
     fn names<'o>(&'o self, output: &'o Output) -> &'o [Reference] {
         if output.names.is_empty() {
             &self.request.tags
@@ -278,14 +318,26 @@ impl Outputs<'_> {
     fn write_tar(&self, output: &Output, dest: &Dest, vertex: &Vertex) -> Result<()> {
         let destination = Destination::open(dest, stdout().as_fd())?;
         for (n, state) in self.states.iter().enumerate() {
+            let statements = self.beside(output, n)?;
+            let last = n + 1 == self.states.len();
+            let below = self.below(output, state).unwrap_or_default();
             let task = Task::ExportTar(ExportTarTask {
                 lowers: self.trees.lowers(&state.layers, "the result")?,
-                below: self.below(output, state).unwrap_or_default(),
+                below: below.clone(),
                 latest: self.request.epoch,
-                last: n + 1 == self.states.len(),
+                last: last && statements.is_empty(),
             });
             let reply = self.worker.submit(&task, &[destination.file().as_fd()])?;
             note(vertex, &reply);
+            if !statements.is_empty() {
+                let place = Place {
+                    below: below.into_bytes(),
+                    latest: self.request.epoch,
+                };
+                let files = statements.iter().map(|s| (s.name.as_str(), &s.bytes[..]));
+                let now = jiff::Timestamp::now().as_second();
+                tar::add_files(files, now, place, last, destination.file())?;
+            }
         }
         destination.finish()
     }
@@ -306,7 +358,8 @@ impl Outputs<'_> {
         }
         // Trees of several platforms in one directory are one tree: none removes another's files.
         let mut delete = delete;
-        for state in self.states {
+        for (n, state) in self.states.iter().enumerate() {
+            let statements = self.beside(output, n)?;
             let part = self.below(output, state);
             let own = part
                 .as_ref()
@@ -314,12 +367,15 @@ impl Outputs<'_> {
             std::fs::create_dir_all(&own).op_path("create", &own)?;
             let task = Task::ExportLocal(ExportLocalTask {
                 lowers: self.trees.lowers(&state.layers, "the result")?,
-                dest: own,
+                dest: own.clone(),
                 delete,
                 latest: self.request.epoch,
             });
             delete = delete && part.is_some();
             note(vertex, &self.worker.submit(&task, &[])?);
+            for statement in statements {
+                destination::write_file(&own.join(&statement.name), &statement.bytes)?;
+            }
         }
         Ok(())
     }
@@ -347,7 +403,10 @@ impl Outputs<'_> {
             } else {
                 &plan.names
             };
-            destination::write_file(path, &metadata::metadata(&plan, names))?;
+            let platforms = self.states.iter().map(|state| &state.config.platform);
+            let provenance: Vec<_> = platforms.zip(&self.provenance).collect();
+            let bytes = metadata::metadata(&plan, names, &provenance);
+            destination::write_file(path, &bytes)?;
         }
         Ok(())
     }

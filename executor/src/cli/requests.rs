@@ -130,7 +130,7 @@ pub(super) fn run(
         )
     };
     let access = building::access(request, environment, &secrets, &ssh.agents, &cancel);
-    let (context, DockerfileText { name, bytes }) = context::open(OpenRequest {
+    let (context, DockerfileText { name, bytes, .. }) = context::open(OpenRequest {
         location: &request.context,
         dockerfile: &request.dockerfile,
         stdin: &mut Input::standard(&cancel)?,

@@ -20,20 +20,11 @@ enum Answer {
 use Answer::{Instead, Needless, NotYet};
 
 const BUILD: &[(&[&str], Answer)] = &[
-    (&["--attest", "--cache-ttl"], NotYet),
+    (&["--cache-ttl"], NotYet),
     (&["--cert-dir"], NotYet),
     (&["--device", "--env", "--from"], NotYet),
     (&["--ignorefile", "--manifest"], NotYet),
-    (
-        &[
-            "--policy",
-            "--provenance",
-            "--retry",
-            "--retry-delay",
-            "--sbom",
-        ],
-        NotYet,
-    ),
+    (&["--policy", "--retry", "--retry-delay", "--sbom"], NotYet),
     (&["--security-opt", "--sign-by"], NotYet),
     (&["--tls-verify", "--volume", "-v"], NotYet),
     (&["--userns", "--unsetenv", "--unsetlabel"], NotYet),

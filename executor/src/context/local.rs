@@ -104,6 +104,7 @@ pub(super) fn named(root: &Root, path: &Path) -> Result<Found> {
         dockerfile: DockerfileText {
             name: path.display().to_string(),
             bytes,
+            origin: None,
         },
         ignore,
     })
@@ -142,6 +143,7 @@ fn read_inside(root: &Root, path: &Path) -> Result<Option<Found>> {
         dockerfile: DockerfileText {
             name: path.display().to_string(),
             bytes,
+            origin: None,
         },
         ignore: ignore_file(root, &with_ignore_suffix(path))?,
     }))

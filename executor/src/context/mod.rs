@@ -31,7 +31,9 @@ use crate::context::http::FetchOptions;
 use crate::context::ignore::{IgnoreFile, Matcher};
 use crate::context::location::{DockerfileLocation, Location};
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::image::digest::Digest;
 use crate::layer::tar_read::Limits;
+use crate::redact;
 
 /// Largest Dockerfile, in bytes.
 pub const MAX_DOCKERFILE: u64 = 16 << 20;
@@ -46,6 +48,54 @@ pub struct Context {
     _owned: Option<TempDir>,
     /// Whether the tree is ours, so that nobody else changes it.
     private: bool,
+    /// What it was fetched from.
+    origin: Option<Origin>,
+}
+
+/// What something was fetched from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The address, without what it hides.
+    pub address: String,
+    /// What was there.
+    pub version: Version,
+}
+
+/// What an address gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// A commit.
+    Commit(String),
+    /// Content with this digest.
+    Content(Digest),
+}
+
+impl Origin {
+    /// Makes that of a download.
+    pub fn download(url: &str, digest: Digest) -> Self {
+        Self {
+            address: redact::text(url),
+            version: Version::Content(digest),
+        }
+    }
+
+    /// Makes that of a commit of a repository.
+    pub fn commit(url: &GitUrl, commit: &str) -> Self {
+        let mut address = url.shown();
+        let (reference, subdir) = (url.reference.as_deref(), url.subdir.as_deref());
+        if reference.is_some() || subdir.is_some() {
+            address.push('#');
+            address.push_str(reference.unwrap_or_default());
+        }
+        if let Some(subdir) = subdir {
+            address.push(':');
+            address.push_str(subdir);
+        }
+        Self {
+            address,
+            version: Version::Commit(commit.to_owned()),
+        }
+    }
 }
 
 /// A Dockerfile's text.
@@ -55,6 +105,8 @@ pub struct DockerfileText {
     pub name: String,
     /// Contents.
     pub bytes: Vec<u8>,
+    /// What it was fetched from, if that was not the context.
+    pub origin: Option<Origin>,
 }
 
 /// What to open.
@@ -108,7 +160,7 @@ pub fn open(request: OpenRequest<'_>) -> Result<(Context, DockerfileText)> {
             finish(root, found, None)
         }
         Location::Git(url) => {
-            let root = checked_out(url, request.access, request.tmp)?;
+            let (root, origin) = checked_out(url, request.access, request.tmp)?;
             let found = match request.dockerfile {
                 DockerfileLocation::Stdin => local::Found::text(read_dockerfile(request.stdin)?),
                 DockerfileLocation::Path(file) => local::inside(&root, file)?,
@@ -117,6 +169,7 @@ pub fn open(request: OpenRequest<'_>) -> Result<(Context, DockerfileText)> {
             };
             let (mut context, dockerfile) = finish(root, found, None)?;
             context.private = true;
+            context.origin = Some(origin);
             Ok((context, dockerfile))
         }
         Location::Stdin => {
@@ -127,13 +180,15 @@ pub fn open(request: OpenRequest<'_>) -> Result<(Context, DockerfileText)> {
             let fetched = http::fetch(url, None, &request.access.http(url), request.tmp)?;
             let mut file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
             let found = fetched_dockerfile(&request)?;
-            stream(
+            let (mut context, dockerfile) = stream(
                 &mut file,
                 request.dockerfile,
                 Some(request.stdin),
                 found,
                 request.tmp,
-            )
+            )?;
+            context.origin = Some(Origin::download(url, fetched.digest));
+            Ok((context, dockerfile))
         }
     }
 }
@@ -197,13 +252,16 @@ fn finish(
         rules,
         private: owned.is_some(),
         _owned: owned,
+        origin: None,
     };
     Ok((context, found.dockerfile))
 }
 
 /// Fetches a repository.
-fn checked_out(url: &GitUrl, access: &Access, tmp: &Path) -> Result<Root> {
-    Ok(git::fetch(url, &access.git(url), tmp)?.root)
+fn checked_out(url: &GitUrl, access: &Access, tmp: &Path) -> Result<(Root, Origin)> {
+    let tree = git::fetch(url, &access.git(url), tmp)?;
+    let origin = Origin::commit(url, &tree.commit);
+    Ok((tree.root, origin))
 }
 
 /// Fetches the Dockerfile, if that is where it comes from.
@@ -224,6 +282,7 @@ fn by_url(url: &str, access: &Access, tmp: &Path) -> Result<local::Found> {
     let dockerfile = DockerfileText {
         name: fetched.name.unwrap_or_else(|| "Dockerfile".to_owned()),
         bytes: local::read_bounded(&mut file, MAX_DOCKERFILE, Path::new(url))?,
+        origin: Some(Origin::download(url, fetched.digest)),
     };
     Ok(local::Found::text(dockerfile))
 }
@@ -241,6 +300,7 @@ pub fn open_files(location: &Location, access: &Access, tmp: &Path) -> Result<Co
         rules: Matcher::none(),
         _owned: None,
         private: true,
+        origin: None,
     };
     match location {
         Location::Directory(path) => {
@@ -257,14 +317,24 @@ pub fn open_files(location: &Location, access: &Access, tmp: &Path) -> Result<Co
                 ..plain(root)
             })
         }
-        Location::Git(url) => Ok(plain(checked_out(url, access, tmp)?)),
+        Location::Git(url) => {
+            let (root, origin) = checked_out(url, access, tmp)?;
+            Ok(Context {
+                origin: Some(origin),
+                ..plain(root)
+            })
+        }
         Location::Url(url) => {
             let fetched = http::fetch(url, None, &access.http(url), tmp)?;
             let file = std::fs::File::open(&fetched.path).op_path("open", &fetched.path)?;
             let opened = archive::open(file).op("read the context")?;
+            let origin = Some(Origin::download(url, fetched.digest));
             if !opened.tar {
                 let root = Root::open_host(&fetched.dir).op_path("open", &fetched.dir)?;
-                return Ok(plain(root));
+                return Ok(Context {
+                    origin,
+                    ..plain(root)
+                });
             }
             let owned = tempfile::Builder::new()
                 .prefix("context-")
@@ -275,6 +345,7 @@ pub fn open_files(location: &Location, access: &Access, tmp: &Path) -> Result<Co
                 .map_err(|e| e.during("unpack the context"))?;
             Ok(Context {
                 _owned: Some(owned),
+                origin,
                 ..plain(root)
             })
         }
@@ -297,6 +368,7 @@ fn read_dockerfile(reader: &mut dyn Read) -> Result<DockerfileText> {
     Ok(DockerfileText {
         name: name.to_owned(),
         bytes: local::read_bounded(reader, MAX_DOCKERFILE, Path::new("-"))?,
+        origin: None,
     })
 }
 
@@ -314,6 +386,11 @@ impl Context {
     /// Tells whether the ignore file leaves out a source of COPY; see [`Matcher::leaves_out`].
     pub fn excludes(&self, source: &Path) -> bool {
         self.rules.leaves_out(source)
+    }
+
+    /// Returns what the tree was fetched from, unless it is the caller's own.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// Tells whether the tree was unpacked by us and can't change while it is copied.

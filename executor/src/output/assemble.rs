@@ -6,8 +6,11 @@
 
 use std::path::PathBuf;
 
+use crate::attest::statement::{self, REFERENCE_DIGEST};
 use crate::error::{Error, Kind, Result};
 use crate::image::annotations::Level;
+use crate::image::config::ImageConfig;
+use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, Manifest, media_type};
 use crate::layer::compress::{Compression, Format};
 use crate::output::options::Form;
@@ -108,10 +111,6 @@ impl IndexPlan {
     }
 }
 
-/// Annotation of an attestation's descriptor: the manifest that it is about (BuildKit,
-/// docs/attestations/attestation-storage.md).
-pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
-
 /// Brings the index that an image stands for into the form in which it is pushed or exported;
 /// `None` when it stands for none.
 ///
@@ -161,8 +160,64 @@ pub fn index_of(
             Error::new(format!("the parts of {digest} are not its own")).kind(Kind::Internal)
         );
     }
-    let parts = parts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    let mut parts = parts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    for n in 0..parts.len() {
+        let about = model.manifests[n].annotations.get(REFERENCE_DIGEST);
+        let about = model
+            .manifests
+            .iter()
+            .position(|m| Some(&m.digest.to_string()) == about);
+        if let Some(about) = about.filter(|about| *about != n) {
+            let (old, new) = (model.manifests[about].digest, parts[about].manifest.digest);
+            if old != new {
+                retarget(session, &mut parts[n], &old, &new)?;
+            }
+        }
+    }
     Ok(Some(IndexPlan::new(parts, &model, bytes, form)))
+}
+
+/// Makes an attestation be about the manifest that its image has become.
+fn retarget(session: &Session, plan: &mut PushPlan, old: &Digest, new: &Digest) -> Result<()> {
+    let blobs = session.blobs();
+    let mut changed = Vec::new();
+    for layer in &mut plan.layers {
+        if layer.descriptor.media_type != statement::STATEMENT {
+            continue;
+        }
+        let bytes = blobs.read(&layer.descriptor.digest, statement::MAX_STATEMENT)?;
+        let Some(bytes) = statement::retarget(&bytes, old, new) else {
+            continue;
+        };
+        let digest = blobs.put(&bytes)?;
+        changed.push((layer.descriptor.digest, digest));
+        layer.descriptor.digest = digest;
+        layer.descriptor.size = bytes.len() as u64;
+        layer.path = blobs.path(&digest);
+        layer.hashed = true;
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let mut config = ImageConfig::parse(&plan.config_bytes)?;
+    for diff_id in &mut config.rootfs.diff_ids {
+        if let Some((_, new)) = changed.iter().find(|(old, _)| *old == diff_id.0) {
+            diff_id.0 = *new;
+        }
+    }
+    let Document::Manifest(mut manifest) = Document::parse(&plan.manifest_bytes, None)? else {
+        return Err(Error::new("an attestation is no image").kind(Kind::Internal));
+    };
+    plan.config_bytes = config.to_bytes();
+    let config = Descriptor::of(&manifest.config.media_type, &plan.config_bytes);
+    (manifest.config.digest, manifest.config.size) = (config.digest, config.size);
+    manifest.layers = plan.layers.iter().map(|l| l.descriptor.clone()).collect();
+    plan.config = manifest.config.clone();
+    plan.manifest_bytes = encode(&manifest);
+    let described = Descriptor::of(&plan.manifest.media_type, &plan.manifest_bytes);
+    (plan.manifest.digest, plan.manifest.size) = (described.digest, described.size);
+    // An export to the store finds them there.
+    blobs.put(&plan.config_bytes).map(drop)
 }
 
 /// Brings an image into the form in which it is pushed or exported; layers are compressed with

@@ -6,11 +6,16 @@ use serde_json::{Value, json};
 
 use crate::image::config::ImageConfig;
 use crate::image::manifest::Descriptor;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::output::layout::Export;
 
-/// Makes the content of `--metadata-file`.
-pub fn metadata(export: &Export, names: &[Reference]) -> Vec<u8> {
+/// Makes the content of `--metadata-file`; `provenance` has how the image for each platform was made.
+pub fn metadata(
+    export: &Export,
+    names: &[Reference],
+    provenance: &[(&Platform, &Value)],
+) -> Vec<u8> {
     let descriptor = described(export);
     let mut document = json!({
         "containerimage.descriptor": descriptor,
@@ -23,6 +28,13 @@ pub fn metadata(export: &Export, names: &[Reference]) -> Vec<u8> {
     if let (false, Some(object)) = (names.is_empty(), document.as_object_mut()) {
         let names: Vec<String> = names.iter().map(Reference::to_string).collect();
         object.insert("image.name".to_owned(), Value::String(names.join(",")));
+    }
+    for (platform, body) in provenance {
+        let key = match provenance.len() {
+            1 => "buildx.build.provenance".to_owned(),
+            _ => format!("buildx.build.provenance/{platform}"),
+        };
+        document[key] = (*body).clone();
     }
     let mut bytes = serde_json::to_vec_pretty(&document).expect("string keys only");
     bytes.push(b'\n');
@@ -58,7 +70,6 @@ pub fn iid(export: &Export) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::image::manifest::media_type;
-    use crate::image::platform::Platform;
     use crate::output::assemble::PushPlan;
 
     #[test]
@@ -79,7 +90,7 @@ mod tests {
             index: None,
         };
         let names = ["a:1".parse().expect("name"), "b:2".parse().expect("name")];
-        let value: Value = serde_json::from_slice(&metadata(&plan, &names)).expect("json");
+        let value: Value = serde_json::from_slice(&metadata(&plan, &names, &[])).expect("json");
         assert_eq!(
             value["containerimage.digest"],
             plan.descriptor().digest.to_string()
@@ -97,7 +108,7 @@ mod tests {
             value["image.name"],
             "docker.io/library/a:1,docker.io/library/b:2"
         );
-        let value: Value = serde_json::from_slice(&metadata(&plan, &[])).expect("json");
+        let value: Value = serde_json::from_slice(&metadata(&plan, &[], &[])).expect("json");
         assert!(value.get("image.name").is_none());
         assert_eq!(
             iid(&plan),

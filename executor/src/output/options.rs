@@ -24,6 +24,8 @@ pub struct Output {
     /// Whether files of several platforms go into a directory for each (`platform-split`); `None`
     /// leaves it to their number.
     pub split: Option<bool>,
+    /// What names of attestations begin with (`attestation-prefix`); files only.
+    pub prefix: String,
     /// The date of the image and the latest one of files in new layers (`source-date-epoch`).
     pub epoch: Option<i64>,
     /// Whether such files get that date (`rewrite-timestamp`), where it was said.
@@ -38,6 +40,7 @@ impl Output {
             names: Vec::new(),
             form: Form::default(),
             split: None,
+            prefix: String::new(),
             epoch: None,
             rewrite_timestamp: None,
         }
@@ -288,6 +291,7 @@ impl Fields<'_> {
         }
         if matches!(output.target, Target::Local { .. } | Target::Tar(_)) {
             output.split = self.flag("platform-split")?;
+            output.prefix = self.prefix()?;
         }
         if output.target != Target::None {
             output.epoch = self.epoch()?;
@@ -355,6 +359,16 @@ impl Fields<'_> {
             Some(other) => Err(usage(format!("mode=`{other}` of output type=local"))
                 .hint("modes are copy and delete")),
         }
+    }
+
+    fn prefix(&mut self) -> Result<String> {
+        let prefix = self.keys.remove("attestation-prefix").unwrap_or_default();
+        if prefix.contains(['/', '\0']) {
+            return Err(usage(format!(
+                "attestation-prefix=`{prefix}` is not the beginning of a file's name"
+            )));
+        }
+        Ok(prefix)
     }
 
     fn epoch(&mut self) -> Result<Option<i64>> {

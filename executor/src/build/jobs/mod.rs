@@ -11,6 +11,7 @@ mod export;
 mod mounts;
 mod remove;
 mod run;
+mod scan;
 mod seed;
 mod specials;
 mod tree;
@@ -33,6 +34,7 @@ pub use export::{ExportLocalTask, ExportTarTask};
 pub use mounts::{MountContent, StepMount};
 pub use remove::RemoveTask;
 pub use run::{Command, FileMount, RunTask, ShellTask, SkeletonTask};
+pub use scan::ScanTask;
 pub use seed::{SeedReply, SeedTask};
 pub use tree::{LayerReply, Staged};
 pub use unpack::{UnpackReply, UnpackTask};
@@ -63,6 +65,8 @@ pub enum Task {
     ExportTar(ExportTarTask),
     /// Write a flattened tree as files of the caller.
     ExportLocal(ExportLocalTask),
+    /// Look at a flattened tree.
+    Scan(ScanTask),
 }
 
 /// A job's answer.
@@ -165,6 +169,7 @@ fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
         Task::Workdir(task) => workdir::workdir(scene, &task, &mut fds).map(Reply::Layer),
         Task::Remove(task) => remove::remove(&task).map(|()| Reply::Done),
         Task::ExportTar(task) => export::tar(scene, &task, &mut fds).map(Reply::Exported),
+        Task::Scan(task) => scan::scan(scene, &task, &mut fds).map(|()| Reply::Done),
         Task::ExportLocal(task) => export::local(scene, &task).map(Reply::Exported),
     }
 }

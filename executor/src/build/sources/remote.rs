@@ -11,6 +11,7 @@ use runtime::path::Root;
 use super::{Part, Place, Sources, literal, pick};
 use crate::cache::downloads::Download;
 use crate::cache::key::KeyBuilder;
+use crate::context::Origin;
 use crate::context::git::{self, GitOptions, GitUrl};
 use crate::context::http::{self, FetchOptions, Fetched, Validators};
 use crate::context::location;
@@ -116,6 +117,7 @@ impl Sources<'_> {
         }
         Ok(Part {
             digest: key.finish(),
+            origin: Some(Origin::commit(&url, &commit)),
             place: Place::Git(Box::new(Repository {
                 url,
                 commit,
@@ -214,6 +216,7 @@ fn stored(copy: &Copy, url: &str, download: Download) -> Result<Part> {
     };
     Ok(Part {
         digest: http::key(Some(name), &download.digest, download.mtime),
+        origin: Some(Origin::download(url, download.digest)),
         pick: Pick::plain(vec![literal(name)]),
         place: Place::Download(Box::new(download)),
         stamp: None,
