@@ -83,6 +83,22 @@ for_users! {
         assert!(cached("--from=make /out") && !cached("cat /m/f"), "{}", output.stderr);
     }
 
+    /// A cache that is elsewhere knows steps by content, too, and so does one that is made of it.
+    fn imported(world) as [root, subids, plain] {
+        let Some((registry, base)) = registry(world, "cut") else { return };
+        let same = "echo x >/out/f";
+        let cache = |tag: &str| format!("{}/cache:{tag}", registry.host());
+        let to = |tag: &str| format!("type=registry,ref={},mode=max", cache(tag));
+        write(world, &base, "1", same);
+        world.build(["--cache-to", &to("one")]).ok();
+        let other = world.second_with_context();
+        other.build(["--cache-from", &cache("one"), "--cache-to", &to("two")]).ok();
+        let third = world.second_with_context();
+        write(&third, &base, "2", same);
+        let output = third.build(["--cache-from", &cache("two")]).ok();
+        assert_ran(&output, &["COPY input", "mkdir /out"]);
+    }
+
     /// Through several stages; and with equal content of another image.
     fn other_images(world) as [root, subids, plain] {
         let Some((registry, base)) = registry(world, "cutoff") else { return };

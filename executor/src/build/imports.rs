@@ -121,6 +121,7 @@ impl<'a> Imports<'a> {
                 name: name.to_owned(),
                 blob: made.and_then(|made| made.blob.clone()),
                 bases: Vec::new(),
+                content: step.content,
             };
             let Some(made) = &step.layer else {
                 return Some(self.keep(key, record(None)));
@@ -209,6 +210,9 @@ impl<'a> Imports<'a> {
                 Ok(found) => {
                     broken += found.broken;
                     for step in found.steps {
+                        if let Some(content) = step.content {
+                            steps.entry(content).or_insert_with(|| step.clone());
+                        }
                         steps.entry(step.key).or_insert(step);
                     }
                 }

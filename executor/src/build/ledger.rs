@@ -186,6 +186,7 @@ mod tests {
                 name: "RUN".into(),
                 blob: None,
                 bases: Vec::new(),
+                content: None,
             },
             blob: Some((file, digest)),
             claim: None,

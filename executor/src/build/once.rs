@@ -152,6 +152,7 @@ mod tests {
                             name: String::new(),
                             blob: None,
                             bases: Vec::new(),
+                            content: None,
                         };
                         once.note(key(b"a"), &record);
                     }

@@ -360,7 +360,7 @@ impl Stage<'_> {
             && !self.is_fresh()
             && let Some(record) = self.recall(&key, step, state)
         {
-            self.trace(number, key, &record);
+            let record = CacheRecord { content, ..record };
             // The next build need not look at the content.
             self.shared.ledger.enter(Entry {
                 keys: vec![ready.key],
@@ -408,6 +408,7 @@ impl Stage<'_> {
                     name: step.name.clone(),
                     blob: None,
                     bases: self.bases(step, state),
+                    content,
                 };
                 let unchanged = ready.mounted.is_unchanged()
                     && ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);
@@ -421,8 +422,10 @@ impl Stage<'_> {
                 if !unchanged {
                     keys.clear();
                 }
+                if unchanged {
+                    self.trace(number, ready.key, &record);
+                }
                 for key in &keys {
-                    self.trace(number, *key, &record);
                     self.shared.once.note(*key, &record);
                 }
                 self.shared.ledger.enter(Entry {
@@ -541,6 +544,7 @@ impl Stage<'_> {
             number,
             result: StepResult {
                 key,
+                content: record.content,
                 created: record.created.clone(),
                 layer: Layer::recorded(record).map(made),
             },

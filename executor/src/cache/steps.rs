@@ -47,6 +47,9 @@ pub struct CacheRecord {
     /// Manifests of the images that the step stands on, of whose names the last may have gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bases: Vec<Digest>,
+    /// The step's key by content, where it has one and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
 }
 
 /// A record with the file that holds it.
@@ -134,6 +137,7 @@ mod tests {
             name: "WORKDIR /".into(),
             blob: None,
             bases: Vec::new(),
+            content: None,
         };
         steps.put(&key, &record).expect("put");
         let path = steps.list()[0].path.clone();
@@ -163,6 +167,7 @@ mod tests {
             name: "RUN true".into(),
             blob: None,
             bases: Vec::new(),
+            content: None,
         };
         assert_eq!(steps.get(&key), None);
         steps.put(&key, &record).expect("put");

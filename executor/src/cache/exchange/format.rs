@@ -48,6 +48,9 @@ struct Document {
 #[serde(rename_all = "camelCase")]
 struct Entry {
     key: Digest,
+    /// Its key by content, where it has one and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Digest>,
     created: String,
     /// Digest and size of the layer's plain tar; none for a step that made no layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +67,8 @@ struct Entry {
 pub struct StepResult {
     /// The step's key.
     pub key: Digest,
+    /// Its key by content, where it has one and that is known.
+    pub content: Option<Digest>,
     /// When it ran (RFC 3339).
     pub created: String,
     /// The layer; `None` when it made none.
@@ -102,6 +107,7 @@ fn document(steps: &[StepResult], layers: &[DiffId]) -> Document {
         let made = step.layer.as_ref();
         let entry = Entry {
             key: step.key,
+            content: step.content,
             created: step.created.clone(),
             diff_id: made.map(|made| made.diff_id),
             size: made.map(|made| made.size).filter(|size| *size != 0),
@@ -229,6 +235,7 @@ fn check(entry: Entry, layers: &[Descriptor], known: Option<&[DiffId]>) -> Optio
     }
     Some(StepResult {
         key: entry.key,
+        content: entry.content,
         created: entry.created,
         layer,
     })
@@ -255,6 +262,7 @@ mod tests {
     fn steps() -> Vec<StepResult> {
         let step = |name: &[u8], layer| StepResult {
             key: Digest::of(name),
+            content: (name == b"one").then(|| Digest::of(b"content")),
             created: "2026-01-01T00:00:00Z".into(),
             layer,
         };

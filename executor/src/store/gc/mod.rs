@@ -254,6 +254,7 @@ mod tests {
             name: "RUN".into(),
             blob: None,
             bases: Vec::new(),
+            content: None,
         };
         session.cache().steps().put(&key, &record).expect("put");
         (key, diff_id)
