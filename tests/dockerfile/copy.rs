@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use support::image::{NodeKind, Tree, assert_file, flatten, node};
+use support::layer::{Layer, by_root};
 use support::progress::assert_all_cached;
 use support::{base, for_users};
 
@@ -296,5 +297,37 @@ for_users! {
         world.write("ctx/f", "");
         world.dockerfile("FROM scratch\nCOPY --link --chown=me f /\n");
         world.build([]).run().exits(1).says(&["can't look up `me`", "--chown=1000:1000", "Dockerfile:2:21"]);
+    }
+
+    /// Attributes `user.*` are in layers, unless they are not wanted, which is a step of its own.
+    fn user_attributes(world) as [root, subids, plain] {
+        let base = base!(world, Layered);
+        let note = |path: &std::path::Path| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(path, "user.note", b"kept", flags).expect("set an attribute");
+        };
+        note(&world.write("ctx/f", "f"));
+        note(&world.make_dir("ctx/d/sub"));
+        note(&world.write("ctx/d/sub/g", "g"));
+        let tar = Layer::empty()
+            .file_with("packed", by_root(0o644), b"x", &[("user.note", b"kept")])
+            .finish();
+        world.write("ctx/a.tar", tar);
+        world.dockerfile(&format!(
+            "FROM {base} AS one\n\
+             COPY f d /c/\n\
+             RUN chmod 600 /data/attr /c/f\n\
+             FROM scratch\n\
+             ADD a.tar /\n\
+             COPY --from=one /c /data/attr /s/\n"
+        ));
+        let paths = ["packed", "s/f", "s/sub", "s/sub/g", "s/attr"];
+        for (options, wanted) in [(&[][..], 1), (&["--no-user-xattrs"], 0), (&[], 1)] {
+            let tree = world.tree(options.iter().copied());
+            let found = paths.map(|path| node(&tree, path).xattrs.len());
+            assert_eq!(found, [wanted; 5], "{options:?} {tree:?}");
+        }
+        let again = world.build(["--no-user-xattrs"]).ok();
+        assert_all_cached(&again.stderr, 4);
     }
 }

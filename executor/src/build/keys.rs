@@ -19,6 +19,8 @@ pub(super) struct Below {
     pub(super) chain: Option<ChainId>,
     /// The latest time that its files may have.
     pub(super) epoch: Option<i64>,
+    /// Whether they are without attributes `user.*`.
+    pub(super) without_user: bool,
 }
 
 impl Below {
@@ -27,6 +29,9 @@ impl Below {
         // Without it the key is the same as before it could be given.
         if let Some(epoch) = self.epoch {
             key.field("epoch", epoch.to_be_bytes());
+        }
+        if self.without_user {
+            key.field("without", "user.*");
         }
         key
     }
@@ -257,10 +262,17 @@ mod tests {
         assert_ne!(key(&step(), Network::None), base);
         let chain = Some(ChainId(Digest::of(b"x")));
         for below in [
-            Below { chain, epoch: None },
             Below {
-                chain: None,
+                chain,
+                ..Below::default()
+            },
+            Below {
                 epoch: Some(0),
+                ..Below::default()
+            },
+            Below {
+                without_user: true,
+                ..Below::default()
             },
         ] {
             assert_ne!(

@@ -144,6 +144,8 @@ pub struct Settings {
     /// `SOURCE_DATE_EPOCH`: `now` in seconds, when it was given. No file of a layer that is made
     /// and no part of the image gets a later date.
     pub epoch: Option<i64>,
+    /// Whether layers that are made are without attributes `user.*`.
+    pub without_user: bool,
 }
 
 /// A finished stage.
@@ -558,6 +560,7 @@ impl Stage<'_> {
         Below {
             chain: state.chain(),
             epoch: self.shared.settings.epoch,
+            without_user: self.shared.settings.without_user,
         }
     }
 

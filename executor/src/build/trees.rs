@@ -163,6 +163,7 @@ impl<'a> Trees<'a> {
                     lowers: lowers.iter().rev().cloned().collect(),
                     staging: staging.dir().to_path_buf(),
                     latest: None,
+                    without_user: false,
                 },
                 blob: self.session.blobs().path(&layer.blob.digest),
                 max_bytes: self.max_bytes,

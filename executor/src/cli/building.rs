@@ -280,6 +280,7 @@ impl Building<'_> {
             entitlements: request.steps.entitlements.clone(),
             now: self.now(),
             epoch: request.epoch,
+            without_user: request.result.without_user,
         };
         let once = Once::default();
         let attempt = || -> Result<Built> {

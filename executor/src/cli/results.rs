@@ -28,6 +28,10 @@ pub(super) struct ResultArgs {
     #[arg(long)]
     omit_history: bool,
 
+    /// Leave extended attributes `user.*` out of new layers, as BuildKit does
+    #[arg(long)]
+    no_user_xattrs: bool,
+
     /// Date of the image in seconds since 1970, and the latest one of files in new layers; the same
     /// as SOURCE_DATE_EPOCH, except that steps don't see it
     #[arg(long, value_name = "SECONDS")]
@@ -49,6 +53,8 @@ pub(super) struct ResultOptions {
     pub squash: bool,
     /// Whether the config has no history.
     pub omit_history: bool,
+    /// Whether new layers are without attributes `user.*`.
+    pub without_user: bool,
     /// Whether there has to be a date for the files of new layers.
     pub rewrite_timestamp: bool,
     /// Stages whose steps are run again, by name in lower case.
@@ -91,6 +97,7 @@ impl ResultArgs {
         Ok(ResultOptions {
             squash: self.squash,
             omit_history: self.omit_history,
+            without_user: self.no_user_xattrs,
             rewrite_timestamp: self.rewrite_timestamp,
             no_cache_filter: self
                 .no_cache_filter

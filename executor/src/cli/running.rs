@@ -57,6 +57,7 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             lowers,
             staging: staging.dir().to_path_buf(),
             latest: None,
+            without_user: false,
         };
         start(&request, &worker, &image.config, tree)
     });

@@ -7,7 +7,8 @@
 //! Copied are `user.*` and, for files, `security.capability`. Left behind are `user.overlay.*`
 //! and `user.sandcrab.*` (the store's own), records of owners, access control lists, security labels and whatever
 //! else belongs to the machine and not to the file. BuildKit copies all of them but keeps only
-//! `security.capability` in its layers; buildah keeps `user.*` too.
+//! `security.capability` in its layers; buildah keeps `user.*` too, and `--no-user-xattrs` leaves them
+//! out of a layer when it is written.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::AsFd;

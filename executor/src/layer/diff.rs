@@ -78,6 +78,8 @@ pub struct DiffOptions<'a> {
     /// The latest time that a file may have, in seconds since the epoch. Files with a later one
     /// get this time, in the directory too, so that it and the archive stay the same tree.
     pub latest: Option<i64>,
+    /// Whether attributes `user.*` are removed, in the directory too.
+    pub without_user: bool,
 }
 
 /// Writes what the upper directory `upper` says as an uncompressed archive to `out`, which is
@@ -93,7 +95,7 @@ pub fn write_diff(upper: &Root, options: DiffOptions<'_>, out: impl Write) -> Re
         options,
         tar: TarWriter::new(out),
         links: HashMap::new(),
-        attributes: attributes::Reader::new(options.ownership),
+        attributes: attributes::Reader::new(options.ownership, options.without_user),
         stats: DiffStats::default(),
     };
     differ.walk()?;
@@ -120,10 +122,11 @@ pub fn write_tree(
         options: DiffOptions {
             ownership,
             latest: None,
+            without_user: false,
         },
         tar: TarWriter::at(out, place),
         links: HashMap::new(),
-        attributes: attributes::Reader::new(ownership),
+        attributes: attributes::Reader::new(ownership, false),
         stats: DiffStats::default(),
     };
     differ.walk()?;

@@ -166,6 +166,7 @@ impl Sandbox {
         let options = DiffOptions {
             ownership: &self.ownership,
             latest: None,
+            without_user: false,
         };
         write_diff(&upper, options, &mut out).expect("diff");
         out

@@ -41,6 +41,7 @@ pub(super) fn seed(scene: Scene, task: &SeedTask, fds: &mut Descriptors) -> Resu
         lowers: Vec::new(),
         staging: task.staging.clone(),
         latest: None,
+        without_user: false,
     };
     let tree = staged.open(scene)?;
     let copied = copy_parts(scene, &tree, &task.parts, fds)?;

@@ -33,6 +33,8 @@ pub struct Staged {
     pub staging: PathBuf,
     /// The latest time that a file of the layer may have, in seconds since the epoch.
     pub latest: Option<i64>,
+    /// Whether the layer is without attributes `user.*`.
+    pub without_user: bool,
 }
 
 /// The layer that a job wrote.
@@ -61,6 +63,7 @@ pub(super) struct Tree {
     upper: PathBuf,
     staging: PathBuf,
     latest: Option<i64>,
+    without_user: bool,
     /// Directories that may have been copied up for nothing.
     touched: Vec<PathBuf>,
 }
@@ -104,6 +107,7 @@ impl Staged {
             upper,
             staging: self.staging.clone(),
             latest: self.latest,
+            without_user: self.without_user,
             touched: Vec::new(),
         })
     }
@@ -135,6 +139,7 @@ impl Tree {
         let options = DiffOptions {
             ownership: &ownership,
             latest: self.latest,
+            without_user: self.without_user,
         };
         let stats = diff::write_diff(&upper, options, &mut out)?;
         out.flush().op("write layer")?;

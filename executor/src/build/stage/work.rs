@@ -63,6 +63,7 @@ impl Stage<'_> {
             lowers,
             staging: staging.dir().to_path_buf(),
             latest: shared.settings.epoch,
+            without_user: shared.settings.without_user,
         };
         let reply = match &step.op {
             Op::Run(run) => {

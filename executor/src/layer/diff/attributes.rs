@@ -1,7 +1,8 @@
 //! Extended attributes of an upper directory's files.
 //!
 //! Responsible for reading them with one call where there are none, for choosing those that a
-//! layer carries, and for what overlayfs says in its own. Must not write anything.
+//! layer carries, and for what overlayfs says in its own. Must not write anything, but removes those
+//! that a layer is to be without.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -38,15 +39,17 @@ const MAX: usize = 64 * 1024;
 /// Reads attributes through buffers that it keeps.
 pub(super) struct Reader<'a> {
     ownership: &'a Ownership,
+    without_user: bool,
     names: Vec<u8>,
     value: Vec<u8>,
     skipped: BTreeMap<String, u64>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(ownership: &'a Ownership) -> Self {
+    pub(super) fn new(ownership: &'a Ownership, without_user: bool) -> Self {
         Self {
             ownership,
+            without_user,
             names: vec![0; MAX],
             value: vec![0; MAX],
             skipped: BTreeMap::new(),
@@ -79,6 +82,11 @@ impl<'a> Reader<'a> {
                     let name = String::from_utf8_lossy(name).into_owned();
                     *self.skipped.entry(name).or_default() += 1;
                 }
+                continue;
+            }
+            if class == Class::User && self.without_user {
+                rustix::fs::fremovexattr(fd, OsStr::from_bytes(name))
+                    .map_err(|e| reading(path, e))?;
                 continue;
             }
             let value = rustix::fs::fgetxattr(fd, OsStr::from_bytes(name), &mut self.value[..]);

@@ -25,6 +25,7 @@ fn with(ownership: &Ownership) -> DiffOptions<'_> {
     DiffOptions {
         ownership,
         latest: None,
+        without_user: false,
     }
 }
 
@@ -93,6 +94,34 @@ fn later_times_are_taken_back_in_the_tree_too() {
         let stat = rustix::fs::lstat(at(path)).expect(path);
         assert_eq!((stat.st_mtime, stat.st_mtime_nsec), (100, 0), "{path}");
     }
+}
+
+#[test]
+fn user_attributes_can_be_left_out() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let at = |path: &str| dir.path().join(path);
+    fs::create_dir(at("d")).expect("mkdir");
+    fs::write(at("d/f"), b"x").expect("write");
+    let set = |name| ["d", "d/f"].map(|path| set_xattr(&at(path), name, b"1"));
+    if let [Err(e), _] = set("user.mine") {
+        return eprintln!("SKIP: no user attributes here: {e}");
+    }
+    let carried = |archive: &[u8]| {
+        let entries = entries(archive).into_iter();
+        entries.map(|e| e.xattrs.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(carried(&diff(dir.path()).expect("diff").0), [1, 1]);
+    let upper = Root::open_host(dir.path()).expect("open");
+    let ownership = own();
+    let options = DiffOptions {
+        without_user: true,
+        ..with(&ownership)
+    };
+    let mut first = Vec::new();
+    write_diff(&upper, options, &mut first).expect("diff");
+    assert_eq!(carried(&first), [0, 0]);
+    // The directory is as the archive says.
+    assert_eq!(diff(dir.path()).expect("diff").0, first);
 }
 
 #[test]
