@@ -1,6 +1,7 @@
 //! Attestations: what a build says about its image, and who reads it.
 
 mod provenance;
+mod sbom;
 
 use serde_json::Value;
 

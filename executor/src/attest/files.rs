@@ -15,6 +15,7 @@ use runtime::path::Root;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
+use super::sbom::Package;
 use crate::error::{Result, ResultExt};
 use crate::image::digest::{Digest, HashingReader};
 
@@ -25,6 +26,10 @@ pub struct Scan {
     pub top: Vec<String>,
     /// Its regular files, without the slash in front, where they were asked for.
     pub files: Vec<(String, Digest)>,
+    /// Its packages, where they were asked for.
+    pub packages: Vec<Package>,
+    /// What could not be read, for people.
+    pub notes: Vec<String>,
 }
 
 /// A regular file that the walk has come to.

@@ -13,6 +13,8 @@ use crate::output::options::split;
 pub struct Wanted {
     /// How the image was made.
     pub provenance: Option<ProvenanceOptions>,
+    /// Which packages it has: the name of the file beside files.
+    pub sbom: Option<String>,
 }
 
 /// How much a provenance tells.
@@ -54,7 +56,7 @@ impl Default for ProvenanceOptions {
 impl Wanted {
     /// Tells whether there are any.
     pub fn any(&self) -> bool {
-        self.provenance.is_some()
+        self.provenance.is_some() || self.sbom.is_some()
     }
 }
 
@@ -92,6 +94,10 @@ pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Wanted> {
                 let options = provenance(&mut fields)?;
                 wanted.provenance = Some(options).filter(|_| !disabled);
             }
+            "sbom" => {
+                let file = sbom(&mut fields)?;
+                wanted.sbom = Some(file).filter(|_| !disabled);
+            }
             other => {
                 return Err(usage(format!("unknown attestation type `{other}`")).hint(TYPES));
             }
@@ -102,7 +108,7 @@ pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Wanted> {
     Ok(wanted)
 }
 
-const TYPES: &str = "there is type=provenance";
+const TYPES: &str = "types are provenance and sbom";
 
 fn provenance(fields: &mut Fields<'_>) -> Result<ProvenanceOptions> {
     let mut options = ProvenanceOptions::default();
@@ -131,6 +137,19 @@ fn provenance(fields: &mut Fields<'_>) -> Result<ProvenanceOptions> {
         options.file = file_name(name)?;
     }
     Ok(options)
+}
+
+fn sbom(fields: &mut Fields<'_>) -> Result<String> {
+    if let Some(generator) = fields.take("generator") {
+        return Err(
+            usage(format!("the SBOM generator `{generator}` is not run"))
+                .hint("leave it out: packages are found without one"),
+        );
+    }
+    match fields.take("filename") {
+        Some(name) => file_name(name),
+        None => Ok("sbom.spdx.json".to_owned()),
+    }
 }
 
 /// Checks the name of a file beside files.
@@ -227,6 +246,14 @@ mod tests {
     }
 
     #[test]
+    fn an_sbom_has_a_name() {
+        let of = |text: &str| parse([canonical("sbom", text).as_str()]).expect(text).sbom;
+        assert_eq!(of("true").as_deref(), Some("sbom.spdx.json"));
+        assert_eq!(of("filename=x").as_deref(), Some("x"));
+        assert_eq!(of("false"), None);
+    }
+
+    #[test]
     fn what_is_not_understood_is_named() {
         for (texts, wanted) in [
             (&["mode=max"][..], "without a type"),
@@ -234,6 +261,8 @@ mod tests {
             (&["type=provenance,mode=most"], "`most`"),
             (&["type=provenance,version=v0.2"], "version=v0.2"),
             (&["type=provenance,x=y"], "`x`"),
+            (&["type=sbom,generator=some/image"], "`some/image`"),
+            (&["type=sbom,mode=min"], "`mode`"),
             (&["type=provenance,reproducible=so"], "`reproducible=so`"),
             (&["type=provenance,disabled"], "`disabled`"),
             (&["type=provenance,mode=min,mode=max"], "given twice"),

@@ -5,6 +5,7 @@
 use std::io::{BufReader, Seek, SeekFrom};
 use std::os::fd::AsFd;
 
+pub use super::jobs::Wanted;
 use super::jobs::{ScanTask, Task};
 use super::state::State;
 use super::trees::Trees;
@@ -22,7 +23,7 @@ pub fn scan(
     session: &Session,
     worker: &Worker,
     trees: &Trees<'_>,
-    digests: bool,
+    wanted: Wanted,
 ) -> Result<Scan> {
     if state.layers.is_empty() {
         return Ok(Scan::default());
@@ -30,7 +31,7 @@ pub fn scan(
     let mut file = tempfile::tempfile_in(session.scratch().dir()).op("create a file")?;
     let task = Task::Scan(ScanTask {
         lowers: trees.lowers(&state.layers, "the result")?,
-        digests,
+        wanted,
     });
     worker.submit(&task, &[file.as_fd()])?;
     file.seek(SeekFrom::Start(0)).op("read what was found")?;

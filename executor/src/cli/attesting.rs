@@ -1,4 +1,4 @@
-//! Attestations of a build: `--provenance` and `--attest`, and what of the request they tell.
+//! Attestations of a build: `--provenance`, `--sbom` and `--attest`, and what of the request they tell.
 //!
 //! Responsible for the options, for refusing outputs that can't hold an attestation, and for the facts
 //! that only the request has. Must not write documents. Invariant: nothing is attested unless it is asked for.
@@ -13,6 +13,7 @@ use super::environment::Environment;
 use crate::attest::options::{self, Mode, ProvenanceOptions, Wanted};
 use crate::attest::provenance::{self, Invocation};
 use crate::attest::record::Record;
+use crate::attest::sbom::{self, Package};
 use crate::attest::statement::Predicate;
 use crate::build::mounts::mask::Mask;
 use crate::build::mounts::secrets::Secrets;
@@ -39,7 +40,17 @@ pub(super) struct AttestArgs {
     )]
     provenance: Option<String>,
 
-    /// The same in buildx's long form: type=provenance and, after commas, the options
+    /// List beside the image which packages it has (SPDX): those of dpkg and apk, and of lock files
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    sbom: Option<String>,
+
+    /// The same in buildx's long form: type=provenance or type=sbom and, after commas, the options
     #[arg(long, value_name = "type=TYPE[,…]")]
     attest: Vec<String>,
 }
@@ -54,7 +65,7 @@ impl AttestArgs {
     /// # Errors
     /// [`Kind::Usage`] for what is not understood, and for outputs that can't hold it.
     pub(super) fn wanted(&self, outputs: &[Output]) -> Result<Wanted> {
-        let short = [("provenance", &self.provenance)];
+        let short = [("provenance", &self.provenance), ("sbom", &self.sbom)];
         let short = short.into_iter().filter_map(|(kind, value)| {
             let value = value.as_deref()?;
             (!value.is_empty()).then(|| options::canonical(kind, value))
@@ -80,7 +91,7 @@ fn can_hold(output: &Output) -> Result<()> {
             format: ArchiveFormat::Docker,
             ..
         } => Err(usage("an archive of type=docker can't hold attestations")
-            .hint("use type=oci, or leave out --provenance and --attest")),
+            .hint("use type=oci, or leave out --provenance, --sbom and --attest")),
         Target::Archive { .. } | Target::Image(_) if !output.form.oci_media_types => Err(usage(
             "attestations with oci-mediatypes=false: Docker's manifests have none",
         )
@@ -134,13 +145,23 @@ impl Attester {
         }
     }
 
-    /// Makes the documents about the image of a platform.
-    pub(super) fn predicates(&self, wanted: &Wanted, record: &Record) -> Vec<Predicate> {
+    /// Makes the documents about the image of a platform, whose `packages` are known where they are wanted.
+    pub(super) fn predicates(
+        &self,
+        wanted: &Wanted,
+        record: &Record,
+        packages: &[Package],
+        name: &str,
+    ) -> Vec<Predicate> {
+        let sbom = wanted.sbom.as_ref().map(|file| {
+            let document = sbom::document(name, &self.invocation.finished, packages);
+            sbom::predicate(file, &document)
+        });
         let provenance = wanted.provenance.as_ref().map(|options| {
             let body = self.provenance(options, record);
             provenance::document(options, &body)
         });
-        provenance.into_iter().collect()
+        provenance.into_iter().chain(sbom).collect()
     }
 
     /// Makes what `--metadata-file` tells of the making; as buildx writes it, the lesser one has no times.
@@ -232,7 +253,7 @@ mod tests {
     fn wanted(provenance: Option<&str>, output: &str) -> Result<Wanted> {
         let args = AttestArgs {
             provenance: provenance.map(str::to_owned),
-            attest: Vec::new(),
+            ..AttestArgs::default()
         };
         args.wanted(&[outputs::parse(output).expect("output")])
     }

@@ -89,6 +89,7 @@ mod tests {
         let scan = Scan {
             top: vec!["a.json".into()],
             files: vec![("d/f".into(), Digest::of(b"x"))],
+            ..Scan::default()
         };
         assert!(statements(&[&predicate], &scan, "", None).is_err());
         let made = statements(&[&predicate], &scan, "p-", None).expect("statements");

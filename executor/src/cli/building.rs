@@ -19,7 +19,9 @@ use super::names::provided_files;
 use super::outputs::Outputs;
 use super::{Global, registries, requests, streams};
 use crate::attest::record::Record;
+use crate::attest::sbom::Package;
 use crate::attest::statement::Predicate;
+use crate::build::attested::{Wanted, scan};
 use crate::build::base::Images;
 use crate::build::contexts::{self, Contexts};
 use crate::build::fetch::Fetcher;
@@ -43,6 +45,7 @@ use crate::dockerfile::checks::Checks;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::platform::Platform;
+use crate::image::reference::Reference;
 use crate::output::options::Target;
 use crate::plan::{self, Extents, platform};
 use crate::progress::Mode;
@@ -360,9 +363,13 @@ impl Building<'_> {
             request.epoch.is_none().then(|| self.invocation()),
         );
         let records = records.iter();
+        let packages = self.packages(&results, &trees)?;
         let predicates: Vec<Vec<Predicate>> = records
             .clone()
-            .map(|record| attester.predicates(&request.attests, record))
+            .zip(&packages)
+            .map(|(record, packages)| {
+                attester.predicates(&request.attests, record, packages, &self.title())
+            })
             .collect();
         let metadata_mode = request
             .metadata_provenance
@@ -478,6 +485,37 @@ impl Building<'_> {
         found.warnings.retain(|w| w.rule == Some("CopyIgnoredFile"));
         plan.warnings.append(&mut found.warnings);
         Ok(plan)
+    }
+
+    /// Lists the packages of each image, where that is wanted.
+    fn packages(&self, states: &[State], trees: &Trees<'_>) -> Result<Vec<Vec<Package>>> {
+        if self.request.attests.sbom.is_none() {
+            return Ok(vec![Vec::new(); states.len()]);
+        }
+        let list = |state: &State| {
+            let vertex = self.progress.start("[internal] list packages");
+            match scan(state, self.session, self.worker, trees, Wanted::Packages) {
+                Ok(found) => {
+                    found.notes.into_iter().for_each(|note| vertex.warn(note));
+                    vertex.done();
+                    Ok(found.packages)
+                }
+                Err(error) => {
+                    vertex.fail(&error);
+                    Err(error)
+                }
+            }
+        };
+        states.iter().map(list).collect()
+    }
+
+    /// Returns what an SBOM calls the image.
+    fn title(&self) -> String {
+        let outputs = self.request.outputs.iter().flat_map(|output| &output.names);
+        let mut names = self.request.tags.iter().chain(outputs);
+        names
+            .next()
+            .map_or_else(|| "image".to_owned(), Reference::familiar)
     }
 
     /// Returns a name for what is done now that nothing else has.

@@ -335,8 +335,8 @@ mod tests {
     fn habits_of_other_builders_are_answered() {
         for (line, wanted) in [
             (
-                &["sandcrab", "build", "--sbom", "."][..],
-                "`--sbom` is not supported yet",
+                &["sandcrab", "build", "--retry=3", "."][..],
+                "`--retry` is not supported yet",
             ),
             (
                 &["sandcrab", "--debug", "build", "--policy=x", "."],

@@ -16,7 +16,7 @@ use super::push::Pusher;
 use crate::attest::statement::Predicate;
 use crate::build;
 use crate::build::Attested;
-use crate::build::attested::scan;
+use crate::build::attested::{Wanted, scan};
 use crate::build::fetch::Fetcher;
 use crate::build::jobs::{ExportLocalTask, ExportTarTask, Reply, Task};
 use crate::build::state::State;
@@ -295,7 +295,13 @@ impl Outputs<'_> {
             return Ok(Vec::new());
         }
         let state = &self.states[number];
-        let scan = scan(state, self.session, self.worker, self.trees, true)?;
+        let scan = scan(
+            state,
+            self.session,
+            self.worker,
+            self.trees,
+            Wanted::Digests,
+        )?;
         let shared = self.states.len() > 1 && self.below(output, state).is_none();
         let platform = shared.then_some(&state.config.platform);
         beside::statements(&wanted, &scan, &output.prefix, platform)

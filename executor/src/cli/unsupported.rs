@@ -24,7 +24,7 @@ const BUILD: &[(&[&str], Answer)] = &[
     (&["--cert-dir"], NotYet),
     (&["--device", "--env", "--from"], NotYet),
     (&["--ignorefile", "--manifest"], NotYet),
-    (&["--policy", "--retry", "--retry-delay", "--sbom"], NotYet),
+    (&["--policy", "--retry", "--retry-delay"], NotYet),
     (&["--security-opt", "--sign-by"], NotYet),
     (&["--tls-verify", "--volume", "-v"], NotYet),
     (&["--userns", "--unsetenv", "--unsetlabel"], NotYet),
@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn answers() {
-        let error = explain("build", "--sbom").expect("known");
-        assert_eq!(error.to_string(), "`--sbom` is not supported yet");
+        let error = explain("build", "--policy").expect("known");
+        assert_eq!(error.to_string(), "`--policy` is not supported yet");
         let error = explain("build", "--dockerfile=x").expect("known");
         assert_eq!(error.hints(), ["use -f FILE"]);
         assert!(explain("build", "--nonsense").is_none());

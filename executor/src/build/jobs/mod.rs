@@ -34,7 +34,7 @@ pub use export::{ExportLocalTask, ExportTarTask};
 pub use mounts::{MountContent, StepMount};
 pub use remove::RemoveTask;
 pub use run::{Command, FileMount, RunTask, ShellTask, SkeletonTask};
-pub use scan::ScanTask;
+pub use scan::{ScanTask, Wanted};
 pub use seed::{SeedReply, SeedTask};
 pub use tree::{LayerReply, Staged};
 pub use unpack::{UnpackReply, UnpackTask};

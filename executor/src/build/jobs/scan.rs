@@ -11,15 +11,25 @@ use serde::{Deserialize, Serialize};
 use super::tree;
 use super::{Descriptors, Scene};
 use crate::attest::files::{self, Scan};
+use crate::attest::sbom::collect::Collector;
 use crate::error::{Error, Result, ResultExt};
+
+/// What is looked for in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// The digests of all files.
+    Digests,
+    /// The packages.
+    Packages,
+}
 
 /// Look at a tree. Descriptor: where to write what was found, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ScanTask {
     /// Snapshot directories, topmost first.
     pub lowers: Vec<PathBuf>,
-    /// Whether the digests of all files are wanted.
-    pub digests: bool,
+    /// What is wanted.
+    pub wanted: Wanted,
 }
 
 pub(super) fn scan(scene: Scene, task: &ScanTask, fds: &mut Descriptors) -> Result<()> {
@@ -29,14 +39,19 @@ pub(super) fn scan(scene: Scene, task: &ScanTask, fds: &mut Descriptors) -> Resu
         top: files::top(&root)?,
         ..Scan::default()
     };
-    files::walk(&root, &mut |found| {
-        if task.digests
-            && let Some(digest) = files::digest(found, &ownership)?
-        {
-            scan.files.push((files::name_of(found.path), digest));
+    match task.wanted {
+        Wanted::Digests => files::walk(&root, &mut |found| {
+            if let Some(digest) = files::digest(found, &ownership)? {
+                scan.files.push((files::name_of(found.path), digest));
+            }
+            Ok(())
+        })?,
+        Wanted::Packages => {
+            let mut collector = Collector::new(&root);
+            files::walk(&root, &mut |found| collector.visit(found))?;
+            (scan.packages, scan.notes) = collector.finish();
         }
-        Ok(())
-    })?;
+    }
     serde_json::to_writer(&mut out, &scan)
         .map_err(|e| Error::new("write what was found").source(e))?;
     out.flush().op("write what was found")
