@@ -199,6 +199,42 @@ for_users! {
         support::store::assert_empty(&world.store());
     }
 
+    /// A collector that is killed at any moment leaves a store in which all that is named is whole, and
+    /// leftovers that the next one takes.
+    fn killed_collector(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        repeatable_build(world, &base);
+        repeatable(world, &[]).ok();
+        let wanted = world.image("out.oci").id().expect("an image has a digest").to_owned();
+        let arguments = ["prune", "--force", "--all"];
+        world.sandcrab(["rmi", "survivor"]).ok();
+        let whole = world.sandcrab(arguments).ok().elapsed;
+        let mut random = Random::new();
+        println!("seed {:#x}, a whole collection takes {whole:?}", random.0);
+        for round in 0..12 {
+            repeatable(world, &[]).ok();
+            assert_eq!(world.image("out.oci").id().unwrap(), wanted, "round {round}");
+            if random.share() < 0.5 {
+                world.sandcrab(["rmi", "survivor"]).ok();
+            }
+            let moment = whole.mul_f64(random.share());
+            let prune = world.sandcrab(arguments).spawn();
+            std::thread::sleep(moment);
+            prune.signal(Signal::KILL);
+            let _output = prune.wait();
+            println!("round {round}: killed after {moment:?}");
+            world.assert_nothing_left(world.home().to_str().unwrap());
+            support::store::assert_blobs_whole(&world.store());
+            if world.sandcrab(["images"]).ok().text().contains("survivor") {
+                world.sandcrab(["run", "survivor", "test", "-s", "/copy"]).ok();
+            }
+        }
+        world.sandcrab(["prune", "--force"]).ok();
+        support::store::assert_pruned(&world.store());
+        repeatable(world, &[]).ok();
+        assert_eq!(world.image("out.oci").id().unwrap(), wanted);
+    }
+
     /// A killed parent takes a sleeping step with it at once, not when the step ends.
     fn killed_in_a_step(world) as [root, subids, plain] {
         let base = base!(world, Busybox);

@@ -6,7 +6,7 @@
 //!
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
 //! thrice). Words after the program's path select pieces of work by their names; `plan` is the
-//! reading of a large Dockerfile, `start` the start of OCI containers, `identity` what emulated ids cost.
+//! reading of a large Dockerfile, `store` commands on a large store, `start` the start of OCI containers, `identity` what emulated ids cost.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -17,6 +17,7 @@ mod identity;
 mod measure;
 mod plan;
 mod start;
+mod store;
 mod tools;
 mod work;
 
@@ -72,6 +73,9 @@ fn main() -> ExitCode {
     print_table(&names, &rows);
     if wanted("plan") {
         plan::run(&world, program.as_ref(), rounds);
+    }
+    if wanted("store") {
+        store::run(&world.second(), program.as_ref(), rounds);
     }
     if wanted("start") {
         start::run(

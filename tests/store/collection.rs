@@ -155,4 +155,50 @@ for_users! {
         assert_eq!(line(world, "Cached steps")["TotalCount"], 2);
         assert!(line(world, "Layers")["Reclaimable"].as_u64().unwrap() > 0);
     }
+
+    /// Cache mounts outlive `--no-cache` and `prune`, and take no more than was asked for: those that were
+    /// used least recently go, whatever owner and mode their files have; one that a step has stays.
+    fn cache_mount_space(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let mount = |id: &str| {
+            world.write(
+                &format!("ctx/{id}"),
+                format!(
+                    "FROM {base}\nRUN --mount=type=cache,id={id},target=/c mkdir -p /c/d && echo x >>/c/log && \
+                     head -c 2000000 /dev/urandom >/c/d/big && chown -R 3:4 /c/d && chmod 700 /c/d && wc -l </c/log\n"
+                ),
+            );
+            let file = format!("--file=ctx/{id}");
+            move |arguments: &[&str]| world.build(["--no-cache", file.as_str()]).args(arguments).ok()
+        };
+        let (one, two, three) = (mount("one"), mount("two"), mount("three"));
+        one(&[]);
+        let output = two(&["--cache-mount-space=5m"]);
+        output.says(&[]).never_says(&["was removed"]);
+        assert!(line(world, "Cache mounts")["Size"].as_u64().unwrap() >= 4_000_000);
+        world.sandcrab(["prune", "--force"]).ok();
+        assert!(one(&[]).stderr.contains(" 2\n"), "a cache mount outlives prune");
+        let output = three(&["--cache-mount-space=5m"]);
+        assert!(output.stderr.contains("cache mount `") && output.stderr.contains("two`"), "{}", output.stderr);
+        assert_eq!(line(world, "Cache mounts")["TotalCount"], 2);
+        support::store::assert_pruned(&world.store());
+        // While one is in use, another build leaves it alone.
+        let marker = format!("8282.{}{}", std::process::id(), world.account.uid);
+        world.write("ctx/busy", format!(
+            "FROM {base}\nRUN --mount=type=cache,id=one,target=/c echo now waiting; sleep {marker} || wc -l </c/log\n"
+        ));
+        let mut busy = world.build(["--file=ctx/busy"]).spawn();
+        busy.wait_for(" now waiting");
+        let file = "--file=ctx/three";
+        world.build(["--no-cache", file]).env("SANDCRAB_CACHE_MOUNT_SPACE", "1k").ok().says(&["three` ("]);
+        assert_eq!(line(world, "Cache mounts")["TotalCount"], 1);
+        busy.signal(rustix::process::Signal::INT);
+        busy.wait().exits(130);
+        // prune has the same by filter and limit.
+        let text = world
+            .sandcrab(["prune", "--force", "-v", "--filter=type=exec.cachemount", "--max-used-space=1k"])
+            .ok().text();
+        assert!(text.contains("cache mounts: 1") && text.contains("one"), "{text}");
+        world.build(["--cache-mount-space=lots", file]).run().exits(2).says(&["--cache-mount-space", "lots"]);
+    }
 }

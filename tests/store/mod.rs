@@ -130,12 +130,94 @@ for_users! {
         assert_all_cached(&world.build(["--tag=kept"]).ok().stderr, 3);
     }
 
+    /// Builds, and collectors that take all they can, whenever they can: builds never lack what they
+    /// stand on, and what comes out is what a quiet store gives.
+    fn collectors_beside_builds(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        for number in 0..3 {
+            world.write(
+                &format!("ctx/{number}"),
+                format!(
+                    "FROM {base} AS a\nRUN mkdir /d; echo common >/d/common; ln -s x /d/l; chown -h 3:4 /d/l\n\
+                     RUN --mount=type=cache,target=/c echo {number} >/number; cat /number >>/c/log\n\
+                     FROM {base}\nCOPY --from=a /d /d\nCOPY --from=a /number /\nRUN cat /number /d/common >/copy\n"
+                ),
+            );
+        }
+        let build = |world: &World, number: usize| {
+            let output = format!("--output=type=oci,dest={number}.oci");
+            let file = format!("--file=ctx/{number}");
+            world.build([file.as_str(), output.as_str()]).env("SOURCE_DATE_EPOCH", "1700000000")
+        };
+        let id = |world: &World, number: usize| world.image(&format!("{number}.oci")).id().unwrap().to_owned();
+        let quiet = world.second_with_context();
+        let wanted: Vec<_> = (0..3).map(|number| {
+            build(&quiet, number).ok();
+            id(&quiet, number)
+        }).collect();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for arguments in [&["prune", "--force", "--all"][..], &["prune", "--force", "--max-used-space=1k"]] {
+                let done = &done;
+                scope.spawn(move || {
+                    let mut taken = 0;
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        let output = world.sandcrab(arguments.iter().copied()).ok();
+                        taken += usize::from(!output.stderr.contains("builds are running"));
+                        std::thread::sleep(std::time::Duration::from_millis(20));
+                    }
+                    println!("{arguments:?} had the store {taken} times");
+                });
+            }
+            // Also when a build has failed, the collectors have to end.
+            let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                for _ in 0..4 {
+                    let builds: Vec<_> = (0..3).map(|number| build(world, number).spawn()).collect();
+                    for build in builds {
+                        build.wait().success();
+                    }
+                    for (number, wanted) in wanted.iter().enumerate() {
+                        assert_eq!(&id(world, number), wanted);
+                    }
+                }
+            }));
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            if let Err(panic) = rounds {
+                std::panic::resume_unwind(panic);
+            }
+        });
+        world.sandcrab(["prune", "--force"]).ok();
+        support::store::assert_pruned(&world.store());
+    }
+
     /// One store serves both identities of one user; neither spoils the other's.
     fn two_identities(world) as [subids] {
         let base = base!(world, Busybox);
         world.dockerfile(&format!("FROM {base}\nRUN echo x >/x\nRUN cat /x\n"));
+        let names = |path: &str| {
+            let list = std::fs::read_dir(world.store().join(path)).unwrap();
+            let mut names: Vec<_> = list.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let mut blobs = Vec::new();
         for isolation in ["emulated", "subids", "auto", "emulated"] {
-            world.build([format!("--isolation={isolation}").as_str()]).ok();
+            let isolation = format!("--isolation={isolation}");
+            let build = |arguments: &[&str]| {
+                let build = world.build([isolation.as_str(), "--tag=two"]).args(arguments);
+                build.env("SOURCE_DATE_EPOCH", "1700000000").ok()
+            };
+            // What one has made is cached for the other, and made again it is the same.
+            let output = build(&[]);
+            assert!(blobs.is_empty() || support::progress::steps(&output.stderr).iter().all(|step| step.cached));
+            build(&["--no-cache"]);
+            blobs.push(names("blobs/sha256"));
+        }
+        assert!(blobs.windows(2).all(|pair| pair[0] == pair[1]), "{blobs:?}");
+        // Unpacked trees are one's own.
+        assert_eq!(names("snapshots/emulated"), names("snapshots/subids"));
+        for isolation in ["emulated", "subids"] {
+            world.sandcrab(["run", &format!("--isolation={isolation}"), "two", "cat", "/x"]).ok();
         }
         world.build(["--isolation=vm"]).run().exits(2).says(&["vm"]);
     }

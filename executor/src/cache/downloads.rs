@@ -123,7 +123,11 @@ mod tests {
                 all,
                 ..gc::Options::default()
             };
-            gc::collect(&store, &options, &|_| panic!("the caller's own")).expect("collect")
+            let hands = gc::Hands {
+                remover: &|_| panic!("the caller's own"),
+                measurer: &|_| panic!("the caller's own"),
+            };
+            gc::collect(&store, &options, hands).expect("collect")
         };
         collect(false);
         assert!(store.cache().downloads().get(url).is_some());

@@ -333,7 +333,7 @@ impl Args {
             iidfile: self.iidfile,
             metadata_file: self.metadata_file,
             no_cache: self.no_cache,
-            caches: self.caches.request()?,
+            caches: self.caches.request(environment)?,
             network: self.network.network(),
             steps: self.steps.options(self.network)?,
             secrets: self.secrets.request(environment)?,

@@ -17,7 +17,7 @@ use super::exit::{Failure, Source};
 use super::input::Input;
 use super::names::provided_files;
 use super::outputs::Outputs;
-use super::{Global, registries, requests, streams};
+use super::{Global, registries, requests, streams, units};
 use crate::attest::record::Record;
 use crate::attest::sbom::Package;
 use crate::attest::statement::Predicate;
@@ -93,10 +93,11 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
         };
         building.run(&mut source)
     })?;
+    let trimmed = trim(&request, &session, &worker);
     let cleared = desk::clear(&session, &worker);
     match result {
         Ok(finished) => {
-            cleared?;
+            trimmed.and(cleared)?;
             tell(&request, environment, source.as_ref(), &finished)?;
             Ok(0)
         }
@@ -111,6 +112,25 @@ pub(super) fn run(args: Args, global: &Global, environment: &Environment) -> Res
             })
         }
     }
+}
+
+/// Removes cache mounts until those that stay take no more than was asked for.
+fn trim(request: &Request, session: &Session, worker: &Worker) -> Result<()> {
+    let Some(limit) = request.caches.mount_space else {
+        return Ok(());
+    };
+    worker.cancel().check()?;
+    let mounts = session.store().cache_mounts();
+    let gone = mounts.trim(session, limit, &|paths| desk::measure(worker, paths))?;
+    for (found, bytes) in gone {
+        if !request.quiet {
+            let (name, size) = (found.name, units::size(bytes));
+            streams::complain(&format!(
+                "note: cache mount `{name}` ({size}) was removed: --cache-mount-space\n"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What the build of all platforms has made.

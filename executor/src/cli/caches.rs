@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use super::environment::Environment;
+use super::limits;
 use super::push::Pusher;
 use crate::build::fetch::Fetcher;
 use crate::build::state::State;
@@ -32,7 +34,15 @@ pub(super) struct CacheArgs {
     /// mode=max for those of all stages, compression=…, ignore-error=true
     #[arg(long = "cache-to", value_name = "CACHE", help_heading = "Steps")]
     to: Vec<String>,
+
+    /// When the build is done, remove cache mounts that were used least recently, until all of them take
+    /// no more than this; 10g, for example [default: $SANDCRAB_CACHE_MOUNT_SPACE]
+    #[arg(long, value_name = "BYTES", help_heading = "Steps")]
+    cache_mount_space: Option<String>,
 }
+
+/// The variable that stands for `--cache-mount-space`.
+const MOUNT_SPACE: &str = "SANDCRAB_CACHE_MOUNT_SPACE";
 
 /// The caches of a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,12 +51,17 @@ pub(super) struct CacheRequest {
     pub(super) sources: Vec<CacheSource>,
     /// Where they are written.
     pub(super) targets: Vec<CacheTarget>,
+    /// How many bytes cache mounts may take when the build is done.
+    pub(super) mount_space: Option<u64>,
 }
 
 impl CacheArgs {
     /// Parses the options.
-    pub(super) fn request(&self) -> Result<CacheRequest> {
-        let mut request = CacheRequest::default();
+    pub(super) fn request(&self, environment: &Environment) -> Result<CacheRequest> {
+        let mut request = CacheRequest {
+            mount_space: self.mount_space(environment)?,
+            ..CacheRequest::default()
+        };
         for text in &self.from {
             request.sources.extend(options::source(text)?);
         }
@@ -54,6 +69,16 @@ impl CacheArgs {
             request.targets.push(options::target(text)?);
         }
         Ok(request)
+    }
+
+    fn mount_space(&self, environment: &Environment) -> Result<Option<u64>> {
+        let own = self.cache_mount_space.clone();
+        let own = own.map(|text| ("--cache-mount-space", text));
+        let general = || Some((MOUNT_SPACE, environment.text(MOUNT_SPACE)?));
+        let given = own.or_else(general);
+        given
+            .map(|(name, text)| limits::size(name, &text))
+            .transpose()
     }
 }
 

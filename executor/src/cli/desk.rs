@@ -12,7 +12,7 @@ use runtime::spawner::Spawner;
 use super::environment::Environment;
 use super::signals::{self, Listener};
 use super::{IsolationChoice, streams};
-use crate::build::jobs::{self, RemoveTask, Task};
+use crate::build::jobs::{self, MeasureTask, RemoveTask, Reply, Task};
 use crate::build::worker::Worker;
 use crate::cancel::Cancel;
 use crate::config::Settings;
@@ -21,6 +21,7 @@ use crate::progress::event::Sender;
 use crate::progress::{self, Mode};
 use crate::store::Store;
 use crate::store::lock::Session;
+use crate::store::measure::Size;
 
 /// A command that has started.
 #[derive(Debug)]
@@ -98,6 +99,17 @@ pub(super) fn remove(worker: &Worker, paths: &[PathBuf]) -> Result<()> {
         paths: paths.to_vec(),
     });
     worker.submit_always(&task).map(drop)
+}
+
+/// Measures trees that belong to other ids.
+pub(super) fn measure(worker: &Worker, paths: &[PathBuf]) -> Result<Vec<Size>> {
+    let task = Task::Measure(MeasureTask {
+        paths: paths.to_vec(),
+    });
+    match worker.submit(&task, &[])? {
+        Reply::Measured(sizes) => Ok(sizes),
+        _ => Err(Error::new("unexpected reply to measuring").kind(Kind::Internal)),
+    }
 }
 
 /// Ends a session: what it did not finish goes, also after a failure or a cancellation.

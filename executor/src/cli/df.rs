@@ -11,6 +11,7 @@ use super::table::{ListFormat, write_json_lines, write_table};
 use super::units;
 use crate::error::Result;
 use crate::store::Store;
+use crate::store::measure::Measurer;
 use crate::store::usage::{self, Item, Share};
 
 /// Arguments of `df`.
@@ -51,11 +52,16 @@ struct Entry<'a> {
 }
 
 /// Runs the command; data goes to `out`.
-pub(super) fn run(args: &Args, store: &Store, out: &mut dyn Write) -> Result<()> {
+pub(super) fn run(
+    args: &Args,
+    store: &Store,
+    measurer: &Measurer<'_>,
+    out: &mut dyn Write,
+) -> Result<()> {
     if args.verbose {
-        return list(&usage::items(store)?, args.format, out);
+        return list(&usage::items(store, measurer)?, args.format, out);
     }
-    let usage = usage::measure(store)?;
+    let usage = usage::measure(store, measurer)?;
     let line = |kind, share: Share| Line {
         kind,
         total_count: share.count,
@@ -142,7 +148,8 @@ mod tests {
                 format,
                 verbose: false,
             };
-            run(&args, session.store(), &mut out).expect("df");
+            let measurer = &|_: &[_]| panic!("the caller's own");
+            run(&args, session.store(), measurer, &mut out).expect("df");
             String::from_utf8(out).expect("text")
         };
         let table = print(ListFormat::Table);

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use super::desk::{self, Desk};
 use super::environment::Environment;
@@ -20,8 +21,9 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::image::platform::Platform;
 use crate::progress::Mode;
-use crate::store::Store;
+use crate::store::gc::Hands;
 use crate::store::lock::Session;
+use crate::store::{Store, measure};
 
 /// Does what the command line asks for and returns the exit code.
 pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
@@ -67,7 +69,7 @@ pub(super) fn dispatch(cli: Cli, environment: &Environment) -> Result<u8, Failur
             save_images(&args, &global, environment)?;
         }
         Command::Prune(args) => prune_store(&args, &global, environment)?,
-        Command::Df(args) => print(|out| df::run(&args, &open(&global, environment)?, out))?,
+        Command::Df(args) => count_store(&args, &global, environment)?,
         Command::Doctor(args) => {
             let settings = global.settings(environment, None, None)?;
             let diagnosis = doctor::run(&args, &settings)?;
@@ -155,6 +157,19 @@ fn mode(quiet: bool, environment: &Environment) -> Result<Mode> {
     Ok(streams::settle(wanted, environment))
 }
 
+fn count_store(args: &df::Args, global: &Global, environment: &Environment) -> Result<()> {
+    let settings = global.settings(environment, None, None)?;
+    let mut desk = Desk::start(settings, IsolationChoice::Auto)?;
+    let store = desk.store()?;
+    // Where there are no ids to be had, what the caller can read has to do.
+    let worker = desk.worker().ok();
+    let measurer = |paths: &[PathBuf]| match &worker {
+        Some(worker) => desk::measure(worker, paths),
+        None => Ok(paths.iter().map(|path| measure::tree(path)).collect()),
+    };
+    print(|out| df::run(args, &store, &measurer, out))
+}
+
 fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -> Result<()> {
     let mut desk = Desk::start(
         global.settings(environment, None, None)?,
@@ -175,7 +190,10 @@ fn prune_store(args: &prune::Args, global: &Global, environment: &Environment) -
     prune::run(
         args,
         &store,
-        &|paths| desk::remove(&worker, paths),
+        Hands {
+            remover: &|paths| desk::remove(&worker, paths),
+            measurer: &|paths| desk::measure(&worker, paths),
+        },
         terminal,
     )
     .map_err(|e: Error| desk.cancel.settle(e.during("prune the store")))

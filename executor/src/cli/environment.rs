@@ -61,7 +61,7 @@ impl Environment {
         self.variables.get(OsStr::new(name)).cloned()
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name)?.into_string().ok()
     }
 

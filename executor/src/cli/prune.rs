@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use super::table::{write, write_table};
 use super::{filters, limits, units};
 use crate::error::{Result, ResultExt};
-use crate::store::gc::{self, Forgotten, Limits, Options, Report};
-use crate::store::{Remover, Store};
+use crate::store::Store;
+use crate::store::gc::{self, Forgotten, Hands, Limits, Options, Report};
 
 /// Arguments of `prune`.
 #[derive(Debug, Default, clap::Args)]
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Terminal<'_> {
 pub(super) fn run(
     args: &Args,
     store: &Store,
-    remover: &Remover<'_>,
+    hands: Hands<'_>,
     terminal: Terminal<'_>,
 ) -> Result<()> {
     let space = |flag, text: &Option<String>| {
@@ -117,7 +117,7 @@ pub(super) fn run(
             return Ok(());
         }
     }
-    let report = gc::collect(store, &options, remover)?;
+    let report = gc::collect(store, &options, hands)?;
     if report.limited {
         let note = "note: builds are running; only leftovers of interrupted ones were removed \
                     (--wait waits for the builds)\n";
@@ -193,7 +193,11 @@ mod tests {
                 notes: &mut notes,
                 answers: answers.as_mut().map(|a| a as &mut dyn BufRead),
             };
-            run(&args, &store, &|_| Ok(()), terminal).expect("prune");
+            let hands = Hands {
+                remover: &|_| Ok(()),
+                measurer: &|_| Ok(Vec::new()),
+            };
+            run(&args, &store, hands, terminal).expect("prune");
             let text = |bytes| String::from_utf8(bytes).expect("text");
             (text(out), text(notes))
         };

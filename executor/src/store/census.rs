@@ -13,7 +13,7 @@ use crate::cache;
 use crate::error::Result;
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::store::images::Record;
-use crate::store::usage::tree_size;
+use crate::store::measure::{self, Measurer};
 use crate::store::{Store, snapshots};
 
 /// What kind of thing an entry of the cache is; the names are buildx's as far as it has one.
@@ -119,9 +119,9 @@ pub(crate) struct Needs<'a> {
 }
 
 impl Census {
-    /// Reads the store. Cache mounts are measured only when that is asked for, since it takes as long
-    /// as they have files.
-    pub(crate) fn take(store: &Store, measure_mounts: bool) -> Result<Self> {
+    /// Reads the store. Cache mounts are measured only with a measurer, since it takes as long as they
+    /// have files.
+    pub(crate) fn take(store: &Store, measurer: Option<&Measurer<'_>>) -> Result<Self> {
         let images = store.images().list()?.into_iter();
         let images: Vec<_> = images
             .map(|record| HeldImage {
@@ -166,12 +166,13 @@ impl Census {
             unnamed,
         };
         census.read_records(store);
-        for found in store.cache_mounts().list()? {
-            let bytes = if measure_mounts {
-                tree_size(&found.dir)
-            } else {
-                0
-            };
+        let mounts = store.cache_mounts().list()?;
+        let dirs: Vec<PathBuf> = mounts.iter().map(|found| found.dir.clone()).collect();
+        let sizes = match measurer {
+            Some(measurer) => measure::trees(&dirs, Some(measurer))?,
+            None => vec![0; dirs.len()],
+        };
+        for (found, bytes) in mounts.into_iter().zip(sizes) {
             census.entries.push(Entry {
                 kind: EntryKind::CacheMount,
                 id: name_of(&found.dir),

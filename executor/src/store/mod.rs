@@ -29,6 +29,7 @@ pub mod images;
 pub mod import;
 mod index;
 pub mod lock;
+pub mod measure;
 pub mod record;
 pub(crate) mod removal;
 pub mod snapshots;

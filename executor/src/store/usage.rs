@@ -4,9 +4,6 @@
 //! their makers recorded, since the caller may not read all of them.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::SystemTime;
 
 use crate::error::Result;
@@ -14,6 +11,7 @@ use crate::image::digest::Digest;
 use crate::store::Store;
 use crate::store::census::{Census, EntryKind, Needs};
 use crate::store::lock::{dead_sessions, live_sessions};
+use crate::store::measure::{self, Measurer};
 
 /// One kind of content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub struct Usage {
     pub steps: Share,
     /// What ADD has fetched.
     pub downloads: Share,
-    /// Cache mounts, as far as the caller may read them.
+    /// Cache mounts.
     pub cache_mounts: Share,
     /// Digests of the files of contexts.
     pub files: Share,
@@ -82,9 +80,10 @@ impl Share {
     }
 }
 
-/// Counts what is there. With builds running, the numbers are of no one moment.
-pub fn measure(store: &Store) -> Result<Usage> {
-    let census = Census::take(store, true)?;
+/// Counts what is there. With builds running, the numbers are of no one moment. `measurer` measures the
+/// cache mounts that the caller can't read.
+pub fn measure(store: &Store, measurer: &Measurer<'_>) -> Result<Usage> {
+    let census = Census::take(store, Some(measurer))?;
     let needs = Needs::named(&census);
     let mut usage = Usage::default();
     let mut downloads: HashSet<Digest> = HashSet::new();
@@ -131,21 +130,23 @@ pub fn measure(store: &Store) -> Result<Usage> {
     for found in &census.snapshots {
         let chain = found.chain.filter(|_| found.size.is_some());
         let active = chain.is_some_and(|c| needs.has_chain(c));
-        let bytes = found.size.unwrap_or_else(|| tree_size(&found.dir));
+        let bytes = found
+            .size
+            .unwrap_or_else(|| measure::tree(&found.dir).bytes);
         usage.snapshots.add(bytes, active);
     }
     for dir in live_sessions(store)? {
-        usage.work.add(tree_size(&dir), true);
+        usage.work.add(measure::tree(&dir).bytes, true);
     }
     for dead in dead_sessions(store)? {
-        usage.garbage.add(tree_size(&dead.dir), false);
+        usage.garbage.add(measure::tree(&dead.dir).bytes, false);
     }
     Ok(usage)
 }
 
 /// Lists what the cache remembers, the latest used first.
-pub fn items(store: &Store) -> Result<Vec<Item>> {
-    let census = Census::take(store, true)?;
+pub fn items(store: &Store, measurer: &Measurer<'_>) -> Result<Vec<Item>> {
+    let census = Census::take(store, Some(measurer))?;
     let needs = Needs::named(&census);
     let items = census.entries.iter().map(|entry| Item {
         kind: entry.kind,
@@ -160,23 +161,6 @@ pub fn items(store: &Store) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// Returns the bytes that a tree takes on disk, as far as the caller may read it.
-pub(crate) fn tree_size(path: &Path) -> u64 {
-    let mut bytes = 0;
-    let mut rest = vec![path.to_path_buf()];
-    while let Some(path) = rest.pop() {
-        let Ok(metadata) = fs::symlink_metadata(&path) else {
-            continue;
-        };
-        bytes += metadata.blocks() * 512;
-        if metadata.is_dir() {
-            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            rest.extend(entries.map(|e| e.path()));
-        }
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +173,7 @@ mod tests {
         fixture::image(&session, &["a", "c"], &[]);
         let lone = vec![0; 1000];
         session.blobs().put(&lone).expect("blob");
-        let usage = measure(session.store()).expect("measure");
+        let usage = measure(session.store(), &|_| panic!("the caller's own")).expect("measure");
         assert_eq!((usage.images.count, usage.images.active), (2, 1));
         assert_eq!((usage.layers.count, usage.layers.active), (4, 2));
         let layer = fixture::layer_tar("file", b"c").len() as u64;

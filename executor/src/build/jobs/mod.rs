@@ -27,12 +27,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result, STORAGE_FULL_HINT};
 use crate::image::digest::Digest;
+use crate::store::measure::Size;
 
 pub use content::{ContentPart, ContentTask};
 pub use copy::{CopyPart, CopyReply, CopyTask, Source};
 pub use export::{ExportLocalTask, ExportTarTask};
 pub use mounts::{MountContent, StepMount};
-pub use remove::RemoveTask;
+pub use remove::{MeasureTask, RemoveTask};
 pub use run::{Command, FileMount, RunTask, ShellTask, SkeletonTask};
 pub use scan::{ScanTask, Wanted};
 pub use seed::{SeedReply, SeedTask};
@@ -61,6 +62,8 @@ pub enum Task {
     Workdir(WorkdirTask),
     /// Remove trees.
     Remove(RemoveTask),
+    /// Measure trees.
+    Measure(MeasureTask),
     /// Write a flattened tree as an archive.
     ExportTar(ExportTarTask),
     /// Write a flattened tree as files of the caller.
@@ -84,6 +87,8 @@ pub enum Reply {
     Content(Vec<Option<Digest>>),
     /// A tree was made.
     Seeded(SeedReply),
+    /// Trees were measured.
+    Measured(Vec<Size>),
     /// A tree was written; what could not be kept, for people.
     Exported(Vec<String>),
     /// The command ended; no layer.
@@ -168,6 +173,7 @@ fn dispatch(scene: Scene, body: &[u8], fds: Vec<OwnedFd>) -> Result<Reply> {
         Task::Seed(task) => seed::seed(scene, &task, &mut fds).map(Reply::Seeded),
         Task::Workdir(task) => workdir::workdir(scene, &task, &mut fds).map(Reply::Layer),
         Task::Remove(task) => remove::remove(&task).map(|()| Reply::Done),
+        Task::Measure(task) => Ok(Reply::Measured(remove::measure(&task))),
         Task::ExportTar(task) => export::tar(scene, &task, &mut fds).map(Reply::Exported),
         Task::Scan(task) => scan::scan(scene, &task, &mut fds).map(|()| Reply::Done),
         Task::ExportLocal(task) => export::local(scene, &task).map(Reply::Exported),

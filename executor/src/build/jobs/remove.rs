@@ -1,4 +1,4 @@
-//! Removes trees whose owners only exist inside the build's user namespace.
+//! Removes and measures trees whose owners only exist inside the build's user namespace.
 //!
 //! Invariant: nothing outside the named trees is touched, whatever links they hold: the walk is
 //! by descriptor and never follows.
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::store::measure::{self, Size};
 use crate::store::removal;
 
 /// Remove these trees of the store; one that is not there is no error.
@@ -15,6 +16,17 @@ use crate::store::removal;
 pub struct RemoveTask {
     /// The trees.
     pub paths: Vec<PathBuf>,
+}
+
+/// Measure these trees of the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MeasureTask {
+    /// The trees.
+    pub paths: Vec<PathBuf>,
+}
+
+pub(super) fn measure(task: &MeasureTask) -> Vec<Size> {
+    task.paths.iter().map(|path| measure::tree(path)).collect()
 }
 
 pub(super) fn remove(task: &RemoveTask) -> Result<()> {

@@ -119,13 +119,17 @@ impl Stage<'_> {
                 let (staging, _) = self.seed(from, wanted.cache.permissions)?;
                 mounts.commit(shared.session, staging, &dir, &wanted.cache.id)?;
             }
-            let lock = dir.lock()?;
+            // Who trims cache mounts may take it away at any time until it is locked.
+            let Some(lock) = dir.lock()? else {
+                continue;
+            };
             let tried = match wanted.cache.sharing {
                 Sharing::Shared => lock.try_lock_shared(),
                 Sharing::Private | Sharing::Locked => lock.try_lock(),
             };
             match tried {
-                Ok(()) => return Ok((dir, lock)),
+                Ok(()) if dir.is_held_by(&lock) => return Ok((dir, lock)),
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) if wanted.cache.sharing == Sharing::Private => {
                     number += 1;
                 }

@@ -16,7 +16,7 @@ use crate::image::digest::Digest;
 use crate::store::census::{Census, EntryKind, Needs};
 use crate::store::images::Record;
 use crate::store::lock::{Exclusive, Scratch, dead_sessions};
-use crate::store::usage::tree_size;
+use crate::store::measure::{self, Measurer};
 use crate::store::{Remover, Store};
 
 pub use choice::{Filters, Forgotten, Limits};
@@ -66,19 +66,34 @@ pub struct Report {
     pub limited: bool,
 }
 
+/// Ways to trees that hold files of other ids.
+#[derive(Clone, Copy)]
+pub struct Hands<'a> {
+    /// Deletes them.
+    pub remover: &'a Remover<'a>,
+    /// Measures them.
+    pub measurer: &'a Measurer<'a>,
+}
+
+impl std::fmt::Debug for Hands<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hands").finish_non_exhaustive()
+    }
+}
+
 /// Removes what nobody needs.
 ///
 /// # Errors
-/// Those of the file system and of the remover. What was removed until then stays removed.
-pub fn collect(store: &Store, options: &Options, remover: &Remover<'_>) -> Result<Report> {
+/// Those of the file system and of the hands. What was removed until then stays removed.
+pub fn collect(store: &Store, options: &Options, hands: Hands<'_>) -> Result<Report> {
     if options.dry_run {
         let mut report = Report::default();
         for dead in dead_sessions(store)? {
             // One without a directory is a claim that a killed session had.
             report.sessions += usize::from(dead.dir.exists());
-            report.bytes += tree_size(&dead.dir);
+            report.bytes += measure::tree(&dead.dir).bytes;
         }
-        sweep(store, options, None, &mut report)?;
+        sweep(store, options, None, hands.measurer, &mut report)?;
         return Ok(report);
     }
     let scratch = Scratch::new(store)?;
@@ -90,15 +105,15 @@ pub fn collect(store: &Store, options: &Options, remover: &Remover<'_>) -> Resul
     for dead in dead_sessions(store)? {
         // One without a directory is a claim that a killed session had.
         report.sessions += usize::from(dead.dir.exists());
-        report.bytes += tree_size(&dead.dir);
+        report.bytes += measure::tree(&dead.dir).bytes;
         dead.bury(&scratch)?;
     }
     if alone.is_some() {
-        sweep(store, options, Some(&scratch), &mut report)?;
+        sweep(store, options, Some(&scratch), hands.measurer, &mut report)?;
     }
     // Deleting trees takes long, and builds need not wait for it.
     drop(alone);
-    scratch.clear(remover)?;
+    scratch.clear(hands.remover)?;
     Ok(report)
 }
 
@@ -107,10 +122,11 @@ fn sweep(
     store: &Store,
     options: &Options,
     scratch: Option<&Scratch>,
+    measurer: &Measurer<'_>,
     report: &mut Report,
 ) -> Result<()> {
     loop {
-        let census = Census::take(store, options.forgets())?;
+        let census = Census::take(store, options.forgets().then_some(measurer))?;
         if sweep_once(store, &census, options, scratch, report)? {
             return Ok(());
         }
@@ -152,7 +168,9 @@ fn sweep_once(
         if chain.is_some_and(|chain| needs.has_chain(chain)) {
             continue;
         }
-        report.bytes += found.size.unwrap_or_else(|| tree_size(&found.dir));
+        report.bytes += found
+            .size
+            .unwrap_or_else(|| measure::tree(&found.dir).bytes);
         report.snapshots += 1;
         if let Some(scratch) = scratch {
             fs::rename(&found.dir, scratch.fresh("snapshot")).op_path("move", &found.dir)?;
@@ -233,7 +251,11 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     fn collect_with(store: &Store, options: Options) -> Report {
-        collect(store, &options, &|_| panic!("all files are the caller's")).expect("collect")
+        let hands = Hands {
+            remover: &|_| panic!("all files are the caller's"),
+            measurer: &|_| panic!("all files are the caller's"),
+        };
+        collect(store, &options, hands).expect("collect")
     }
 
     fn all() -> Options {
@@ -493,15 +515,19 @@ mod tests {
         fs::write(found.dir.join("fs/closed/file"), "x").expect("write");
         fs::set_permissions(found.dir.join("fs/closed"), mode(0)).expect("chmod");
         let asked = std::cell::Cell::new(0);
-        collect(&store, &Options::default(), &|paths| {
+        let remover = |paths: &[std::path::PathBuf]| {
             asked.set(paths.len());
             for path in paths {
                 fs::set_permissions(path.join("fs/closed"), mode(0o700)).expect("chmod");
                 fs::remove_dir_all(path).expect("remove");
             }
             Ok(())
-        })
-        .expect("collect");
+        };
+        let hands = Hands {
+            remover: &remover,
+            measurer: &|_| panic!("nothing is measured"),
+        };
+        collect(&store, &Options::default(), hands).expect("collect");
         let is_root = rustix::process::geteuid().is_root();
         assert_eq!(asked.get(), usize::from(!is_root));
         let tmp = store.root().join("tmp");
