@@ -1,5 +1,6 @@
 //! Caches that are elsewhere, and layers that stay there until something needs them.
 
+mod ahead;
 mod cutoff;
 mod exchange;
 mod lazy;

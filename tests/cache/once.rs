@@ -5,7 +5,7 @@ use support::process::Running;
 use support::{World, base, for_users};
 
 /// A step that notes in a cache mount that it ran, prints `begun 42`, and ends when `open` was called.
-fn gated(name: &str) -> String {
+pub(super) fn gated(name: &str) -> String {
     format!(
         "--mount=type=cache,target=/c,id=gate-{name} echo ran >>/c/log; echo begun $((6*7)) {name}; \
          i=0; while [ ! -e /c/open ] && [ $i -lt 1200 ]; do sleep 0.05; i=$((i+1)); done; echo {name} >/{name}"
@@ -13,7 +13,7 @@ fn gated(name: &str) -> String {
 }
 
 /// Lets the steps of this name end.
-fn open(world: &World, base: &str, name: &str) {
+pub(super) fn open(world: &World, base: &str, name: &str) {
     let file = format!("open-{name}");
     world.write(
         &file,

@@ -6,12 +6,13 @@
 //! [`Ledger::close`] succeeds, all that was entered is in the store.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tempfile::NamedTempFile;
 
+use crate::build::state::Layer;
 use crate::cache::steps::{CacheRecord, Steps};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::Digest;
@@ -32,6 +33,17 @@ pub(super) struct Entry {
     pub(super) blob: Option<(NamedTempFile, Digest)>,
     /// What keeps other processes from running the step until its result is in the store.
     pub(super) claim: Option<Claim>,
+    /// A layer of the result, which is told of when it is in the store.
+    pub(super) told: Option<Told>,
+}
+
+/// A layer of the result that is in the store.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The layer.
+    pub layer: Layer,
+    /// Whether this build has made it.
+    pub fresh: bool,
 }
 
 /// Takes results and writes them in the background; usable from any thread.
@@ -41,6 +53,8 @@ pub(super) struct Ledger {
     steps: Steps,
     /// Records that are not in the cache yet.
     pending: Arc<Mutex<HashMap<Digest, CacheRecord>>>,
+    /// Who is told of the result's layers.
+    listener: Option<Sender<Told>>,
     writer: Mutex<Option<Writer>>,
 }
 
@@ -53,11 +67,12 @@ struct Writer {
 
 impl Ledger {
     /// Starts a ledger; its thread is started with the first entry.
-    pub(super) fn new(blobs: Blobs, steps: Steps) -> Self {
+    pub(super) fn new(blobs: Blobs, steps: Steps, listener: Option<Sender<Told>>) -> Self {
         Self {
             blobs,
             steps,
             pending: Arc::default(),
+            listener,
             writer: Mutex::new(None),
         }
     }
@@ -77,6 +92,27 @@ impl Ledger {
         };
         drop(writer);
         entries.send(entry).map_err(|_| gone())
+    }
+
+    /// Tells of a layer of the result that was made earlier.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(super) fn tell(&self, layer: &Layer, record: &CacheRecord) -> Result<()> {
+        if self.listener.is_none() {
+            return Ok(());
+        }
+        // It may be on its way to the store just now.
+        self.enter(Entry {
+            keys: Vec::new(),
+            record: record.clone(),
+            blob: None,
+            claim: None,
+            told: Some(Told {
+                layer: layer.clone(),
+                fresh: false,
+            }),
+        })
     }
 
     /// Finds what a step with this key made, and notes that it was used.
@@ -101,9 +137,15 @@ impl Ledger {
         let (entries, received) = sync_channel(WAITING);
         let (blobs, steps) = (self.blobs.clone(), self.steps.clone());
         let pending = Arc::clone(&self.pending);
+        let listener = self.listener.clone();
         let thread = std::thread::Builder::new()
             .name("ledger".into())
-            .spawn(move || write_all(&received, &blobs, &steps, &pending))
+            .spawn(move || {
+                write_all(&received, &blobs, &steps, &pending, |told| {
+                    // An output that does without is no reason to stop.
+                    listener.iter().for_each(|l| drop(l.send(told.clone())));
+                })
+            })
             .op("start thread")?;
         Ok(Writer { entries, thread })
     }
@@ -122,6 +164,7 @@ fn write_all(
     blobs: &Blobs,
     steps: &Steps,
     pending: &Mutex<HashMap<Digest, CacheRecord>>,
+    tell: impl Fn(&Told),
 ) -> Result<()> {
     let mut result = Ok(());
     for entry in entries {
@@ -130,6 +173,7 @@ fn write_all(
             record,
             blob,
             claim,
+            told,
         } = entry;
         let written = match blob {
             Some((file, digest)) => blobs.adopt(file, &digest),
@@ -140,6 +184,11 @@ fn write_all(
             lock(pending).remove(key);
         }
         drop(claim);
+        if written.is_ok() {
+            told.iter().for_each(&tell);
+        }
+        let written =
+            written.map_err(|e| e.during(format!("store the result of `{}`", record.name)));
         result = result.and(written);
     }
     result
@@ -169,7 +218,7 @@ mod tests {
     }
 
     fn ledger(session: &Session) -> Ledger {
-        Ledger::new(session.blobs(), session.cache().steps())
+        Ledger::new(session.blobs(), session.cache().steps(), None)
     }
 
     fn entry(session: &Session, content: &[u8]) -> Entry {
@@ -190,6 +239,7 @@ mod tests {
             },
             blob: Some((file, digest)),
             claim: None,
+            told: None,
         }
     }
 

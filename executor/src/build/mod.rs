@@ -29,7 +29,7 @@ pub mod trees;
 pub mod users;
 pub mod worker;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use crate::attest::record::Record;
 use crate::attest::statement::{self, Predicate};
@@ -56,6 +56,7 @@ use crate::plan::Plan;
 use crate::progress::event::Sender;
 use crate::store::lock::Session;
 
+pub use ledger::Told;
 pub use stage::Settings;
 
 /// What a build works with.
@@ -87,6 +88,8 @@ pub struct Build<'a> {
     pub settings: &'a Settings,
     /// How many steps may run at once.
     pub jobs: usize,
+    /// Who is told of the result's layers as soon as the store has them.
+    pub layers: Option<&'a mpsc::Sender<Told>>,
     /// `--label`s.
     pub labels: &'a [(String, String)],
 }
@@ -113,7 +116,8 @@ impl Build<'_> {
         let trail = Mutex::default();
         let contents = stage::Contents::default();
         let record = Mutex::default();
-        let ledger = Ledger::new(self.session.blobs(), self.session.cache().steps());
+        let (blobs, steps) = (self.session.blobs(), self.session.cache().steps());
+        let ledger = Ledger::new(blobs, steps, self.layers.cloned());
         let shared = stage::Shared {
             plan: self.plan,
             session: self.session,

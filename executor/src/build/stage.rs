@@ -20,7 +20,7 @@ use super::fetch::Fetcher;
 use super::imports::Imports;
 use super::jobs::FileMount;
 use super::keys::{self, Below};
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Entry, Ledger, Told};
 use super::mounts::secrets::Secrets;
 use super::mounts::{Held, Inputs};
 use super::once::{Once, Turn};
@@ -344,7 +344,7 @@ impl Stage<'_> {
         };
         self.record_step(step, number, &ready);
         if let Some(record) = self.recall(&ready.key, step, state) {
-            return Ok(self.take(step, &ready.key, state, &record, (name, number)));
+            return self.take(step, &ready.key, state, &record, (name, number));
         }
         let mut turn = match self.turn(&ready.key, &name) {
             Ok(turn) => turn,
@@ -352,7 +352,7 @@ impl Stage<'_> {
         };
         // Somebody else may have run it meanwhile.
         if let Some(record) = self.recall(&ready.key, step, state) {
-            return Ok(self.take(step, &ready.key, state, &record, (name, number)));
+            return self.take(step, &ready.key, state, &record, (name, number));
         }
         let content = match self.by_content(step, &ready, state) {
             Ok(content) => content,
@@ -369,8 +369,9 @@ impl Stage<'_> {
                 record: record.clone(),
                 blob: None,
                 claim: turn.take_claim(),
+                told: None,
             })?;
-            return Ok(self.take(step, &ready.key, state, &record, (name, number)));
+            return self.take(step, &ready.key, state, &record, (name, number));
         }
         // Before a place is taken: who holds a lock may be waiting for one.
         let held = match &step.op {
@@ -435,6 +436,7 @@ impl Stage<'_> {
                     record,
                     blob: file.zip(diff_id.map(|id| id.0)),
                     claim: turn.take_claim(),
+                    told: self.told(layer.as_ref()),
                 })?;
                 drop(turn);
                 vertex.done();
@@ -458,7 +460,7 @@ impl Stage<'_> {
         state: &State,
         record: &CacheRecord,
         (name, number): (String, usize),
-    ) -> Option<(Layer, String)> {
+    ) -> Result<Option<(Layer, String)>> {
         self.stand_on(key, record, step, state);
         self.trace(number, *key, record);
         let vertex = self.shared.progress.start(name);
@@ -467,7 +469,10 @@ impl Stage<'_> {
         }
         vertex.cached();
         let layer = Layer::recorded(record);
-        layer.map(|layer| (layer, record.created.clone()))
+        if let Some(layer) = layer.as_ref().filter(|_| self.is_result()) {
+            self.shared.ledger.tell(layer, record)?;
+        }
+        Ok(layer.map(|layer| (layer, record.created.clone())))
     }
 
     /// Waits until neither another stage nor another build runs the step. Nothing that others may wait
@@ -510,6 +515,30 @@ impl Stage<'_> {
             Op::Run(_) => self.shared.trees.sandbox_lowers(&state.layers, &name),
             _ => self.shared.trees.lowers(&state.layers, &name),
         }
+    }
+
+    /// Returns what is told of a layer that was made.
+    fn told(&self, layer: Option<&Layer>) -> Option<Told> {
+        layer.filter(|_| self.is_result()).map(|layer| Told {
+            layer: layer.clone(),
+            fresh: true,
+        })
+    }
+
+    /// Tells whether the stage's layers are the result's.
+    fn is_result(&self) -> bool {
+        let heads = &self.shared.plan.heads;
+        let mut part = heads.last();
+        while let Some(head) = part {
+            if head.index == self.head.index {
+                return true;
+            }
+            part = match head.base {
+                Base::Stage(index) => heads.iter().find(|head| head.index == index),
+                _ => None,
+            };
+        }
+        false
     }
 
     /// Tells whether the stage takes nothing from the cache.

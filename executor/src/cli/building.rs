@@ -6,7 +6,9 @@
 //! is shown.
 
 use std::path::Path;
+use std::sync::mpsc;
 
+use super::ahead::{self, Ahead};
 use super::attesting::Attester;
 use super::build::{Args, Request};
 use super::caches::Exporter;
@@ -34,7 +36,7 @@ use crate::build::ssh::Agents;
 use crate::build::state::State;
 use crate::build::trees::Trees;
 use crate::build::worker::Worker;
-use crate::build::{self, Build};
+use crate::build::{self, Build, Told};
 use crate::cache::exchange::format::{self, StepResult};
 use crate::cancel::Cancel;
 use crate::context::access::Access;
@@ -306,7 +308,7 @@ impl Building<'_> {
             without_user: request.result.without_user,
         };
         let once = Once::default();
-        let attempt = || -> Result<Built> {
+        let attempt = |layers: Option<&mpsc::Sender<Told>>| -> Result<Built> {
             let mut states = Vec::new();
             let mut records = Vec::new();
             let mut steps = Vec::new();
@@ -328,6 +330,7 @@ impl Building<'_> {
                     once: &once,
                     settings: &settings,
                     jobs: self.desk.settings.jobs.get(),
+                    layers,
                     labels: &request.labels,
                 }
                 .run()?;
@@ -353,7 +356,15 @@ impl Building<'_> {
                 warnings,
             })
         };
-        let built = self.without_lost(&imports, &fetcher, attempt);
+        let ahead = Ahead {
+            session,
+            registry: self.registry,
+            progress,
+            cancel,
+            wanted: ahead::wanted(request),
+        };
+        let built =
+            ahead.during(|layers| self.without_lost(&imports, &fetcher, || attempt(layers)));
         let saved = sources.save();
         // On a full disk both fail, and the build's own error is the one that explains.
         let Built {

@@ -4,6 +4,7 @@
 //! text and exit codes. Must not do a command's work. Invariant: standard output carries data
 //! only; everything else goes to standard error.
 
+mod ahead;
 mod answers;
 mod attesting;
 mod beside;

@@ -211,6 +211,16 @@ impl Registry {
         })
     }
 
+    /// Sends one blob to the repository of a reference, unless it is there or can be mounted.
+    pub fn send(&self, to: &Reference, blob: &BlobSource, vertex: &Vertex) -> Result<()> {
+        self.run(async {
+            let endpoint = self.endpoint(&to.registry, vertex).await?;
+            let repository = self.repository(&endpoint, &to.repository, vertex);
+            let blobs = std::slice::from_ref(blob);
+            repository.push_blobs(blobs, None, &self.traffic).await
+        })
+    }
+
     /// Resolves an image and fetches all its layers.
     pub fn pull(
         &self,
