@@ -1,8 +1,9 @@
 //! `bench`: sandcrab beside the peers that this machine has, in one run.
 //!
 //! Responsible for running the same work with each tool in turn, round by round, and for a table
-//! with medians, ratios and peak memory. Must not judge: a figure is a figure. Works without the
-//! internet, as an ordinary user with subordinate ids.
+//! with medians, ratios and peak memory. Must not judge: a figure is a figure, but work that was done
+//! wrong is none. Works without the internet, as an ordinary user with subordinate ids; as root it also
+//! starts Docker's daemon, for the BuildKit in it.
 //!
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
 //! thrice). Words after the program's path select pieces of work by their names; `plan` is the
@@ -13,6 +14,7 @@
     reason = "a command-line program"
 )]
 
+mod daemon;
 mod identity;
 mod measure;
 mod plan;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 
 use support::{User, World};
 
-use crate::measure::Sample;
+use crate::measure::Outcome;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -62,11 +64,7 @@ fn main() -> ExitCode {
     );
 
     let mut rows = Vec::new();
-    let selected: Vec<_> = work::all(&world)
-        .into_iter()
-        .filter(|work| wanted(work.name))
-        .collect();
-    for work in selected {
+    for work in work::all(&world, &wanted) {
         eprintln!("{} …", work.name);
         rows.push((work.name, measure::run(&world, &tools, &work, rounds)));
     }
@@ -86,12 +84,17 @@ fn main() -> ExitCode {
     if wanted("identity") {
         identity::run(program.as_ref(), rounds);
     }
+    let wrong = rows.iter().flat_map(|(_, outcomes)| outcomes);
+    if wrong.filter(|o| matches!(o, Outcome::Wrong(_))).count() > 0 {
+        eprintln!("bench: not everything was done that was asked for");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }
 
 /// Prints a row for each piece of work: median seconds, how many times as long as ours, peak
 /// memory.
-fn print_table(names: &[&str], rows: &[(&str, Vec<Option<Sample>>)]) {
+fn print_table(names: &[&str], rows: &[(&str, Vec<Outcome>)]) {
     println!("\nmedian seconds (times ours) and peak memory of the largest process\n");
     print!("| {:<30} |", "work");
     for name in names {
@@ -106,15 +109,19 @@ fn print_table(names: &[&str], rows: &[(&str, Vec<Option<Sample>>)]) {
         print!("| {work:<30} |");
         let ours = samples
             .first()
-            .and_then(Option::as_ref)
-            .map(|sample| sample.seconds);
+            .and_then(|outcome| match outcome {
+                Outcome::Done(sample) => Some(sample.seconds),
+                _ => None,
+            });
         for sample in samples {
             let text = match (sample, ours) {
-                (Some(sample), Some(ours)) => {
+                (Outcome::Done(sample), ours) => {
                     let (seconds, mebibytes) = (sample.seconds, sample.peak_kib / 1024);
-                    format!("{seconds:7.3} s {:6.1}× {mebibytes:5} MiB", seconds / ours)
+                    let times = ours.map_or(f64::NAN, |ours| seconds / ours);
+                    format!("{seconds:7.3} s {times:6.1}× {mebibytes:5} MiB")
                 }
-                _ => "–".to_owned(),
+                (Outcome::Wrong(why), _) => format!("WRONG: {why}"),
+                (Outcome::None, _) => "–".to_owned(),
             };
             print!(" {text:<27} |");
         }

@@ -1,18 +1,30 @@
-//! Time and memory of a piece of work.
+//! Time and memory of a piece of work, and whether it was done.
 //!
 //! Responsible for taking turns, so that what the machine does beside us hits all tools alike.
 //! Must not know what the tools are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use support::World;
+use support::{Command, Registry, World};
 
-use crate::tools::Tool;
-use crate::work::Work;
+use crate::daemon;
+use crate::tools::{Lines, Tool};
+use crate::work::{Task, Work};
 
-/// What was measured of one tool at one piece of work.
+/// What came of one tool at one piece of work.
+#[derive(Debug, Clone)]
+pub(crate) enum Outcome {
+    /// It was done.
+    Done(Sample),
+    /// The tool has no way to do it, or failed; that was said.
+    None,
+    /// What it left is not what was asked for.
+    Wrong(String),
+}
+
+/// What was measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     /// Median of the rounds.
@@ -21,94 +33,201 @@ pub(crate) struct Sample {
     pub peak_kib: u64,
 }
 
+/// One tool's turns.
+struct Turns<'a> {
+    world: &'a World,
+    tool: &'a Tool,
+    work: &'a Work,
+    lines: Lines,
+    /// How many there were; in all benchmarks, so that no two are alike.
+    turn: usize,
+    seconds: Vec<f64>,
+    peak_kib: u64,
+}
+
 /// Does the work with every tool in turn, as many rounds as the work allows.
-pub(crate) fn run(
-    world: &World,
-    tools: &[Tool],
-    work: &Work,
-    rounds: usize,
-) -> Vec<Option<Sample>> {
-    let scripts: Vec<Option<String>> = tools.iter().map(|tool| tool.script(world, work)).collect();
-    let mut seconds = vec![Vec::new(); tools.len()];
-    let mut peaks = vec![0; tools.len()];
+pub(crate) fn run(world: &World, tools: &[Tool], work: &Work, rounds: usize) -> Vec<Outcome> {
+    let mut all: Vec<Option<Turns<'_>>> = tools
+        .iter()
+        .map(|tool| {
+            Some(Turns {
+                world,
+                tool,
+                work,
+                lines: tool.lines(work)?,
+                turn: 0,
+                seconds: Vec::new(),
+                peak_kib: 0,
+            })
+        })
+        .collect();
     // Pulls the base, fills the cache, warms the page cache; a big one is warm enough.
     let warm_up = usize::from(work.rounds > 1);
     for round in 0..warm_up + rounds.min(work.rounds) {
-        for (index, (tool, script)) in tools.iter().zip(&scripts).enumerate() {
-            let sample = script
-                .as_ref()
-                .and_then(|script| measured(world, tool, script));
-            if let Some((elapsed, peak)) = sample.filter(|_| round >= warm_up) {
-                seconds[index].push(elapsed);
-                peaks[index] = peaks[index].max(peak);
-            }
+        for turns in all.iter_mut().flatten() {
+            turns.take(round >= warm_up);
         }
     }
-    seconds
-        .into_iter()
-        .zip(peaks)
-        .map(|(mut seconds, peak_kib)| {
-            seconds.sort_by(f64::total_cmp);
-            let middle = seconds.get(seconds.len() / 2)?;
-            Some(Sample {
-                seconds: *middle,
-                peak_kib,
-            })
-        })
+    all.into_iter()
+        .map(|turns| turns.map_or(Outcome::None, Turns::outcome))
         .collect()
 }
 
-/// Runs a script until it succeeds: buildah 1.28 now and then fails to seal the copy that it makes
-/// of itself. A tool that fails three times has no figures.
-fn measured(world: &World, tool: &Tool, script: &str) -> Option<(f64, u64)> {
-    for _ in 0..3 {
-        match once(world, script) {
-            Ok(sample) => return Some(sample),
-            Err(why) => eprintln!("{} failed: {why}", tool.name),
+impl Turns<'_> {
+    /// Does the work until it succeeds: buildah 1.28 now and then fails to seal the copy that it makes
+    /// of itself. A tool that fails three times has no figures.
+    fn take(&mut self, counts: bool) {
+        for _ in 0..3 {
+            self.turn += 1;
+            match self.once() {
+                Ok((seconds, peak_kib)) => {
+                    if counts {
+                        self.seconds.push(seconds);
+                        self.peak_kib = self.peak_kib.max(peak_kib);
+                    }
+                    return;
+                }
+                Err(why) => eprintln!("{} failed: {why}", self.tool.name),
+            }
         }
     }
-    None
-}
 
-/// Runs a script; returns its seconds and its highest resident memory in KiB, or its last words.
-fn once(world: &World, script: &str) -> Result<(f64, u64), String> {
-    drop(std::fs::remove_file(world.path("out.tar")));
-    let running = world
-        .command("/usr/bin/time")
-        .args(["--format=%M", "--output=peak", "sh", "-c", script])
-        .timeout(Duration::from_secs(900))
-        .spawn();
-    // `time` knows of those that were waited for. A process that outlives its parent, as a
-    // sandbox's may, is only seen while it runs; its high-water mark needs no dense sampling.
-    let pid = running.pid();
-    let process = format!("/proc/{pid}");
-    let (output, peak) = std::thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
-            let mut peak = 0;
-            while Path::new(&process).exists() {
-                peak = peak.max(high_water(pid));
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            peak
-        });
-        let output = running.wait();
-        (output, sampler.join().expect("the sampler only reads"))
-    });
-    if output.code != Some(0) {
-        return Err(output
-            .stderr
-            .lines()
-            .last()
-            .unwrap_or("no message")
-            .to_owned());
+    fn shell(&self, program: &str, words: &[&str], destination: Option<&Registry>) -> Command {
+        self.world
+            .command(program)
+            .args(words)
+            .env("TURN", self.turn.to_string())
+            .env("DOCKER", daemon::socket(self.world))
+            .env("DEST", destination.map(Registry::host).unwrap_or_default())
+            .env("PROOF", self.work.proof.0)
+            .timeout(Duration::from_secs(900))
     }
-    let waited = std::fs::read_to_string(world.path("peak")).unwrap_or_default();
-    let peak = peak.max(waited.trim().parse().unwrap_or(0));
-    Ok((output.elapsed.as_secs_f64(), peak))
+
+    /// Does the work once; returns its seconds and its highest resident memory in KiB, or its last
+    /// words.
+    fn once(&self) -> Result<(f64, u64), String> {
+        drop(std::fs::remove_file(self.world.path("out.tar")));
+        if let Task::Build(build) = &self.work.task
+            && let Some(file) = build.changes
+        {
+            let path = format!("{}/{file}", build.context);
+            self.world.write(&path, self.content());
+        }
+        let destination = match &self.work.task {
+            Task::Push { .. } => {
+                let name = format!("bench-{}-{}", self.tool.name.replace([' ', ','], ""), self.turn);
+                Some(Registry::private(&name)?)
+            }
+            _ => None,
+        };
+        let output = self
+            .shell("sh", &["-c", &self.lines.before], destination.as_ref())
+            .run();
+        if output.code != Some(0) {
+            return Err(last_words(&output));
+        }
+        let daemon = self.tool.daemon;
+        if let Some(pid) = daemon {
+            forget_high_water(pid);
+        }
+        let timed = ["--format=%M", "--output=peak", "sh", "-c", &self.lines.work];
+        let running = self
+            .shell("/usr/bin/time", &timed, destination.as_ref())
+            .spawn();
+        // `time` knows of those that were waited for. A process that outlives its parent, as a
+        // sandbox's may, is only seen while it runs; its high-water mark needs no dense sampling.
+        let pid = running.pid();
+        let process = format!("/proc/{pid}");
+        let (output, peak) = std::thread::scope(|scope| {
+            let sampler = scope.spawn(|| {
+                let mut peak = 0;
+                while Path::new(&process).exists() {
+                    peak = peak.max(high_water(pid));
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                peak
+            });
+            let output = running.wait();
+            (output, sampler.join().expect("the sampler only reads"))
+        });
+        if output.code != Some(0) {
+            return Err(last_words(&output));
+        }
+        if let (Some(registry), Task::Push { layers, .. }) = (&destination, &self.work.task) {
+            let pushed = registry.layers("large", "1").len();
+            if pushed != *layers {
+                return Err(format!("pushed {pushed} layers, not {layers}"));
+            }
+            drop(std::fs::remove_dir_all(registry.storage()));
+        }
+        let waited = std::fs::read_to_string(self.world.path("peak")).unwrap_or_default();
+        let peak = peak
+            .max(waited.trim().parse().unwrap_or(0))
+            .max(daemon.map_or(0, high_water));
+        Ok((output.elapsed.as_secs_f64(), peak))
+    }
+
+    /// Returns what a file has in this turn whose content changes.
+    fn content(&self) -> String {
+        format!("{} {}\n", self.tool.name, self.turn)
+    }
+
+    fn outcome(mut self) -> Outcome {
+        if self.seconds.is_empty() {
+            return Outcome::None;
+        }
+        if let Err(why) = self.prove() {
+            return Outcome::Wrong(why);
+        }
+        self.seconds.sort_by(f64::total_cmp);
+        Outcome::Done(Sample {
+            seconds: self.seconds[self.seconds.len() / 2],
+            peak_kib: self.peak_kib,
+        })
+    }
+
+    /// Looks at what the last turn left.
+    fn prove(&self) -> Result<(), String> {
+        if let Task::Build(build) = &self.work.task
+            && let Some(how) = build.archive
+        {
+            let script = "skopeo inspect --raw oci-archive:out.tar";
+            let output = self.shell("sh", &["-c", script], None).run();
+            let manifest: serde_json::Value =
+                serde_json::from_str(&output.text()).map_err(|_| last_words(&output))?;
+            let layers = manifest["layers"].as_array().ok_or("no layers")?;
+            let kind = |layer: &serde_json::Value| layer["mediaType"].as_str().map(str::to_owned);
+            if !layers
+                .iter()
+                .filter_map(kind)
+                .all(|kind| kind.ends_with(&format!("+{how}")))
+            {
+                return Err(format!("not every layer is {how}"));
+            }
+        }
+        if self.lines.look.is_empty() {
+            return Ok(());
+        }
+        let output = self.shell("sh", &["-c", &self.lines.look], None).run();
+        let wanted = self.work.proof.1.replace("CONTENT\n", &self.content());
+        if output.code == Some(0) && output.text() == wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "found {:?}, not {wanted:?}: {}",
+            output.text(),
+            last_words(&output)
+        ))
+    }
 }
 
-/// Returns the highest resident memory that any process below `root` has had, in KiB.
-fn high_water(root: u32) -> u64 {
+fn last_words(output: &support::Output) -> String {
+    let last = output.stderr.lines().last();
+    last.unwrap_or("no message").to_owned()
+}
+
+/// Returns all processes below some process, and itself.
+fn family(root: u32) -> HashSet<u32> {
     let mut parents = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry
@@ -142,14 +261,22 @@ fn high_water(root: u32) -> u64 {
         }
         false
     };
-    parents
-        .keys()
-        .filter(|pid| below(**pid))
-        .filter_map(|pid| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        })
-        .max()
-        .unwrap_or(0)
+    parents.keys().copied().filter(|pid| below(*pid)).collect()
+}
+
+/// Returns the highest resident memory that any process below `root` has had, in KiB.
+fn high_water(root: u32) -> u64 {
+    let marks = family(root).into_iter().filter_map(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    marks.max().unwrap_or(0)
+}
+
+/// Has the kernel begin anew with the marks of a process that goes on (proc_pid_clear_refs(5)).
+fn forget_high_water(root: u32) {
+    for pid in family(root) {
+        drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
+    }
 }

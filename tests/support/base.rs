@@ -79,29 +79,36 @@ impl Base {
             write_layout_of(&directory, &platforms()?, &config());
         }
         if !directory.join("index.json").exists() {
-            let (layers, config) = self.content()?;
-            write_layout(&directory, &layers, &config);
+            let config = self.config();
+            write_layout(&directory, &self.layers()?, &config);
         }
         Ok(format!("oci:{}:fixture", directory.display()))
     }
 
-    fn content(self) -> Result<(Vec<Vec<u8>>, Value), String> {
-        let mut config = config();
-        let layers = match self {
-            Self::Busybox => vec![busybox(false)?.finish()],
+    /// Returns the layers of a base on busybox, bottom first, as tar archives.
+    ///
+    /// # Errors
+    /// The reason why they can't be had.
+    pub fn layers(self) -> Result<Vec<Vec<u8>>, String> {
+        Ok(match self {
+            Self::Busybox | Self::Triggers => vec![busybox(false)?.finish()],
             Self::Owners => vec![busybox(true)?.finish()],
             Self::Layered => vec![busybox(true)?.finish(), second_layer(), third_layer()],
-            Self::Triggers => {
-                config["OnBuild"] = json!(["ENV TRIGGERED=yes", "RUN echo triggered >/triggered"]);
-                vec![busybox(false)?.finish()]
-            }
             Self::Debian | Self::Tools | Self::Platforms => unreachable!("made elsewhere"),
-        };
-        Ok((layers, config))
+        })
+    }
+
+    fn config(self) -> Value {
+        let mut config = config();
+        if self == Self::Triggers {
+            config["OnBuild"] = json!(["ENV TRIGGERED=yes", "RUN echo triggered >/triggered"]);
+        }
+        config
     }
 }
 
-fn config() -> Value {
+/// Returns the `config` object that all images have that are made here.
+pub(crate) fn config() -> Value {
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     json!({"Env": [path], "Cmd": ["sh"]})
 }

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::base::Base;
+use crate::base::{Base, config};
+use crate::layer::write_layout;
 use crate::process::find;
 use crate::scratch;
 
@@ -189,15 +190,31 @@ impl Registry {
         bases.entry(base).or_insert_with(|| self.push(base)).clone()
     }
 
+    /// Pushes an image of these tar archives, bottom first, and returns its reference.
+    ///
+    /// # Errors
+    /// The reason why it can't be done.
+    pub fn image(&self, name: &str, layers: &[Vec<u8>]) -> Result<String, String> {
+        let directory = scratch::directory().join("layout").join(name);
+        write_layout(&directory, layers, &config());
+        let source = format!("oci:{}:fixture", directory.display());
+        let pushed = self.copy(&source, name, "oci", false);
+        std::fs::remove_dir_all(&directory).expect("remove a layout");
+        pushed
+    }
+
     fn push(&self, base: Base) -> Result<String, String> {
-        let skopeo = find("skopeo").ok_or("no skopeo")?;
-        let source = base.make()?;
-        let reference = format!("{}/{}:1", self.host(), base.name());
         let format = if base == Base::Triggers {
             "v2s2"
         } else {
             "oci"
         };
+        self.copy(&base.make()?, base.name(), format, base == Base::Platforms)
+    }
+
+    fn copy(&self, source: &str, name: &str, format: &str, all: bool) -> Result<String, String> {
+        let skopeo = find("skopeo").ok_or("no skopeo")?;
+        let reference = format!("{}/{name}:1", self.host());
         let output = Command::new(skopeo)
             .args([
                 "--insecure-policy",
@@ -205,11 +222,11 @@ impl Registry {
                 "--quiet",
                 "--dest-tls-verify=false",
             ])
-            .args((base == Base::Platforms).then_some("--all"))
+            .args(all.then_some("--all"))
             .args([
                 "--format",
                 format,
-                &source,
+                source,
                 &format!("docker://{reference}"),
             ])
             .output()

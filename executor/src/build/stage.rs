@@ -257,7 +257,7 @@ fn all_of(name: &str, head: &StageHead) -> Step {
         name: head.display.clone(),
         created_by: format!("FROM {name}"),
         author: None,
-        op: Op::Copy(Copy {
+        op: Op::Copy(Box::new(Copy {
             from: CopyFrom::Named(name.to_owned()),
             sources: vec![CopySource {
                 span: head.span.clone(),
@@ -265,7 +265,7 @@ fn all_of(name: &str, head: &StageHead) -> Step {
             }],
             dest: "/".into(),
             ..Copy::default()
-        }),
+        })),
     }
 }
 

@@ -4,6 +4,8 @@
 //! buildx gives them, as text and as JSON. Must not judge a Dockerfile. Invariant: what asks
 //! changes nothing: no store is made, nothing is fetched but the context that was named.
 
+use std::mem::ManuallyDrop;
+
 use super::answers;
 use super::building;
 use super::environment::Environment;
@@ -138,13 +140,16 @@ pub(super) fn run(
         access: &access,
     })?;
     let source = Source { name, text: bytes };
-    let parsed = building::parse(request, &source.text);
+    // The process ends with the answer: taking the trees apart would only make it wait.
+    let parsed = ManuallyDrop::new(building::parse(request, &source.text));
     let options = building::options(request);
     let extents = match call.question {
         Question::Check => Extents::All,
         Question::Outline | Question::Targets => Extents::Target,
     };
-    let mut found = survey(&parsed, &options, extents, &|path| excludes(&context, path));
+    let mut found = ManuallyDrop::new(survey(&parsed, &options, extents, &|path| {
+        excludes(&context, path)
+    }));
     let warnings = std::mem::take(&mut found.warnings);
     let answer = match call.question {
         Question::Check => answers::check(&source, &parsed.file, &found, &warnings, call.json),

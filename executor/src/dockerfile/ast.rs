@@ -192,13 +192,13 @@ impl Keyword {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// ADD.
-    Add(CopyArgs),
+    Add(Box<CopyArgs>),
     /// ARG: names with their defaults.
     Arg(Vec<ArgPair>),
     /// CMD.
     Cmd(Command),
     /// COPY.
-    Copy(CopyArgs),
+    Copy(Box<CopyArgs>),
     /// ENTRYPOINT.
     Entrypoint(Command),
     /// ENV.
@@ -206,7 +206,7 @@ pub enum Kind {
     /// EXPOSE: port specifications.
     Expose(Vec<Text>),
     /// HEALTHCHECK, complete: no variable is expanded in it.
-    Healthcheck(Healthcheck),
+    Healthcheck(Box<Healthcheck>),
     /// LABEL.
     Label(Vec<Pair>),
     /// MAINTAINER.
@@ -214,7 +214,7 @@ pub enum Kind {
     /// ONBUILD: the trigger as written, on one line, then its here-documents' lines; valid.
     Onbuild(Text),
     /// RUN.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// SHELL.
     Shell(Vec<String>),
     /// STOPSIGNAL.

@@ -130,11 +130,11 @@ impl Reader<'_> {
             Keyword::Env => Kind::Env(self.pairs()?),
             Keyword::Expose => Kind::Expose(self.expose()?),
             Keyword::From => return None,
-            Keyword::Healthcheck => Kind::Healthcheck(self.healthcheck()?),
+            Keyword::Healthcheck => Kind::Healthcheck(Box::new(self.healthcheck()?)),
             Keyword::Label => Kind::Label(self.pairs()?),
             Keyword::Maintainer => Kind::Maintainer(self.one()?),
             Keyword::Onbuild => Kind::Onbuild(self.onbuild()?),
-            Keyword::Run => Kind::Run(self.run()?),
+            Keyword::Run => Kind::Run(Box::new(self.run()?)),
             Keyword::Shell => Kind::Shell(self.shell()?),
             Keyword::Stopsignal => Kind::Stopsignal(self.stopsignal()?),
             Keyword::User => Kind::User(self.one()?),
@@ -653,6 +653,7 @@ impl Reader<'_> {
                     .unwrap_or_else(|message| self.error(source, message));
             }
         }
+        let args = Box::new(args);
         Some(if self.keyword == Keyword::Add {
             Kind::Add(args)
         } else {

@@ -116,14 +116,14 @@ fn healthchecks() {
                 --start-interval=2s --retries=3 CMD curl x";
     assert_eq!(
         kind(line),
-        Kind::Healthcheck(Healthcheck {
+        Kind::Healthcheck(Box::new(Healthcheck {
             test: vec!["CMD-SHELL".into(), "curl x".into()],
             interval: 60_000_000_000,
             timeout: 1_500_000_000,
             start_period: 0,
             start_interval: 2_000_000_000,
             retries: 3,
-        })
+        }))
     );
     let Kind::Healthcheck(exec) = kind("HEALTHCHECK cmd [\"a\"]") else {
         panic!("not HEALTHCHECK");

@@ -105,7 +105,7 @@ impl Lowering<'_> {
             // An image's history is for everybody who has the image.
             created_by.push_str(&redact::text(word));
         }
-        let op = Op::Copy(Copy {
+        let op = Op::Copy(Box::new(Copy {
             from,
             sources,
             dest,
@@ -119,7 +119,7 @@ impl Lowering<'_> {
             checksum,
             unpack: args.unpack,
             keep_git_dir: args.keep_git_dir,
-        });
+        }));
         Ok((created_by, op))
     }
 

@@ -36,7 +36,7 @@ impl Lowering<'_> {
             .filter(|(name, _)| self.out.scope.variables.get(name).is_none())
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let op = Op::Run(Run {
+        let op = Op::Run(Box::new(Run {
             argv,
             env: self.out.scope.variables.clone(),
             proxy,
@@ -49,7 +49,7 @@ impl Lowering<'_> {
             insecure: args.insecure.is_some(),
             devices: self.devices(&args.devices)?,
             mounts,
-        });
+        }));
         Ok((created_by, op))
     }
 

@@ -92,12 +92,23 @@ impl Plan {
 
     /// Returns what is wrong with the heads of a stage and of those that it needs.
     pub(super) fn broken(&self, index: StageIndex) -> Option<&Diagnostic> {
-        if let Some(wrong) = self.broken.get(&index) {
-            return wrong.first();
+        if self.broken.is_empty() {
+            return None;
         }
-        // Later ones are an error of their own, and would lead in circles.
-        let mut needs = (self.head(index)?.needs.iter()).filter(|needed| **needed < index);
-        needs.find_map(|needed| self.broken(*needed))
+        // Many ways may lead to one stage: each is looked at once.
+        let (mut seen, mut ahead) = (BTreeSet::new(), vec![index]);
+        while let Some(index) = ahead.pop() {
+            if !seen.insert(index) {
+                continue;
+            }
+            if let Some(wrong) = self.broken.get(&index) {
+                return wrong.first();
+            }
+            // Later ones are an error of their own.
+            let needs = self.head(index).map_or(&[][..], |head| &head.needs);
+            ahead.extend(needs.iter().rev().filter(|needed| **needed < index));
+        }
+        None
     }
 
     /// Returns how many stages the Dockerfile has, needed or not.

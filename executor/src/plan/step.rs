@@ -55,9 +55,9 @@ pub enum Op {
         user: String,
     },
     /// RUN.
-    Run(Run),
+    Run(Box<Run>),
     /// COPY or ADD.
-    Copy(Copy),
+    Copy(Box<Copy>),
 }
 
 /// A RUN step.

@@ -314,7 +314,7 @@ impl<'a> Lowering<'a> {
             Kind::Env(pairs) => (self.env(pairs)?, Op::Config),
             Kind::Expose(ports) => (self.expose(ports)?, Op::Config),
             Kind::Healthcheck(check) => {
-                self.out.config.healthcheck = Some(check.clone());
+                self.out.config.healthcheck = Some((**check).clone());
                 let text = history::healthcheck(check);
                 (format!("HEALTHCHECK {text}"), Op::Config)
             }
@@ -383,15 +383,16 @@ impl<'a> Lowering<'a> {
             Keyword::Add => redact::text(&text),
             _ => text,
         };
-        let line: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let rest = line.split_once(char::is_whitespace).map_or("", |(_, r)| r);
+        let rest = text.split_once(char::is_whitespace).map_or("", |(_, r)| r);
         let onbuild = if self.trigger { "ONBUILD " } else { "" };
-        format!("{onbuild}{} {rest}", instruction.keyword.name())
-            .trim_end()
-            .to_owned()
+        let keyword = instruction.keyword.name();
+        let mut line = String::with_capacity(onbuild.len() + keyword.len() + 1 + rest.len());
+        line.push_str(onbuild);
+        line.push_str(keyword);
+        line.push(' ');
+        line.extend(rest.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        line.truncate(line.trim_end().len());
+        line
     }
 
     fn lookup(&self, name: &str) -> Option<String> {
@@ -540,10 +541,11 @@ impl<'a> Lowering<'a> {
     fn expose(&mut self, words: &[Text]) -> Lookup<String> {
         let mut all = Vec::new();
         for word in words {
-            for port in self.expand_words(word)?.words {
-                let ports = values::parse_ports(&port)
+            let Expansion { text, words, .. } = self.expand_words(word)?;
+            for port in words.into_iter().map(|range| &text[range]) {
+                let ports = values::parse_ports(port)
                     .map_err(|message| Diagnostic::error(word.span(), message))?;
-                self.check_port(word, &port);
+                self.check_port(word, port);
                 all.extend(ports);
             }
         }

@@ -46,7 +46,7 @@ fn runs(lowered: &Lowered) -> Vec<&Run> {
         .steps
         .iter()
         .filter_map(|s| match &s.op {
-            Op::Run(run) => Some(run),
+            Op::Run(run) => Some(&**run),
             _ => None,
         })
         .collect()

@@ -239,3 +239,19 @@ fn a_wrong_target_is_said_with_the_errors() {
     let error = found.error().expect("two errors");
     assert_eq!(error.diagnostics().len(), 2);
 }
+
+#[test]
+fn a_stage_that_many_ways_lead_to_is_looked_at_once() {
+    // The ways double with every second stage: 2^50 of them could not be gone one by one.
+    let mut source = String::from("FROM scratch AS s0\nFROM scratch AS s1\n");
+    for stage in 2..100 {
+        let (last, before) = (stage - 1, stage - 2);
+        source.push_str(&format!(
+            "FROM s{last} AS s{stage}\nCOPY --from=s{before} /a /b\n"
+        ));
+    }
+    assert!(findings(&source).is_empty());
+    // One with a bad head that nothing needs.
+    let wrong = source + "FROM $x AS wrong\nFROM s99\nCOPY --from=s98 /a /b\n";
+    assert_eq!(look(&wrong).errors.len(), 1);
+}

@@ -55,32 +55,35 @@ impl Expander<'_> {
 #[derive(Debug, Default)]
 struct Output {
     text: String,
-    words: Vec<String>,
-    word: String,
+    words: Vec<Range<usize>>,
+    /// Where the word that has begun starts.
+    word: Option<usize>,
 }
 
 impl Output {
     /// Adds what white space splits.
     fn push(&mut self, text: &str) {
-        self.text.push_str(text);
-        for c in text.chars() {
+        for (at, c) in text.char_indices() {
             if !c.is_whitespace() {
-                self.word.push(c);
-            } else if !self.word.is_empty() {
-                self.words.push(std::mem::take(&mut self.word));
+                self.word.get_or_insert(self.text.len() + at);
+            } else if let Some(start) = self.word.take() {
+                self.words.push(start..self.text.len() + at);
             }
         }
+        self.text.push_str(text);
     }
 
     /// Adds what was quoted or escaped.
     fn push_quoted(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.word.get_or_insert(self.text.len());
+        }
         self.text.push_str(text);
-        self.word.push_str(text);
     }
 
-    fn finish(mut self) -> (String, Vec<String>) {
-        if !self.word.is_empty() {
-            self.words.push(self.word);
+    fn finish(mut self) -> (String, Vec<Range<usize>>) {
+        if let Some(start) = self.word {
+            self.words.push(start..self.text.len());
         }
         (self.text, self.words)
     }
@@ -94,9 +97,17 @@ struct Scan<'a> {
     undefined: Vec<(String, Range<usize>)>,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
     fn peek(&self) -> Option<char> {
         self.word[self.at..].chars().next()
+    }
+
+    /// Reads the characters up to the next that is special.
+    fn plain(&mut self, special: impl Fn(char) -> bool) -> &'a str {
+        let rest = &self.word[self.at..];
+        let length = rest.find(special).unwrap_or(rest.len());
+        self.at += length;
+        &rest[..length]
     }
 
     fn next(&mut self) -> Option<char> {
@@ -127,7 +138,17 @@ impl Scan<'_> {
     fn until(&mut self, stop: Option<char>, raw: bool) -> Result<Output, ExpandError> {
         let start = self.at;
         let mut out = Output::default();
-        while let Some(c) = self.peek() {
+        let escape = self.rules.escape;
+        let special = |c| matches!(c, '$' | '\'' | '"') || c == escape || Some(c) == stop;
+        loop {
+            out.push(self.plain(special));
+            if out.text.len() > LONGEST {
+                return self.error(
+                    start,
+                    format!("the expansion is longer than {LONGEST} bytes"),
+                );
+            }
+            let Some(c) = self.peek() else { break };
             if Some(c) == stop {
                 self.next();
                 return Ok(out);
@@ -140,25 +161,15 @@ impl Scan<'_> {
                 '\'' => out.push_quoted(&self.single_quoted()?),
                 '"' => out.push_quoted(&self.double_quoted(raw)?),
                 '$' => out.push(&self.dollar()?),
-                c if c == self.rules.escape => {
+                escape => {
                     self.next();
                     if raw {
-                        out.push_quoted(c.encode_utf8(&mut [0; 4]));
+                        out.push_quoted(escape.encode_utf8(&mut [0; 4]));
                     }
                     if let Some(c) = self.next() {
                         out.push_quoted(c.encode_utf8(&mut [0; 4]));
                     }
                 }
-                c => {
-                    self.next();
-                    out.push(c.encode_utf8(&mut [0; 4]));
-                }
-            }
-            if out.text.len() > LONGEST {
-                return self.error(
-                    start,
-                    format!("the expansion is longer than {LONGEST} bytes"),
-                );
             }
         }
         match stop {
@@ -215,10 +226,7 @@ impl Scan<'_> {
                         Some(_) => text.push(escape),
                     }
                 }
-                Some(c) => {
-                    self.next();
-                    text.push(c);
-                }
+                Some(_) => text.push_str(self.plain(|c| matches!(c, '$' | '"') || c == escape)),
             }
             if text.len() > LONGEST {
                 return self.checked(start, text);

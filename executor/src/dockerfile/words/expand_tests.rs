@@ -191,7 +191,8 @@ fn splits_after_expansion() {
         (" a ", &["a"]),
     ] {
         let found = run(word, '\\', Mode::Plain).expect(word);
-        assert_eq!(found.words, wanted, "{word}");
+        let words: Vec<&str> = found.words.iter().map(|w| &found.text[w.clone()]).collect();
+        assert_eq!(words, wanted, "{word}");
     }
 }
 

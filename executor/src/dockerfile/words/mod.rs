@@ -31,8 +31,8 @@ pub struct ExpandError {
 pub struct Expansion {
     /// The word with everything replaced.
     pub text: String,
-    /// The result split at white space that was neither quoted nor escaped.
-    pub words: Vec<String>,
+    /// The pieces of `text` between white space that was neither quoted nor escaped.
+    pub words: Vec<Range<usize>>,
     /// Variables that are not set and for which the word gives no default, with their place in it.
     pub undefined: Vec<(String, Range<usize>)>,
 }
