@@ -2,8 +2,7 @@
 //!
 //! Responsible for running the same work with each tool in turn, round by round, and for a table
 //! with medians, ratios and peak memory. Must not judge: a figure is a figure, but work that was done
-//! wrong is none. Works without the internet, as an ordinary user with subordinate ids; as root it also
-//! starts Docker's daemon, for the BuildKit in it.
+//! wrong is none. Works without the internet, as an ordinary user with subordinate ids.
 //!
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
 //! thrice). Words after the program's path select pieces of work by their names; `plan` is the
@@ -14,7 +13,6 @@
     reason = "a command-line program"
 )]
 
-mod daemon;
 mod identity;
 mod measure;
 mod plan;
@@ -107,12 +105,10 @@ fn print_table(names: &[&str], rows: &[(&str, Vec<Outcome>)]) {
     );
     for (work, samples) in rows {
         print!("| {work:<30} |");
-        let ours = samples
-            .first()
-            .and_then(|outcome| match outcome {
-                Outcome::Done(sample) => Some(sample.seconds),
-                _ => None,
-            });
+        let ours = samples.first().and_then(|outcome| match outcome {
+            Outcome::Done(sample) => Some(sample.seconds),
+            _ => None,
+        });
         for sample in samples {
             let text = match (sample, ours) {
                 (Outcome::Done(sample), ours) => {

@@ -3,13 +3,12 @@
 //! Responsible for taking turns, so that what the machine does beside us hits all tools alike.
 //! Must not know what the tools are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use support::{Command, Registry, World};
 
-use crate::daemon;
 use crate::tools::{Lines, Tool};
 use crate::work::{Task, Work};
 
@@ -97,7 +96,6 @@ impl Turns<'_> {
             .command(program)
             .args(words)
             .env("TURN", self.turn.to_string())
-            .env("DOCKER", daemon::socket(self.world))
             .env("DEST", destination.map(Registry::host).unwrap_or_default())
             .env("PROOF", self.work.proof.0)
             .timeout(Duration::from_secs(900))
@@ -115,7 +113,11 @@ impl Turns<'_> {
         }
         let destination = match &self.work.task {
             Task::Push { .. } => {
-                let name = format!("bench-{}-{}", self.tool.name.replace([' ', ','], ""), self.turn);
+                let name = format!(
+                    "bench-{}-{}",
+                    self.tool.name.replace([' ', ','], ""),
+                    self.turn
+                );
                 Some(Registry::private(&name)?)
             }
             _ => None,
@@ -125,10 +127,6 @@ impl Turns<'_> {
             .run();
         if output.code != Some(0) {
             return Err(last_words(&output));
-        }
-        let daemon = self.tool.daemon;
-        if let Some(pid) = daemon {
-            forget_high_water(pid);
         }
         let timed = ["--format=%M", "--output=peak", "sh", "-c", &self.lines.work];
         let running = self
@@ -161,9 +159,7 @@ impl Turns<'_> {
             drop(std::fs::remove_dir_all(registry.storage()));
         }
         let waited = std::fs::read_to_string(self.world.path("peak")).unwrap_or_default();
-        let peak = peak
-            .max(waited.trim().parse().unwrap_or(0))
-            .max(daemon.map_or(0, high_water));
+        let peak = peak.max(waited.trim().parse().unwrap_or(0));
         Ok((output.elapsed.as_secs_f64(), peak))
     }
 
@@ -226,8 +222,8 @@ fn last_words(output: &support::Output) -> String {
     last.unwrap_or("no message").to_owned()
 }
 
-/// Returns all processes below some process, and itself.
-fn family(root: u32) -> HashSet<u32> {
+/// Returns the highest resident memory that any process below `root` has had, in KiB.
+fn high_water(root: u32) -> u64 {
     let mut parents = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry
@@ -261,22 +257,11 @@ fn family(root: u32) -> HashSet<u32> {
         }
         false
     };
-    parents.keys().copied().filter(|pid| below(*pid)).collect()
-}
-
-/// Returns the highest resident memory that any process below `root` has had, in KiB.
-fn high_water(root: u32) -> u64 {
-    let marks = family(root).into_iter().filter_map(|pid| {
+    let family = parents.keys().filter(|pid| below(**pid));
+    let marks = family.filter_map(|pid| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
     marks.max().unwrap_or(0)
-}
-
-/// Has the kernel begin anew with the marks of a process that goes on (proc_pid_clear_refs(5)).
-fn forget_high_water(root: u32) {
-    for pid in family(root) {
-        drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
-    }
 }

@@ -10,7 +10,6 @@ use support::process::find;
 use support::scratch;
 use support::{Base, World};
 
-use crate::daemon;
 use crate::work::{Build, Task, Work};
 
 /// A tool. Its scripts find the number of the turn in `$TURN` and, to push, a registry in `$DEST`.
@@ -18,8 +17,6 @@ use crate::work::{Build, Task, Work};
 pub(crate) struct Tool {
     /// For the table.
     pub name: &'static str,
-    /// Process that does the work for it, if it isn't a child.
-    pub daemon: Option<u32>,
     lines: fn(&Work) -> Option<Lines>,
 }
 
@@ -47,16 +44,11 @@ pub(crate) fn all(world: &World, program: &Path) -> Vec<Tool> {
     std::os::unix::fs::symlink(copy, world.path("sandcrab")).expect("link the program");
     let mut tools = vec![Tool {
         name: "sandcrab",
-        daemon: None,
         lines: sandcrab,
     }];
     let mut add = |name, wanted: &[&str], lines| {
         if wanted.iter().all(|program| find(program).is_some()) {
-            tools.push(Tool {
-                name,
-                daemon: None,
-                lines,
-            });
+            tools.push(Tool { name, lines });
         }
     };
     add("buildah", &["buildah"], buildah);
@@ -65,13 +57,21 @@ pub(crate) fn all(world: &World, program: &Path) -> Vec<Tool> {
     if unpack_base(world) {
         add("bubblewrap (no image)", &["bwrap"], bubblewrap);
     }
-    match daemon::start(world) {
-        Ok(pid) => tools.push(Tool {
-            name: "BuildKit (docker)",
-            daemon: Some(pid),
+    // Without a daemon and buildx the client builds nothing.
+    let docker_builds = ["info", "buildx"].iter().all(|word| {
+        let mut command = world.command("docker").arg(word);
+        if *word == "buildx" {
+            command = command.arg("version");
+        }
+        command
+            .try_run()
+            .is_some_and(|output| output.code == Some(0))
+    });
+    if docker_builds {
+        tools.push(Tool {
+            name: "docker",
             lines: docker,
-        }),
-        Err(why) => eprintln!("bench: without BuildKit: {why}"),
+        });
     }
     tools
 }
@@ -197,7 +197,8 @@ fn podman(work: &Work) -> Option<Lines> {
 }
 
 fn skopeo(work: &Work) -> Option<Lines> {
-    let copy = "skopeo --insecure-policy copy --quiet --src-tls-verify=false --dest-tls-verify=false";
+    let copy =
+        "skopeo --insecure-policy copy --quiet --src-tls-verify=false --dest-tls-verify=false";
     match &work.task {
         Task::Build(_) => None,
         Task::Pull { image } => Some(Lines {
@@ -216,15 +217,14 @@ fn skopeo(work: &Work) -> Option<Lines> {
     }
 }
 
-/// The BuildKit inside of Debian's docker writes no archives of compressed layers.
+/// Without containerd's image store it writes no archives of compressed layers.
 fn docker(work: &Work) -> Option<Lines> {
-    let docker = daemon::client();
-    let look = |image: &str| format!("{docker} run --rm --network none {image} sh -c \"$PROOF\"");
+    let look = |image: &str| format!("docker run --rm --network none {image} sh -c \"$PROOF\"");
     Some(match &work.task {
         Task::Build(build) if build.archive.is_none() => Lines {
             before: String::new(),
             work: format!(
-                "{docker} build --progress=plain --network=host --tag=bench {} {}",
+                "docker build --progress=plain --tag=bench {} {}",
                 no_cache(build),
                 build.context
             ),
@@ -232,15 +232,15 @@ fn docker(work: &Work) -> Option<Lines> {
         },
         Task::Build(_) => return None,
         Task::Pull { image } => Lines {
-            before: format!("{docker} rmi --force {image} >/dev/null 2>&1 || true"),
-            work: format!("{docker} pull --quiet {image}"),
+            before: format!("docker rmi --force {image} >/dev/null 2>&1 || true"),
+            work: format!("docker pull --quiet {image}"),
             look: look(image),
         },
         Task::Push { image, .. } => Lines {
             before: format!(
-                "{docker} pull --quiet {image} >/dev/null && {docker} tag {image} $DEST/large:1"
+                "docker pull --quiet {image} >/dev/null && docker tag {image} $DEST/large:1"
             ),
-            work: format!("{docker} push --quiet $DEST/large:1"),
+            work: format!("docker push --quiet $DEST/large:1"),
             look: String::new(),
         },
     })

@@ -223,12 +223,7 @@ impl Registry {
                 "--dest-tls-verify=false",
             ])
             .args(all.then_some("--all"))
-            .args([
-                "--format",
-                format,
-                source,
-                &format!("docker://{reference}"),
-            ])
+            .args(["--format", format, source, &format!("docker://{reference}")])
             .output()
             .map_err(|error| format!("skopeo: {error}"))?;
         assert!(

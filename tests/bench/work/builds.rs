@@ -18,11 +18,7 @@ const SMALL_FILES: &str = "mkdir -p /files && cd /files && i=0 && while [ $i -lt
 const BUSY: &str = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo $i";
 
 /// Prepares the builds whose names are wanted.
-pub(super) fn all(
-    world: &World,
-    registry: &Registry,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Vec<Work> {
+pub(super) fn all(world: &World, registry: &Registry, wanted: &dyn Fn(&str) -> bool) -> Vec<Work> {
     let base = registry
         .base(Base::Busybox)
         .unwrap_or_else(|why| panic!("{why}"));
@@ -50,7 +46,12 @@ pub(super) fn all(
         cached: true,
         ..build("nine")
     };
-    if add("cached rebuild, 9 steps", often, cached, ("cat g2", "file 2\n")) {
+    if add(
+        "cached rebuild, 9 steps",
+        often,
+        cached,
+        ("cat g2", "file 2\n"),
+    ) {
         nine_steps(world, &from);
     }
     let proof = ("ls -d bin", "bin\n");
@@ -62,7 +63,10 @@ pub(super) fn all(
         script: Some(SMALL_FILES),
         ..build("small")
     };
-    let proof = ("find files -type f | wc -l; cat files/99/199", "20000\n99.199\n");
+    let proof = (
+        "find files -type f | wc -l; cat files/99/199",
+        "20000\n99.199\n",
+    );
     if add("RUN writing 20,000 files", often, small, proof) {
         world.write("small/Dockerfile", format!("{from}RUN {SMALL_FILES}\n"));
     }
@@ -91,7 +95,12 @@ pub(super) fn all(
         archive: Some("gzip"),
         ..build("layer")
     };
-    if add("layer of 1 GiB, gzip archive", 1, layer, ("cat f | wc -c", "1073741824\n")) {
+    if add(
+        "layer of 1 GiB, gzip archive",
+        1,
+        layer,
+        ("cat f | wc -c", "1073741824\n"),
+    ) {
         world.write("layer/Dockerfile", format!("{from}COPY f /\n"));
         random(world, "layer/f", 1024, 99);
     }
@@ -101,7 +110,10 @@ pub(super) fn all(
     }
     if add("RUN on 100,000 files", often, build("many"), proof) {
         let image = many_files(registry);
-        world.write("many/Dockerfile", format!("FROM {image}\nRUN echo ran >/ran\n"));
+        world.write(
+            "many/Dockerfile",
+            format!("FROM {image}\nRUN echo ran >/ran\n"),
+        );
     }
     let whole = Build {
         cached: true,
@@ -122,11 +134,17 @@ pub(super) fn all(
         jobs: Some(8),
         ..build("parallel")
     };
-    if add("8 parallel stages", 3, parallel, ("cat r0 r7", "100000\n100000\n")) {
+    if add(
+        "8 parallel stages",
+        3,
+        parallel,
+        ("cat r0 r7", "100000\n100000\n"),
+    ) {
         let mut text = String::new();
         for stage in 0..8 {
             let from = from.trim_end();
-            writeln!(text, "{from} AS s{stage}\nRUN : {stage}; {{ {BUSY}; }} >/r").expect("to memory");
+            writeln!(text, "{from} AS s{stage}\nRUN : {stage}; {{ {BUSY}; }} >/r")
+                .expect("to memory");
         }
         text.push_str(&from);
         for stage in 0..8 {
@@ -167,7 +185,7 @@ fn twelve_stages(world: &World, from: &str) {
     for stage in 0..11 {
         writeln!(text, "COPY --from=s{stage} /s{stage} /").expect("write to memory");
     }
-    text.push_str("ENV A=b\nWORKDIR /w\nRUN cat /s* >all\nLABEL c=d\nCOPY last /last\n");
+    text.push_str("ENV A=b\nWORKDIR /w\nRUN cat /s? /s10 >all\nLABEL c=d\nCOPY last /last\n");
     world.write("twelve/last", "0\n");
     world.write("twelve/Dockerfile", text);
 }
