@@ -24,7 +24,7 @@ fn layer(text: &str) -> Descriptor {
 fn record() -> Record {
     let platform: Platform = "linux/arm64".parse().expect("platform");
     let base: Reference = "base".parse().expect("name");
-    let run = Op::Run(Run {
+    let run = Op::Run(Box::new(Run {
         argv: vec!["/bin/sh".into(), "-c".into(), "make PASS=hunter2".into()],
         env: Variables::of_image(&["PATH=/bin".to_owned()]),
         proxy: vec!["HTTP_PROXY=http://user:word@proxy".into()],
@@ -43,8 +43,8 @@ fn record() -> Record {
                 permissions: Permissions::DIRECTORY,
             }),
         }],
-    });
-    let copy = Op::Copy(Copy {
+    }));
+    let copy = Op::Copy(Box::new(Copy {
         from: CopyFrom::Stage(0),
         sources: vec![CopySource {
             span: 0..0,
@@ -52,7 +52,7 @@ fn record() -> Record {
         }],
         dest: "/y".into(),
         ..Copy::default()
-    });
+    }));
     let step = |op, line: &str, online, layers| {
         let start = TEXT.find(line).expect("a line");
         Step {
