@@ -240,7 +240,7 @@ fn docker(work: &Work) -> Option<Lines> {
             before: format!(
                 "docker pull --quiet {image} >/dev/null && docker tag {image} $DEST/large:1"
             ),
-            work: format!("docker push --quiet $DEST/large:1"),
+            work: "docker push --quiet $DEST/large:1".into(),
             look: String::new(),
         },
     })
