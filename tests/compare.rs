@@ -156,6 +156,7 @@ for_users! {
              COPY --chown=4000:www-data tree /c/tree/\n\
              COPY --chown=app:app --chmod=640 f.txt /c/both\n\
              COPY --chmod=4755 f.txt /c/setuid\n\
+             COPY f.txt /c/modes/\n\
              COPY --chmod=700 tree /c/modes/\n\
              RUN chown -R 33:33 /home/app && chown -h 8:8 /bin/sh && chmod 600 /etc/shadow\n\
              RUN chown 65534:65534 /usr/bin/setuid && mkdir -m 3775 /made && chown 12:34 /made && chmod 3775 /made\n\

@@ -70,7 +70,7 @@ for_users! {
         }
     }
 
-    /// Octal and symbolic modes, for files and directories, but never for the destination itself.
+    /// Octal and symbolic modes, for files and directories; a destination that is made is 0755 before.
     fn chmod(world) as [root, subids, plain] {
         for (file, mode) in [("d/plain", 0o600), ("d/program", 0o700), ("d/sub/f", 0o640)] {
             let path = world.write(&format!("ctx/{file}"), "x");
@@ -94,8 +94,8 @@ for_users! {
         };
         assert_eq!(modes("symbolic"), [0o755, 0o644, 0o755, 0o755, 0o644]);
         assert_eq!(modes("executable"), [0o755, 0o711, 0o711, 0o711, 0o751]);
-        assert_eq!(modes("several"), [0o755, 0o4660, 0o4770, 0o4770, 0o4660]);
-        assert_eq!(modes("octal"), [0o755, 0o4711, 0o4711, 0o4711, 0o4711]);
+        assert_eq!(modes("several"), [0o4775, 0o4660, 0o4770, 0o4770, 0o4660]);
+        assert_eq!(modes("octal"), [0o4711, 0o4711, 0o4711, 0o4711, 0o4711]);
         assert_eq!(node(&tree, "none").mode, 0);
     }
 

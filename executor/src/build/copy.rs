@@ -7,10 +7,11 @@
 //!
 //! The rules that are not obvious, all checked against BuildKit:
 //! - The contents of a directory are copied, not the directory: its own owner and permissions
-//!   play no part, and a destination that has to be made is 0755.
+//!   play no part, and a destination that has to be made is 0755, or as `--chmod` makes that.
 //! - Directories *below* it that exist already are merged and take the source's owner and
 //!   permissions. A directory over anything else, or anything else over a directory, is an error.
-//! - Missing parents are 0755 and owned as `--chown` says, never changed by `--chmod`.
+//! - Missing parents are 0755 and owned as `--chown` says. (Since its version 0.21 BuildKit gives them
+//!   the mode of `--chmod`, so that nobody can enter those of a file with 0640.)
 //! - Symbolic links in the destination are followed, the last one too, even when they dangle.
 //! - Hard links are kept among the files of one source. A socket becomes an empty file.
 //! - Several files that one wildcard matches may go to one file name, and the last one counts.
@@ -61,7 +62,7 @@ pub struct CopyRequest {
     pub ignore: Option<IgnoreFile>,
     /// Who the copies belong to.
     pub owners: Owners,
-    /// `--chmod=`: permissions of everything but made parents and links.
+    /// `--chmod=`: permissions of everything but missing parents and links.
     pub chmod: Option<FileMode>,
 }
 
@@ -156,6 +157,8 @@ pub(super) struct Copier<'a> {
     /// Where files with several links went first, in one match.
     links: HashMap<(u64, u64), PathBuf>,
     times: DirTimes,
+    /// Destinations that were made as copies of directories.
+    made: Vec<PathBuf>,
     /// What was not put into the destination but became it.
     became: Option<Became>,
     stamp: Stamp,
@@ -206,6 +209,7 @@ impl<'a> Copier<'a> {
             transfer: Transfer::new(),
             links: HashMap::new(),
             times: DirTimes::default(),
+            made: Vec::new(),
             became: None,
             stamp: Stamp::new(),
             stats: CopyStats {
@@ -258,6 +262,16 @@ impl<'a> Copier<'a> {
     }
 
     pub(super) fn finish(mut self) -> Result<CopyStats> {
+        if let Some(chmod) = &self.request.chmod {
+            // Last, as it may forbid everything.
+            for path in &self.made {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                let dir = self.dest.open(path, flags, Mode::empty());
+                let dir = dir.op_path("open directory", path)?;
+                let mode = Mode::from_raw_mode(chmod.apply(0o755, true));
+                rustix::fs::fchmod(&dir, mode).op_path("change the permissions of", path)?;
+            }
+        }
         self.stats.is_file = self.became.is_some();
         if let Some(became) = self.became.take().filter(|became| became.count > 1) {
             self.warn(format!(
@@ -346,7 +360,9 @@ impl<'a> Copier<'a> {
     fn prepare(&mut self, from: &Match) -> Result<PathBuf> {
         let dest = normalize(Path::new(&self.request.dest));
         let is_directory = self.request.dest.ends_with('/');
-        let parent = dest.parent().filter(|_| !is_directory).unwrap_or(&dest);
+        // That of a directory is made below.
+        let made_later = from.is_dir() || !is_directory;
+        let parent = dest.parent().filter(|_| made_later).unwrap_or(&dest);
         self.make_dirs(parent)?;
         let path = target::resolve(self.dest, &dest)?;
         let existing = self.stat(&path)?;
@@ -360,6 +376,7 @@ impl<'a> Copier<'a> {
                 .path(path)),
                 None => {
                     self.make_dirs(&path)?;
+                    self.made.push(path.clone());
                     Ok(path)
                 }
             };

@@ -305,13 +305,26 @@ fn chmod_replaces_all_permissions_but_those_of_parents_and_links() {
     trees.run(&request).expect("copy");
     let copied = [
         "755 a/",
-        "755 a/b/",
+        "2710 a/b/",
         "a/b/l -> x",
         "2710 a/b/sub/",
         "2710 a/b/sub/s=S",
         "2710 a/b/x=X",
     ];
     assert_eq!(&trees.list()[..copied.len()], copied);
+
+    // What stood already keeps its own, and so does what is made for a file.
+    for (source, dest, expected) in [("d", "/have", "750 have/"), ("f", "/new/", "755 new/")] {
+        let trees = sample();
+        let mut request = request.clone();
+        (request.pick, request.dest) = (Pick::plain(vec![source.into()]), dest.into());
+        trees.run(&request).expect(dest);
+        assert!(
+            trees.list().contains(&expected.to_owned()),
+            "{:?}",
+            trees.list()
+        );
+    }
 }
 
 #[test]
