@@ -40,7 +40,7 @@ pub(super) struct AttestArgs {
     )]
     provenance: Option<String>,
 
-    /// List beside the image which packages it has (SPDX): those of dpkg and apk, and of lock files
+    /// List beside the image which packages it has (SPDX): those of dpkg, rpm and apk, and of lock files
     #[arg(
         long,
         value_name = "OPTIONS",

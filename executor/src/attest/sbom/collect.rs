@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::package::Package;
 use super::system::Distribution;
-use super::{lists, locks, system, tables};
+use super::{lists, locks, rpm, system, tables};
 use crate::attest::files::Found;
 use crate::error::{Result, ResultExt};
 
@@ -74,6 +74,10 @@ fn list_of(path: &Path) -> Option<List> {
     Some(list)
 }
 
+fn malformed(path: &str, why: &str) -> String {
+    format!("the packages in `{path}` are not in the SBOM: it is malformed: {why}")
+}
+
 fn ends_in(dir: &Path, end: &str) -> bool {
     let name = dir.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.ends_with(end))
@@ -122,9 +126,11 @@ impl Collector {
         };
         let path = found.path.to_string_lossy();
         if list == List::Rpm {
-            self.notes.push(format!(
-                "the packages in `{path}` are not in the SBOM: databases of rpm are not read"
-            ));
+            let name = found.path.file_name().unwrap_or_default().to_string_lossy();
+            match rpm::read(&name, &found.open()?, &self.distribution) {
+                Ok(packages) => self.add(packages, &path),
+                Err(why) => self.notes.push(malformed(&path, &why)),
+            }
             return Ok(());
         }
         let mut bytes = Vec::new();
@@ -151,9 +157,7 @@ impl Collector {
         };
         match told {
             Ok(packages) => self.add(packages, &path),
-            Err(why) => self.notes.push(format!(
-                "the packages in `{path}` are not in the SBOM: it is malformed: {why}"
-            )),
+            Err(why) => self.notes.push(malformed(&path, &why)),
         }
         Ok(())
     }

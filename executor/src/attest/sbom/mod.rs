@@ -7,6 +7,7 @@ pub mod collect;
 mod lists;
 mod locks;
 mod package;
+mod rpm;
 mod system;
 mod tables;
 
