@@ -241,7 +241,7 @@ mod tests {
         let data = [text(2_000_000), noise(1_000_000)].concat();
         for compression in ALL {
             let one = encode(&data, compression, 1, data.len());
-            for (threads, cut) in [(2, 1000), (5, 700_001), (1, 4096), (0, 1 << 20)] {
+            for (threads, cut) in [(2, 1000), (4, 8192), (5, 700_001), (1, 4096), (0, 1 << 20)] {
                 assert!(one == encode(&data, compression, threads, cut));
             }
             assert!(decode_all(&one).expect("decode") == data);
