@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::scratch;
+
 /// Repositories below a directory, and the server that has them.
 #[derive(Debug)]
 pub struct Server {
@@ -22,25 +24,24 @@ impl Server {
     /// # Panics
     /// When the server does not answer.
     pub fn start(base: &Path) -> Option<Self> {
-        Command::new("git").arg("version").output().ok()?;
+        let output = Command::new("git").arg("--exec-path").output().ok()?;
+        // Not `git daemon`: that is a parent, after whose end the daemon goes on.
+        let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let program = Path::new(&directory).join("git-daemon");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let port = listener.local_addr().expect("an address").port();
         drop(listener);
         std::fs::create_dir_all(base).expect("a directory");
-        let daemon = command(base)
-            .args([
-                "daemon",
-                "--reuseaddr",
-                "--listen=127.0.0.1",
-                "--export-all",
-            ])
+        let daemon = prepared(Command::new(program), base)
+            .args(["--reuseaddr", "--listen=127.0.0.1", "--export-all"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", base.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("git daemon");
+            .expect("git-daemon");
+        scratch::end_with_us(daemon.id());
         for _ in 0..500 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 break;
@@ -111,7 +112,10 @@ impl Drop for Server {
 
 /// Prepares git with an identity and a date of its own, and without anybody's configuration.
 fn command(dir: &Path) -> Command {
-    let mut command = Command::new("git");
+    prepared(Command::new("git"), dir)
+}
+
+fn prepared(mut command: Command, dir: &Path) -> Command {
     command
         .current_dir(dir)
         .env("GIT_CONFIG_NOSYSTEM", "1")
