@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use support::{World, hash};
+use support::{World, hash, scratch};
 
 /// How many steps the store remembers.
 const STEPS: usize = 10_000;
@@ -42,6 +42,7 @@ fn fill(world: &World) {
 /// Prints the medians.
 #[expect(clippy::print_stdout, reason = "a command-line program")]
 pub(crate) fn run(world: &World, program: &Path, rounds: usize) {
+    let program = &scratch::install(program);
     for index in 0..20 {
         world.write(&format!("large/tree/{index}"), vec![index; 20_000]);
     }

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::image::manifest::Descriptor;
 use crate::store::blobs::Blobs;
-use crate::store::record;
+use crate::store::record::{self, side_by_side};
 
 const KIND: &str = "sandcrab-step-1";
 
@@ -90,15 +90,11 @@ impl Steps {
 
     /// Lists all records.
     pub(crate) fn list(&self) -> Vec<Stored> {
-        self.shelf
-            .list()
-            .into_iter()
-            .map(|path| Stored {
-                record: self.read(&path),
-                used: last_use(&path),
-                path,
-            })
-            .collect()
+        side_by_side(self.shelf.list(), |path| Stored {
+            record: self.read(&path),
+            used: last_use(&path),
+            path,
+        })
     }
 
     fn read(&self, path: &std::path::Path) -> Option<CacheRecord> {

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::store::images::Record;
 use crate::store::measure::{self, Measurer};
+use crate::store::record::side_by_side;
 use crate::store::{Store, snapshots};
 
 /// What kind of thing an entry of the cache is; the names are buildx's as far as it has one.
@@ -137,14 +138,12 @@ impl Census {
                 }
             }
         }
-        let blobs: Vec<_> = (store.blobs().files().into_iter())
-            .map(|path| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let digest = format!("sha256:{name}").parse().ok();
-                let size = file_size(&path);
-                (path, digest, size)
-            })
-            .collect();
+        let blobs = side_by_side(store.blobs().files(), |path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let digest = format!("sha256:{name}").parse().ok();
+            let size = file_size(&path);
+            (path, digest, size)
+        });
         let sizes = blobs.iter().filter_map(|(_, d, size)| Some(((*d)?, *size)));
         let snapshots = store.snapshots().list()?;
         let mut trees = HashMap::new();

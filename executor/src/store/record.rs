@@ -5,8 +5,9 @@
 //! is what some [`write()`] was given for the same kind of record.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,8 +15,11 @@ use serde::de::DeserializeOwned;
 use crate::error::{Result, ResultExt};
 use crate::image::digest::Digest;
 
-/// Larger files are no records of ours.
+/// What is larger by more than a page is no record of ours: its end is not read.
 const LIMIT: u64 = 1 << 20;
+
+/// So many files are not worth a thread.
+const FEW: usize = 500;
 
 fn seal(kind: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{kind} {}\n", Digest::of(body).hex()).into_bytes();
@@ -50,11 +54,43 @@ pub fn write<T: Serialize>(tmp: &Path, target: &Path, kind: &str, value: &T) -> 
 
 /// Reads a record; `None` when it is missing, torn, of another kind or not readable.
 pub fn read<T: DeserializeOwned>(path: &Path, kind: &str) -> Option<T> {
-    if fs::metadata(path).ok()?.len() > LIMIT {
-        return None;
+    let mut file = fs::File::open(path).ok()?;
+    // Nearly all are as short as this, and stores have many.
+    let mut bytes = vec![0; 4096];
+    let read = loop {
+        match file.read(&mut bytes) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => break other.ok()?,
+        }
+    };
+    let is_more = read == bytes.len();
+    bytes.truncate(read);
+    if is_more {
+        file.take(LIMIT).read_to_end(&mut bytes).ok()?;
     }
-    let bytes = fs::read(path).ok()?;
     serde_json::from_slice(unseal(kind, &bytes)?).ok()
+}
+
+/// Looks at many files, several at a time, in the order given.
+pub(crate) fn side_by_side<T: Send>(
+    paths: Vec<PathBuf>,
+    look: impl Fn(PathBuf) -> T + Sync,
+) -> Vec<T> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    if paths.len() < FEW || cores == 1 {
+        return paths.into_iter().map(look).collect();
+    }
+    let share = paths.len().div_ceil(cores);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (paths.chunks(share))
+            .map(|part| scope.spawn(|| part.iter().cloned().map(&look).collect::<Vec<T>>()))
+            .collect();
+        let done = threads.into_iter().map(|thread| match thread.join() {
+            Ok(part) => part,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        done.flatten().collect()
+    })
 }
 
 #[cfg(test)]
@@ -74,6 +110,23 @@ mod tests {
             fs::write(&path, &whole[..cut]).expect("write");
             assert_eq!(read::<String>(&path, "test-1"), None, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn long_records_are_read_whole() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("record");
+        for length in [3000, 4096, 5000, 100_000] {
+            let value = "x".repeat(length);
+            write(dir.path(), &path, "test-1", &value).expect("write");
+            assert_eq!(read::<String>(&path, "test-1"), Some(value));
+        }
+    }
+
+    #[test]
+    fn order_is_kept() {
+        let paths: Vec<PathBuf> = (0..FEW * 3).map(|n| n.to_string().into()).collect();
+        assert_eq!(side_by_side(paths.clone(), |path| path), paths);
     }
 
     proptest! {

@@ -189,17 +189,15 @@ impl Snapshots {
             }
             let name = file_name(&identity);
             let known = IDENTITIES.iter().any(|identity| identity.name() == name);
-            for dir in read_dir(&identity)? {
-                all.push(Found {
-                    chain: format!("sha256:{}", file_name(&dir))
-                        .parse()
-                        .ok()
-                        .map(ChainId),
-                    identity: name.clone(),
-                    size: trusted(&dir, boot).filter(|_| known).map(|meta| meta.size),
-                    dir,
-                });
-            }
+            all.extend(record::side_by_side(read_dir(&identity)?, |dir| Found {
+                chain: format!("sha256:{}", file_name(&dir))
+                    .parse()
+                    .ok()
+                    .map(ChainId),
+                identity: name.clone(),
+                size: trusted(&dir, boot).filter(|_| known).map(|meta| meta.size),
+                dir,
+            }));
         }
         all.sort_by(|a, b| a.dir.cmp(&b.dir));
         Ok(all)
