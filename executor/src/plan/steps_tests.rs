@@ -292,6 +292,10 @@ fn mistakes_show_after_expansion() {
             "the source of COPY can't be a URL: use ADD",
         ),
         (
+            "ADD --checksum=sha256:00 http://x/a http://x/b c/",
+            "`--checksum` takes one source only",
+        ),
+        (
             "ADD --checksum=sha256:00 a b",
             "`--checksum` needs an http or https source, or a git repository",
         ),

@@ -477,6 +477,38 @@ fn attributes_come_along() {
     assert!(rustix::fs::fgetxattr_query(&copied, "user.overlay.opaque").is_err());
 }
 
+/// What the destination's file system can't hold is warned of: ext4 has a block for all attributes of a
+/// file, a file system in memory has more.
+#[test]
+fn attributes_that_do_not_fit_are_left_behind() {
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        return println!("SKIP: no /dev/shm");
+    };
+    let big = [b'x'; 20_000];
+    let none = rustix::fs::XattrFlags::empty();
+    fs::write(memory.path().join("f"), "F").expect("write");
+    if let Err(e) = rustix::fs::setxattr(memory.path().join("f"), "user.big", &big, none) {
+        return println!("SKIP: no large attributes in /dev/shm: {e}");
+    }
+    let trees = Trees::new();
+    let source = Root::open_host(memory.path()).expect("open");
+    let origin = Origin {
+        root: &source,
+        owners: None,
+    };
+    let (_, dest) = trees.roots();
+    let copied = copy(origin, &dest, &request(&["f"], "/"), &own()).expect("copied all the same");
+    let to = trees.dest.path().join("f");
+    assert_eq!(fs::read(&to).expect("read"), b"F");
+    if rustix::fs::getxattr(&to, "user.big", &mut vec![0; 20_000][..]).is_ok() {
+        return println!("SKIP: the temporary directory holds large attributes");
+    }
+    let [warning] = &copied.warnings[..] else {
+        panic!("{:?}", copied.warnings);
+    };
+    assert!(warning.starts_with("attribute `user.big` of `f` was not copied"));
+}
+
 #[test]
 fn capabilities_survive_the_change_of_owner() {
     use crate::context::xattrs::{self, Attribute};
