@@ -133,7 +133,15 @@ for_users! {
         assert_ne!(pushed[0].descriptor["digest"], images[0].descriptor["digest"]);
         assert_eq!(pushed[0].of(SLSA)["predicate"], images[0].of(SLSA)["predicate"]);
 
+        // What has no place for it does without, and says so.
+        world
+            .sandcrab(["save", "-o=saved.docker", &name])
+            .ok()
+            .says(&["a docker archive can't hold the attestations of", "--format oci-archive"]);
+        skopeo_copy(world, "docker-archive:saved.docker", "oci:from-docker:x");
+        world.sandcrab(["save", "-o=saved.oci", "--format=oci-archive", &name]).ok().never_says(&["warning"]);
         let other = world.second();
+        other.sandcrab(["load", "-i", world.path("saved.oci").to_str().unwrap()]).ok();
         assert_eq!(other.sandcrab(["run", &name]).ok().text(), "it runs\n");
         other.dockerfile(&format!("FROM {name}\nRUN cat /f\n"));
         other.build([]).ok();

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::RegistryArgs;
+use super::{RegistryArgs, streams};
 use crate::build::fetch::Fetcher;
 use crate::error::Result;
 use crate::image::reference::Reference;
 use crate::output::archive::Sink;
-use crate::output::assemble::{verbatim, verbatim_index};
+use crate::output::assemble::{IndexPlan, verbatim, verbatim_index};
 use crate::output::destination::Destination;
 use crate::output::layout::{self, Export};
 use crate::output::options::{ArchiveFormat, Dest};
@@ -88,9 +88,17 @@ pub(super) fn run(args: &Args, session: &Session, stdout: BorrowedFd<'_>) -> Res
             .into_iter()
             .filter(|name| image.names.contains(name))
             .collect();
+        let mut index = verbatim_index(session, &image)?;
+        let attested = index.as_ref().is_some_and(IndexPlan::is_of_one_image);
+        if attested && args.format == Format::DockerArchive {
+            streams::complain(&format!(
+                "warning: a docker archive can't hold the attestations of `{text}`, which are left out\n\
+                 hint: use --format oci-archive\n"
+            ));
+            index = None;
+        }
         let same = |e: &&mut Export| {
-            e.plan.manifest.digest == image.manifest_digest
-                && e.index.is_some() == image.index.is_some()
+            e.plan.manifest.digest == image.manifest_digest && e.index.is_some() == index.is_some()
         };
         if let Some(export) = exports.iter_mut().find(same) {
             let new = names.into_iter().filter(|n| !export.names.contains(n));
@@ -98,7 +106,6 @@ pub(super) fn run(args: &Args, session: &Session, stdout: BorrowedFd<'_>) -> Res
             export.names.extend(new);
         } else {
             let plan = verbatim(session, &image)?;
-            let index = verbatim_index(session, &image)?;
             exports.push(Export { plan, names, index });
         }
     }

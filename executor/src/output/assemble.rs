@@ -56,6 +56,14 @@ pub struct IndexPlan {
 }
 
 impl IndexPlan {
+    /// Tells whether all but one of its parts are attestations.
+    pub fn is_of_one_image(&self) -> bool {
+        let nowhere = statement::nowhere();
+        let images = self.parts.iter();
+        let images = images.filter(|part| part.manifest.platform.as_ref() != Some(&nowhere));
+        images.count() == 1
+    }
+
     /// Makes the index of `parts` after the model of one in the store, of which they are the
     /// images in the same order. Where nothing has changed, its bytes stay.
     fn new(parts: Vec<PushPlan>, model: &Index, model_bytes: Vec<u8>, form: &Form) -> Self {
