@@ -6,6 +6,7 @@
 
 mod bases;
 mod content;
+mod found;
 mod recording;
 mod work;
 
@@ -20,10 +21,10 @@ use super::fetch::Fetcher;
 use super::imports::Imports;
 use super::jobs::FileMount;
 use super::keys::{self, Below};
-use super::ledger::{Entry, Ledger, Told};
+use super::ledger::{Entry, Ledger};
 use super::mounts::secrets::Secrets;
 use super::mounts::{Held, Inputs};
-use super::once::{Once, Turn};
+use super::once::Once;
 use super::schedule::{Earlier, Places};
 use super::sources::{Prepared, Sources};
 use super::ssh::Agents;
@@ -31,7 +32,7 @@ use super::state::{Layer, State};
 use super::trees::Trees;
 use super::worker::Worker;
 use crate::attest::record::{self, Record, Start};
-use crate::cache::exchange::format::{Made, StepResult};
+use crate::cache::exchange::format::StepResult;
 use crate::cache::steps::CacheRecord;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Kind, Result};
@@ -452,53 +453,6 @@ impl Stage<'_> {
         }
     }
 
-    /// Takes what a step has made already.
-    fn take(
-        &self,
-        step: &Step,
-        key: &Digest,
-        state: &State,
-        record: &CacheRecord,
-        (name, number): (String, usize),
-    ) -> Result<Option<(Layer, String)>> {
-        self.stand_on(key, record, step, state);
-        self.trace(number, *key, record);
-        let vertex = self.shared.progress.start(name);
-        if record.diff_id.is_some() {
-            vertex.layer(record.size);
-        }
-        vertex.cached();
-        let layer = Layer::recorded(record);
-        if let Some(layer) = layer.as_ref().filter(|_| self.is_result()) {
-            self.shared.ledger.tell(layer, record)?;
-        }
-        Ok(layer.map(|layer| (layer, record.created.clone())))
-    }
-
-    /// Waits until neither another stage nor another build runs the step. Nothing that others may wait
-    /// for is held meanwhile: mounts are locked and places taken by who has the turn.
-    fn turn(&self, key: &Digest, name: &str) -> Result<Turn<'_>> {
-        let shared = self.shared;
-        let cancel = shared.worker.cancel();
-        let mut turn = shared.once.turn(*key, cancel)?;
-        if shared.once.made(key).is_some() {
-            return Ok(turn);
-        }
-        if self.is_fresh() {
-            // It won't take another build's result; but a third one may wait for this.
-            turn.claim(shared.session)?;
-        } else {
-            let tell = || {
-                let wait = format!("[internal] wait for another build's {name}");
-                shared.progress.start(wait)
-            };
-            if let Some(vertex) = turn.wait(shared.session, cancel, tell)? {
-                vertex.done();
-            }
-        }
-        Ok(turn)
-    }
-
     /// Shows a step that can't begin.
     fn refuse(&self, name: String, error: Error) -> Error {
         // A step that can be prepared in another way is shown then.
@@ -515,73 +469,6 @@ impl Stage<'_> {
             Op::Run(_) => self.shared.trees.sandbox_lowers(&state.layers, &name),
             _ => self.shared.trees.lowers(&state.layers, &name),
         }
-    }
-
-    /// Returns what is told of a layer that was made.
-    fn told(&self, layer: Option<&Layer>) -> Option<Told> {
-        layer.filter(|_| self.is_result()).map(|layer| Told {
-            layer: layer.clone(),
-            fresh: true,
-        })
-    }
-
-    /// Tells whether the stage's layers are the result's.
-    fn is_result(&self) -> bool {
-        let heads = &self.shared.plan.heads;
-        let mut part = heads.last();
-        while let Some(head) = part {
-            if head.index == self.head.index {
-                return true;
-            }
-            part = match head.base {
-                Base::Stage(index) => heads.iter().find(|head| head.index == index),
-                _ => None,
-            };
-        }
-        false
-    }
-
-    /// Tells whether the stage takes nothing from the cache.
-    fn is_fresh(&self) -> bool {
-        let settings = self.shared.settings;
-        let name = self.head.name.as_ref();
-        settings.no_cache || name.is_some_and(|n| settings.no_cache_filter.contains(n))
-    }
-
-    fn recall(&self, key: &Digest, step: &Step, state: &State) -> Option<CacheRecord> {
-        // Also without the cache: what equal steps of this build make is made once.
-        if let Some(made) = self.shared.once.made(key) {
-            return Some(made);
-        }
-        if self.is_fresh() {
-            return None;
-        }
-        let imports = self.shared.imports;
-        let own = self.shared.ledger.recall(key);
-        own.and_then(|record| imports.accept(record))
-            .or_else(|| imports.find(key, &step.name, state.chain()))
-    }
-
-    /// Notes what a step made, for caches elsewhere.
-    fn trace(&self, number: usize, key: Digest, record: &CacheRecord) {
-        let made = |layer: Layer| Made {
-            diff_id: layer.diff_id,
-            size: record.size,
-            // A layer without a size is one that nobody can have.
-            blob: (layer.blob.size != 0).then_some(layer.blob),
-        };
-        let trace = Trace {
-            stage: self.head.index,
-            number,
-            result: StepResult {
-                key,
-                content: record.content,
-                created: record.created.clone(),
-                layer: Layer::recorded(record).map(made),
-            },
-        };
-        let mut trail = (self.shared.trail.lock()).unwrap_or_else(PoisonError::into_inner);
-        trail.push(trace);
     }
 
     /// Returns what a step's key begins with.
