@@ -81,12 +81,22 @@ pub(super) fn wanted(request: &Request) -> Vec<Wanted<'_>> {
     all
 }
 
+/// What has ended.
+#[derive(Debug, Default)]
+struct Ends {
+    /// The build.
+    work: AtomicBool,
+    /// The wish for anything.
+    all: AtomicBool,
+}
+
 /// A layer that can be sent.
 type Parcel<'a> = (&'a Reference, Descriptor);
 
 impl Ahead<'_> {
     /// Does `work`, which may tell of layers that are in the store, while they are prepared; and, when
-    /// it ends well, waits until all of them are.
+    /// it ends well, waits until those are that are sent. The rest is left to the output, which
+    /// compresses several at a time.
     pub(super) fn during<T>(
         &self,
         work: impl FnOnce(Option<&Sender<Told>>) -> Result<T>,
@@ -94,19 +104,20 @@ impl Ahead<'_> {
         if self.wanted.is_empty() {
             return work(None);
         }
-        let stop = AtomicBool::new(false);
+        let ends = Ends::default();
         let (tell, told) = mpsc::channel();
         std::thread::scope(|scope| {
-            let stop = &stop;
-            scope.spawn(move || self.prepare(told, stop));
+            let ends = &ends;
+            scope.spawn(move || self.prepare(told, ends));
             let done = work(Some(&tell));
-            stop.store(done.is_err(), Ordering::Relaxed);
+            ends.work.store(true, Ordering::Relaxed);
+            ends.all.store(done.is_err(), Ordering::Relaxed);
             drop(tell);
             done
         })
     }
 
-    fn prepare(&self, told: Receiver<Told>, stop: &AtomicBool) {
+    fn prepare(&self, told: Receiver<Told>, ends: &Ends) {
         let Ok(first) = told.recv() else {
             return;
         };
@@ -122,7 +133,7 @@ impl Ahead<'_> {
             trouble.get_or_insert(error);
         };
         let refused = AtomicBool::new(false);
-        let stopped = || stop.load(Ordering::Relaxed) || self.cancel.check().is_err();
+        let stopped = || ends.all.load(Ordering::Relaxed) || self.cancel.check().is_err();
         let sends = self.wanted.iter().any(|wanted| !wanted.to.is_empty());
         std::thread::scope(|scope| {
             for _ in 0..if sends { SENDERS } else { 0 } {
@@ -140,7 +151,9 @@ impl Ahead<'_> {
             }
             let mut seen = HashSet::new();
             for one in std::iter::once(first).chain(told) {
+                let left = ends.work.load(Ordering::Relaxed) && !(sends && one.fresh);
                 if !stopped()
+                    && !left
                     && seen.insert(one.layer.diff_id)
                     && let Err(error) = self.compress(&one, &send, &shown)
                 {
