@@ -157,8 +157,8 @@ fn podman(work: &Work) -> Option<Lines> {
                   --cgroup-manager cgroupfs";
     let look = |image: &str| {
         format!(
-            "{podman} unshare sh -c 'cd $({podman} image mount {image}) && sh -c \"$PROOF\"; \
-             cd /; {podman} image unmount --all >/dev/null'"
+            "{podman} unshare sh -c '(cd $({podman} image mount {image}) && sh -c \"$PROOF\"); \
+             {podman} image unmount --all >/dev/null'"
         )
     };
     Some(match &work.task {
