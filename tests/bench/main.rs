@@ -61,12 +61,18 @@ fn main() -> ExitCode {
         names.join(", ")
     );
 
-    let mut rows = Vec::new();
-    for work in work::all(&world, &wanted) {
-        eprintln!("{} …", work.name);
-        rows.push((work.name, measure::run(&world, &tools, &work, rounds)));
+    let mut wrong = false;
+    let works = work::all(&world, &wanted);
+    if !works.is_empty() {
+        print_head(&names);
     }
-    print_table(&names, &rows);
+    // Row by row: whoever stops it keeps what was measured.
+    for work in works {
+        eprintln!("{} …", work.name);
+        let outcomes = measure::run(&world, &tools, &work, rounds);
+        print_row(work.name, &outcomes);
+        wrong |= outcomes.iter().any(|o| matches!(o, Outcome::Wrong(_)));
+    }
     if wanted("plan") {
         plan::run(&world, program.as_ref(), rounds);
     }
@@ -82,17 +88,15 @@ fn main() -> ExitCode {
     if wanted("identity") {
         identity::run(program.as_ref(), rounds);
     }
-    let wrong = rows.iter().flat_map(|(_, outcomes)| outcomes);
-    if wrong.filter(|o| matches!(o, Outcome::Wrong(_))).count() > 0 {
+    if wrong {
         eprintln!("bench: not everything was done that was asked for");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
 
-/// Prints a row for each piece of work: median seconds, how many times as long as ours, peak
-/// memory.
-fn print_table(names: &[&str], rows: &[(&str, Vec<Outcome>)]) {
+/// Prints the names of the columns.
+fn print_head(names: &[&str]) {
     println!("\nmedian seconds (times ours) and peak memory of the largest process\n");
     print!("| {:<30} |", "work");
     for name in names {
@@ -103,24 +107,27 @@ fn print_table(names: &[&str], rows: &[(&str, Vec<Outcome>)]) {
         "-".repeat(32),
         format!("{}|", "-".repeat(29)).repeat(names.len())
     );
-    for (work, samples) in rows {
-        print!("| {work:<30} |");
-        let ours = samples.first().and_then(|outcome| match outcome {
-            Outcome::Done(sample) => Some(sample.seconds),
-            _ => None,
-        });
-        for sample in samples {
-            let text = match (sample, ours) {
-                (Outcome::Done(sample), ours) => {
-                    let (seconds, mebibytes) = (sample.seconds, sample.peak_kib / 1024);
-                    let times = ours.map_or(f64::NAN, |ours| seconds / ours);
-                    format!("{seconds:7.3} s {times:6.1}× {mebibytes:5} MiB")
-                }
-                (Outcome::Wrong(why), _) => format!("WRONG: {why}"),
-                (Outcome::None, _) => "–".to_owned(),
-            };
-            print!(" {text:<27} |");
-        }
-        println!();
+}
+
+/// Prints one piece of work: for each tool its median seconds, how many times as long as ours, and its
+/// peak memory.
+fn print_row(work: &str, outcomes: &[Outcome]) {
+    print!("| {work:<30} |");
+    let ours = outcomes.first().and_then(|outcome| match outcome {
+        Outcome::Done(sample) => Some(sample.seconds),
+        _ => None,
+    });
+    for outcome in outcomes {
+        let text = match (outcome, ours) {
+            (Outcome::Done(sample), ours) => {
+                let (seconds, mebibytes) = (sample.seconds, sample.peak_kib / 1024);
+                let times = ours.map_or(f64::NAN, |ours| seconds / ours);
+                format!("{seconds:7.3} s {times:6.1}× {mebibytes:5} MiB")
+            }
+            (Outcome::Wrong(why), _) => format!("WRONG: {why}"),
+            (Outcome::None, _) => "–".to_owned(),
+        };
+        print!(" {text:<27} |");
     }
+    println!();
 }
