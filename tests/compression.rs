@@ -38,7 +38,7 @@ for_users! {
         let base = base!(world, Busybox);
         write(world, &base);
         let other = world.second_with_context();
-        for compression in ["gzip", "zstd"] {
+        for compression in ["gzip", "zstd", "estargz"] {
             let output = format!("type=oci,dest=o.oci,compression={compression}");
             let build = |world: &World, processors: &str| {
                 world

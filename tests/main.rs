@@ -15,6 +15,7 @@ mod digests;
 mod dockerfile;
 mod dockerignore;
 mod errors;
+mod estargz;
 mod identity;
 mod instructions;
 mod interop;

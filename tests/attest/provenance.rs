@@ -123,15 +123,18 @@ for_users! {
         assert_eq!(top["manifests"][0]["digest"], images[0].descriptor["digest"]);
 
         // The store's own image has other layers, and so other digests: the statement follows them.
-        let again = format!("{}/attested/{}-again:1", registry.host(), world.user.name());
-        world.sandcrab(["push", "--compression=zstd", &name, &again]).ok();
-        skopeo(world)
-            .args(["copy", "--quiet", "--all", "--src-tls-verify=false"])
-            .args([&format!("docker://{again}"), "oci:again:x"])
-            .ok();
-        let pushed = attested(world, "again");
-        assert_ne!(pushed[0].descriptor["digest"], images[0].descriptor["digest"]);
-        assert_eq!(pushed[0].of(SLSA)["predicate"], images[0].of(SLSA)["predicate"]);
+        for compression in ["zstd", "estargz"] {
+            let again = format!("{}/attested/{}-{compression}:1", registry.host(), world.user.name());
+            let flag = format!("--compression={compression}");
+            world.sandcrab(["push", &flag, &name, &again]).ok();
+            skopeo(world)
+                .args(["copy", "--quiet", "--all", "--src-tls-verify=false"])
+                .args([&format!("docker://{again}"), &format!("oci:{compression}:x")])
+                .ok();
+            let pushed = attested(world, compression);
+            assert_ne!(pushed[0].descriptor["digest"], images[0].descriptor["digest"]);
+            assert_eq!(pushed[0].of(SLSA)["predicate"], images[0].of(SLSA)["predicate"]);
+        }
 
         // What has no place for it does without, and says so.
         world

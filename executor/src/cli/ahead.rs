@@ -19,8 +19,8 @@ use crate::error::Result;
 use crate::image::digest::DiffId;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
-use crate::layer::compress::Compression;
 use crate::output::options::Target;
+use crate::output::packing::Packing;
 use crate::output::transcode::{self, Watch, format_of};
 use crate::progress::event::{self, Vertex};
 use crate::registry::{BlobSource, Registry};
@@ -41,7 +41,7 @@ pub(super) struct Ahead<'a> {
 
 /// A form in which layers leave the store.
 pub(super) struct Wanted<'a> {
-    compression: Compression,
+    packing: Packing,
     force: bool,
     /// The repositories that get them, one for each registry.
     to: Vec<&'a Reference>,
@@ -73,7 +73,7 @@ pub(super) fn wanted(request: &Request) -> Vec<Wanted<'_>> {
             }
         }
         all.push(Wanted {
-            compression: form.compression.unwrap_or(Compression::GZIP),
+            packing: form.compression.unwrap_or(Packing::GZIP),
             force: form.force_compression,
             to,
         });
@@ -194,15 +194,15 @@ impl Ahead<'_> {
         }
         for wanted in &self.wanted {
             let pair: [(Descriptor, DiffId); 1] = [(layer.blob.clone(), layer.diff_id)];
-            let (compression, force) = (wanted.compression, wanted.force);
-            let work = transcode::converted(self.session, &pair, compression, force);
+            let (packing, force) = (wanted.packing, wanted.force);
+            let work = transcode::converted(self.session, &pair, packing, force);
             let watch = Watch {
                 cancel: self.cancel,
                 vertex: (!work.is_empty()).then(|| shown.vertex()),
             };
-            let made = transcode::layers(self.session, &pair, compression, force, watch)?;
+            let made = transcode::layers(self.session, &pair, packing, force, watch)?;
             // What the cache had was most likely sent by the build that made it.
-            for blob in made.iter().filter(|_| told.fresh) {
+            for (blob, _) in made.iter().filter(|_| told.fresh) {
                 for to in &wanted.to {
                     // Nobody listens only when nothing is sent.
                     drop(send.send((to, blob.clone())));

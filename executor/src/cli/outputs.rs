@@ -26,12 +26,12 @@ use crate::error::{Result, ResultExt};
 use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::layer::compress::Compression;
 use crate::layer::tar_write::Place;
 use crate::output::assemble::{self, prepare_index, prepare_push, verbatim, verbatim_index};
 use crate::output::destination::{self, Destination};
 use crate::output::layout::{self, Export};
 use crate::output::options::{Dest, Form, ImageTarget, Output, Target};
+use crate::output::packing::Packing;
 use crate::output::transcode::Watch;
 use crate::output::{archive, metadata, tar};
 use crate::progress::event::{Sender, Vertex};
@@ -188,7 +188,7 @@ impl Outputs<'_> {
         if target.store && !self.is_plain(&output.form) {
             // Layers stay as they are here, unless the output says otherwise.
             let form = Form {
-                compression: output.form.compression.or(Some(Compression::None)),
+                compression: output.form.compression.or(Some(Packing::NONE)),
                 ..output.form.clone()
             };
             let export = self.prepare(&form, names, image, vertex)?;

@@ -13,9 +13,9 @@ use crate::error::{Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, media_type};
 use crate::image::reference::Reference;
-use crate::layer::compress::Compression;
 use crate::output::assemble::{self, PushPlan, prepare_push};
 use crate::output::options::Form;
+use crate::output::packing::Packing;
 use crate::output::transcode::Watch;
 use crate::progress::event::{Sender, Vertex};
 use crate::registry::{Artifact, BlobSource, Registry};
@@ -52,6 +52,8 @@ enum CompressionChoice {
     Gzip,
     /// Smaller and quicker; for registries and tools of the last years
     Zstd,
+    /// gzip of which single files can be read, for lazy pulling; it is another image, with another id
+    Estargz,
     /// As they are
     Uncompressed,
 }
@@ -85,15 +87,17 @@ pub(super) fn run(
         .collect::<Result<Vec<_>>>()?;
     let images = session.store().images();
     let image = images.get(&args.image)?;
+    let packing = match args.compression {
+        CompressionChoice::Gzip => Packing::GZIP,
+        CompressionChoice::Zstd => Packing::ZSTD,
+        CompressionChoice::Estargz => Packing::ESTARGZ,
+        CompressionChoice::Uncompressed => Packing::NONE,
+    };
     let form = Form {
-        compression: Some(match args.compression {
-            CompressionChoice::Gzip => Compression::GZIP,
-            CompressionChoice::Zstd => Compression::ZSTD,
-            CompressionChoice::Uncompressed => Compression::None,
-        }),
+        compression: Some(packing),
         // A pulled image goes on in its own dialect, so that its digest stays.
         oci_media_types: image.manifest.media_type.as_deref() != Some(media_type::DOCKER_MANIFEST)
-            || args.compression == CompressionChoice::Zstd,
+            || packing.is_oci_only(),
         ..Form::default()
     };
     let shown: Vec<String> = references.iter().map(Reference::familiar).collect();

@@ -107,11 +107,11 @@ const BUILD: &[(&[&str], Answer)] = &[
     ),
     (
         &["--compression"],
-        Instead("use -o type=…,compression=gzip|zstd"),
+        Instead("use -o type=…,compression=gzip|estargz|zstd"),
     ),
     (
         &["--compression-format"],
-        Instead("use -o type=…,compression=gzip|zstd"),
+        Instead("use -o type=…,compression=gzip|estargz|zstd"),
     ),
     (
         &["--compression-level"],

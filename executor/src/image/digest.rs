@@ -156,6 +156,11 @@ impl<W: Write> HashingWriter<W> {
         self.hasher.count()
     }
 
+    /// Returns the digest of what was written so far.
+    pub fn so_far(&mut self) -> Digest {
+        Digest(self.hasher.so_far())
+    }
+
     /// Returns the writer, the digest of what was written, and the number of bytes.
     pub fn finish(self) -> (W, Digest, u64) {
         let count = self.hasher.count();

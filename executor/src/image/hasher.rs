@@ -76,6 +76,16 @@ impl Hasher {
         }
     }
 
+    /// Returns the hash of all bytes so far; more may follow.
+    pub(super) fn so_far(&mut self) -> [u8; 32] {
+        let hasher = match std::mem::replace(&mut self.state, State::Here(Sha256::new())) {
+            State::Here(hasher) => hasher,
+            State::Elsewhere(thread) => thread.finish(),
+        };
+        self.state = State::Here(hasher.clone());
+        hasher.finalize().into()
+    }
+
     pub(super) fn finish(self) -> [u8; 32] {
         match self.state {
             State::Here(hasher) => hasher.finalize().into(),
@@ -163,6 +173,11 @@ mod tests {
                 let data: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
                 let whole: [u8; 32] = Sha256::digest(&data).into();
                 prop_assert_eq!(hash(&data, cut.clamp(1, length.max(1))), whole);
+                let mut hasher = Hasher::new();
+                hasher.update(&data[..length / 2]);
+                prop_assert_eq!(hasher.so_far(), hash(&data[..length / 2], 1 << 20));
+                hasher.update(&data[length / 2..]);
+                prop_assert_eq!(hasher.so_far(), whole);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! gzip compressed by several threads into one ordinary member.
+//! gzip compressed by several threads into one ordinary member; and members made whole.
 //!
 //! Responsible for cutting the input into blocks of fixed size, compressing each with the 32 KiB
 //! before it as preset dictionary (so that little is lost at the borders), and joining the pieces
@@ -7,16 +7,19 @@
 //! `2 × threads + 1` blocks are in memory.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use flate2::{Compress, Crc, FlushCompress, Status};
+
+use crate::layer::pool::Pool;
 
 /// Input bytes of one block. Part of the output's definition: another value gives other bytes.
 pub(super) const BLOCK: usize = 512 * 1024;
 
 /// Room for a compressed block: more than any level's worst case of 9 bits for a byte.
 const OUTPUT: usize = BLOCK + BLOCK / 4;
+
+/// Room that a short block needs besides.
+const SLACK: usize = 256;
 
 /// How far back deflate can refer (RFC 1951).
 const WINDOW: usize = 32 * 1024;
@@ -25,6 +28,17 @@ const WINDOW: usize = 32 * 1024;
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// A piece of input, behind the bytes that precede it.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    /// Dictionary, then data.
+    bytes: &'a [u8],
+    /// Where the data begins.
+    start: usize,
+    /// Whether this one ends the member.
+    last: bool,
+}
+
+/// A piece that has its bytes.
 struct Block {
     /// Dictionary, then data.
     bytes: Vec<u8>,
@@ -39,14 +53,6 @@ struct Packed {
     bytes: Vec<u8>,
     crc: Crc,
     spare: Vec<u8>,
-}
-
-/// One thread. Block `i` goes to worker `i % n`, so that answers arrive in order by asking the
-/// workers in turn.
-struct Worker {
-    jobs: SyncSender<Block>,
-    done: Receiver<io::Result<Packed>>,
-    thread: JoinHandle<()>,
 }
 
 /// Compresses what is written to it; ends the member in [`GzipEncoder::finish`].
@@ -64,9 +70,7 @@ enum Engine {
         bytes: Vec<u8>,
     },
     Threads {
-        workers: Vec<Worker>,
-        sent: usize,
-        received: usize,
+        pool: Pool<Block, io::Result<Packed>>,
         spare: Vec<Vec<u8>>,
     },
 }
@@ -83,11 +87,7 @@ impl<W: Write> GzipEncoder<W> {
             }
         } else {
             Engine::Threads {
-                workers: (0..threads)
-                    .map(|_| Worker::start(level))
-                    .collect::<io::Result<_>>()?,
-                sent: 0,
-                received: 0,
+                pool: Pool::start("gzip", threads, move |block| pack_one(level, block))?,
                 spare: Vec::new(),
             }
         };
@@ -127,18 +127,12 @@ impl<W: Write> GzipEncoder<W> {
             .wrapping_add((block.bytes.len() - block.start) as u32);
         match &mut self.engine {
             Engine::Inline { level, bytes } => {
-                let crc = pack(*level, &block, bytes)?;
+                let crc = pack(*level, block.piece(), bytes)?;
                 self.crc.combine(&crc);
                 self.out.write_all(bytes)
             }
-            Engine::Threads {
-                workers,
-                sent,
-                received,
-                ..
-            } => {
-                let full = *sent - *received >= 2 * workers.len();
-                if full {
+            Engine::Threads { pool, .. } => {
+                if pool.is_full() {
                     self.collect()?;
                 }
                 self.submit(block)
@@ -147,26 +141,16 @@ impl<W: Write> GzipEncoder<W> {
     }
 
     fn submit(&mut self, block: Block) -> io::Result<()> {
-        if let Engine::Threads { workers, sent, .. } = &mut self.engine {
-            let worker = &workers[*sent % workers.len()];
-            worker.jobs.send(block).map_err(|_| worker_gone())?;
-            *sent += 1;
+        match &mut self.engine {
+            Engine::Threads { pool, .. } => pool.submit(block),
+            Engine::Inline { .. } => Ok(()),
         }
-        Ok(())
     }
 
-    /// Writes the oldest block that is still with the workers.
+    /// Writes the oldest block that is still with the threads.
     fn collect(&mut self) -> io::Result<()> {
-        if let Engine::Threads {
-            workers,
-            received,
-            spare,
-            ..
-        } = &mut self.engine
-        {
-            let worker = &workers[*received % workers.len()];
-            let packed = worker.done.recv().map_err(|_| worker_gone())??;
-            *received += 1;
+        if let Engine::Threads { pool, spare } = &mut self.engine {
+            let packed = pool.collect()??;
             self.crc.combine(&packed.crc);
             spare.push(packed.spare);
             self.out.write_all(&packed.bytes)?;
@@ -177,18 +161,13 @@ impl<W: Write> GzipEncoder<W> {
     /// Writes the last block and the trailer.
     pub(super) fn finish(mut self) -> io::Result<W> {
         self.next_block(true)?;
-        loop {
-            match &self.engine {
-                Engine::Threads { sent, received, .. } if received < sent => self.collect()?,
-                _ => break,
-            }
+        while matches!(&self.engine, Engine::Threads { pool, .. } if pool.waiting() > 0) {
+            self.collect()?;
         }
         self.out.write_all(&self.crc.sum().to_le_bytes())?;
         self.out.write_all(&self.length.to_le_bytes())?;
-        if let Engine::Threads { workers, .. } = self.engine {
-            for worker in workers {
-                worker.stop()?;
-            }
+        if let Engine::Threads { pool, .. } = self.engine {
+            pool.stop()?;
         }
         Ok(self.out)
     }
@@ -214,44 +193,59 @@ impl<W: Write> Write for GzipEncoder<W> {
     }
 }
 
-impl Worker {
-    fn start(level: flate2::Compression) -> io::Result<Self> {
-        let (jobs, blocks) = sync_channel::<Block>(2);
-        let (results, done) = sync_channel(2);
-        let thread = std::thread::Builder::new()
-            .name("gzip".to_owned())
-            .spawn(move || {
-                for block in blocks {
-                    let mut bytes = Vec::new();
-                    let packed = pack(level, &block, &mut bytes).map(|crc| Packed {
-                        bytes,
-                        crc,
-                        spare: block.bytes,
-                    });
-                    if results.send(packed).is_err() {
-                        break;
-                    }
-                }
-            })?;
-        Ok(Self { jobs, done, thread })
-    }
-
-    fn stop(self) -> io::Result<()> {
-        drop(self.jobs);
-        self.thread.join().map_err(|_| worker_gone())
+impl Block {
+    fn piece(&self) -> Piece<'_> {
+        Piece {
+            bytes: &self.bytes,
+            start: self.start,
+            last: self.last,
+        }
     }
 }
 
-fn worker_gone() -> io::Error {
-    io::Error::other("a compression thread has ended early")
+fn pack_one(level: flate2::Compression, block: Block) -> io::Result<Packed> {
+    let mut bytes = Vec::new();
+    let crc = pack(level, block.piece(), &mut bytes)?;
+    Ok(Packed {
+        bytes,
+        crc,
+        spare: block.bytes,
+    })
+}
+
+/// Appends a whole member to `out`, whose bytes depend on the data and the level only.
+pub(super) fn member(level: u32, data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    out.extend_from_slice(&HEADER);
+    let level = flate2::Compression::new(level.min(9));
+    let mut crc = Crc::new();
+    let mut packed = Vec::new();
+    let mut at = 0_usize;
+    loop {
+        let (begin, end) = (at.saturating_sub(WINDOW), data.len().min(at + BLOCK));
+        let piece = Piece {
+            bytes: &data[begin..end],
+            start: at - begin,
+            last: end == data.len(),
+        };
+        crc.combine(&pack(level, piece, &mut packed)?);
+        out.extend_from_slice(&packed);
+        if piece.last {
+            break;
+        }
+        at = end;
+    }
+    out.extend_from_slice(&crc.sum().to_le_bytes());
+    // Modulo 2^32.
+    out.extend_from_slice(&(data.len() as u32).to_le_bytes());
+    Ok(())
 }
 
 /// Compresses or stores one block to `out` and returns its checksum.
 ///
 /// Starts from nothing each time: after a reset, zlib-rs still lets stale bytes of its window
-/// decide between equally valid matches. The room for output is the same each time, too, because
+/// decide between equally valid matches. The room for output depends on the data's length only, because
 /// at level 0 it decides how the data is cut.
-fn pack(level: flate2::Compression, block: &Block, out: &mut Vec<u8>) -> io::Result<Crc> {
+fn pack(level: flate2::Compression, block: Piece<'_>, out: &mut Vec<u8>) -> io::Result<Crc> {
     let data = &block.bytes[block.start..];
     let mut crc = Crc::new();
     crc.update(data);
@@ -268,14 +262,15 @@ fn pack(level: flate2::Compression, block: &Block, out: &mut Vec<u8>) -> io::Res
     } else {
         FlushCompress::Sync
     };
-    out.resize(OUTPUT, 0);
+    let room = OUTPUT.min(data.len() + data.len() / 4 + SLACK);
+    out.resize(room, 0);
     let status = compress.compress(data, out, flush)?;
     // Both are bounded by the buffers' sizes.
     let (read, written) = (compress.total_in() as usize, compress.total_out() as usize);
     let complete = if block.last {
         status == Status::StreamEnd
     } else {
-        read == data.len() && written < OUTPUT
+        read == data.len() && written < room
     };
     if !complete {
         return Err(io::Error::other("a block has grown beyond all bounds"));
@@ -287,12 +282,12 @@ fn pack(level: flate2::Compression, block: &Block, out: &mut Vec<u8>) -> io::Res
 /// Tells whether compressing a block is not worth the time, which deflate needs most of for data
 /// that is compressed or encrypted already: its bytes are all equally frequent, and zstd, a dozen
 /// times as fast, saves less than a 64th of it.
-fn is_incompressible(block: &Block) -> io::Result<bool> {
+fn is_incompressible(block: Piece<'_>) -> io::Result<bool> {
     let data = &block.bytes[block.start..];
     if data.len() < SAMPLE || !is_even(data) {
         return Ok(false);
     }
-    let size = zstd::bulk::compress(&block.bytes, 1)?.len();
+    let size = zstd::bulk::compress(block.bytes, 1)?.len();
     Ok(size > block.bytes.len() - block.bytes.len() / 64)
 }
 

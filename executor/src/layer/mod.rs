@@ -6,8 +6,10 @@
 pub mod compress;
 pub mod diff;
 pub mod entry;
+pub mod estargz;
 mod gzip;
 mod pax;
+mod pool;
 pub mod tar_apply;
 pub mod tar_read;
 pub mod tar_write;

@@ -60,6 +60,10 @@ pub struct TarReader<R> {
     /// Bytes of data and padding up to the next header, apart from what `segments` tells.
     stored: u64,
     padding: u64,
+    /// The current entry's path as the archive has it.
+    name: Vec<u8>,
+    /// Everything but data since it was last taken, where that is wanted.
+    raw: Option<Vec<u8>>,
 }
 
 /// A run of data in a file.
@@ -95,6 +99,43 @@ impl<R: Read> TarReader<R> {
             lent: 0,
             stored: 0,
             padding: 0,
+            name: Vec::new(),
+            raw: None,
+        }
+    }
+
+    /// As [`Self::new`], for whoever wants the archive's own bytes, too: data comes in chunks, and all
+    /// that is between by [`Self::take_raw`], and by [`Self::rest`] what follows the archive's end. Data
+    /// that is not asked for counts as being between.
+    pub fn recording(reader: R, limits: Limits) -> Self {
+        Self {
+            raw: Some(Vec::new()),
+            ..Self::new(reader, limits)
+        }
+    }
+
+    /// Moves the bytes since the last call that are no data of files to the end of `out`.
+    pub fn take_raw(&mut self, out: &mut Vec<u8>) {
+        if let Some(raw) = &mut self.raw {
+            out.append(raw);
+        }
+    }
+
+    /// Returns the path of the current entry as the archive has it.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Reads on behind the archive's end; returns the number of bytes, 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// When the stream cannot be read or exceeds the limit.
+    pub fn rest(&mut self, buf: &mut [u8]) -> Result<usize> {
+        loop {
+            match self.input.read(buf) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.op("read archive"),
+            }
         }
     }
 
@@ -112,6 +153,7 @@ impl<R: Read> TarReader<R> {
         self.stored = parsed.stored;
         self.padding = parsed.stored.next_multiple_of(BLOCK as u64) - parsed.stored;
         self.segments = parsed.segments.into_iter();
+        self.name = parsed.name;
         self.segment = Segment::default();
         Ok(Some(parsed.entry))
     }
@@ -162,6 +204,9 @@ impl<R: Read> TarReader<R> {
         let mut left = self.stored + self.padding;
         while left > 0 {
             let n = left.min(self.fill()?.len() as u64);
+            if let Some(raw) = &mut self.raw {
+                raw.extend_from_slice(&self.input.buffer()[..n as usize]);
+            }
             self.input.consume(n as usize);
             left -= n;
         }
@@ -196,6 +241,9 @@ impl<R: Read> TarReader<R> {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(Error::new("read archive").source(e)),
             }
+        }
+        if let Some(raw) = &mut self.raw {
+            raw.extend_from_slice(&block);
         }
         Ok(Some(block))
     }

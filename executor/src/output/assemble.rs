@@ -7,13 +7,15 @@
 use std::path::PathBuf;
 
 use crate::attest::statement::{self, REFERENCE_DIGEST};
+use crate::cache::exchange::format as exchange;
 use crate::error::{Error, Kind, Result};
 use crate::image::annotations::Level;
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, Manifest, media_type};
-use crate::layer::compress::{Compression, Format};
+use crate::layer::compress::Format;
 use crate::output::options::Form;
+use crate::output::packing::Packing;
 use crate::output::transcode::{self, Watch, format_of};
 use crate::store::images::{Image, MANIFEST_LIMIT};
 use crate::store::lock::Session;
@@ -255,9 +257,31 @@ pub fn prepare_push(
         .cloned()
         .zip(diff_ids.iter().copied())
         .collect();
-    let compression = form.compression.unwrap_or(Compression::GZIP);
-    let layers = transcode::layers(session, &pairs, compression, form.force_compression, watch)?;
-    plan(session, image, layers, form)
+    let packing = form.compression.unwrap_or(Packing::GZIP);
+    let layers = transcode::layers(session, &pairs, packing, form.force_compression, watch)?;
+    let (layers, own): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+    if own == *diff_ids {
+        return plan(session, image, layers, form);
+    }
+    // They are other layers, and so it is another image.
+    let mut config = image.config.clone();
+    config.rootfs.diff_ids = own;
+    if config.extra.contains_key(exchange::INLINE) {
+        exchange::strip(&mut config);
+        if let Some(vertex) = watch.vertex {
+            vertex.warn("the image leaves without its cache, which is of other layers".to_owned());
+        }
+    }
+    let bytes = config.to_bytes();
+    let digest = session.blobs().put(&bytes)?;
+    let mut image = Image {
+        config_digest: digest,
+        config,
+        ..image.clone()
+    };
+    (image.manifest.config.digest, image.manifest.config.size) = (digest, bytes.len() as u64);
+    image.config_bytes = bytes;
+    plan(session, &image, layers, form)
 }
 
 /// Returns the layers whose bytes [`prepare_push`] reads.
@@ -270,8 +294,8 @@ pub fn converted(session: &Session, image: &Image, form: &Form) -> Vec<Descripto
         .cloned()
         .zip(diff_ids)
         .collect();
-    let compression = form.compression.unwrap_or(Compression::GZIP);
-    transcode::converted(session, &pairs, compression, form.force_compression)
+    let packing = form.compression.unwrap_or(Packing::GZIP);
+    transcode::converted(session, &pairs, packing, form.force_compression)
 }
 
 /// Takes an image as it is in the store.

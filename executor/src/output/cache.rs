@@ -12,12 +12,12 @@ use crate::cache::exchange::format::{self, CONFIG_TYPE, StepResult};
 use crate::error::{Result, ResultExt};
 use crate::image::digest::{DiffId, Digest};
 use crate::image::manifest::{Descriptor, Index, Manifest, media_type};
-use crate::layer::compress::Compression;
 use crate::output::archive::Sink;
 use crate::output::assemble::{PushPlan, layer_blobs};
 use crate::output::destination::write_file;
 use crate::output::layout::{self, Export, REF_NAME};
 use crate::output::options::{ArchiveFormat, Form};
+use crate::output::packing::Packing;
 use crate::output::transcode::{self, Watch};
 use crate::store::lock::Session;
 
@@ -45,8 +45,8 @@ impl Contents {
 
     /// Returns the layers whose bytes [`Contents::plan`] reads.
     pub fn converted(&self, session: &Session, form: &Form) -> Vec<Descriptor> {
-        let compression = form.compression.unwrap_or(Compression::GZIP);
-        transcode::converted(session, &self.layers, compression, form.force_compression)
+        let packing = form.compression.unwrap_or(Packing::GZIP);
+        transcode::converted(session, &self.layers, packing, form.force_compression)
     }
 
     /// Makes the manifest and brings the layers into the form that is wanted.
@@ -54,10 +54,10 @@ impl Contents {
     /// # Errors
     /// When a layer is missing or corrupt; cancellation.
     pub fn plan(&self, session: &Session, form: &Form, watch: Watch<'_>) -> Result<PushPlan> {
-        let compression = form.compression.unwrap_or(Compression::GZIP);
+        let packing = form.compression.unwrap_or(Packing::GZIP);
         let force = form.force_compression;
-        let layers = transcode::layers(session, &self.layers, compression, force, watch)?;
-        let diff_ids: Vec<DiffId> = self.layers.iter().map(|(_, id)| *id).collect();
+        let layers = transcode::layers(session, &self.layers, packing, force, watch)?;
+        let (layers, diff_ids): (Vec<Descriptor>, Vec<DiffId>) = layers.into_iter().unzip();
         let config_bytes = format::write(&self.steps, &diff_ids);
         let config = Descriptor::of(CONFIG_TYPE, &config_bytes);
         let manifest = Manifest {

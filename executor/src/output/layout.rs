@@ -220,10 +220,10 @@ fn repositories(exports: &[Export]) -> BTreeMap<String, BTreeMap<String, String>
 mod tests {
     use super::*;
     use crate::cancel::Cancel;
-    use crate::layer::compress::Compression;
     use crate::output::assemble::{prepare_push, verbatim};
     use crate::output::destination::Destination;
     use crate::output::options::{Dest, Form};
+    use crate::output::packing::Packing;
     use crate::output::transcode::Watch;
     use crate::store::fixture;
     use crate::store::lock::Session;
@@ -286,10 +286,10 @@ mod tests {
             ..Form::default()
         };
         let forms = [
-            with(Compression::GZIP, true),
-            with(Compression::ZSTD, true),
-            with(Compression::None, true),
-            with(Compression::GZIP, false),
+            with(Packing::GZIP, true),
+            with(Packing::ZSTD, true),
+            with(Packing::NONE, true),
+            with(Packing::GZIP, false),
         ];
         for (n, form) in forms.iter().enumerate() {
             let oci = dir.path().join(format!("oci-{n}.tar"));

@@ -13,5 +13,6 @@ pub mod layout;
 pub mod local;
 pub mod metadata;
 pub mod options;
+pub mod packing;
 pub mod tar;
 pub mod transcode;

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::annotations::{Annotation, Annotations};
 use crate::image::reference::Reference;
 use crate::layer::compress::Compression;
+use crate::output::packing::Packing;
 
 /// One output of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +129,7 @@ pub enum ArchiveFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
     /// Compression of layers; `None` leaves it to the output (gzip where layers travel).
-    pub compression: Option<Compression>,
+    pub compression: Option<Packing>,
     /// Whether layers that are compressed otherwise are converted too.
     pub force_compression: bool,
     /// Whether documents have OCI's media types, else Docker's.
@@ -417,10 +418,17 @@ impl Fields<'_> {
             oci_media_types: self.flag("oci-mediatypes")?.unwrap_or(true),
             ..Form::default()
         };
-        if !form.oci_media_types && matches!(form.compression, Some(Compression::Zstd { .. })) {
-            return Err(usage(
-                "compression=zstd with oci-mediatypes=false: Docker's media types have no zstd",
-            ));
+        if let Some(packing) = form.compression
+            && !form.oci_media_types
+            && packing.is_oci_only()
+        {
+            let name = match packing {
+                Packing::Estargz { .. } => "estargz",
+                Packing::Stream(_) => "zstd",
+            };
+            return Err(usage(format!(
+                "compression={name} with oci-mediatypes=false: Docker's media types have no {name}"
+            )));
         }
         let annotated: Vec<String> = self
             .keys
@@ -441,7 +449,7 @@ impl Fields<'_> {
     }
 
     /// Takes the compression and its level.
-    pub(crate) fn compression(&mut self) -> Result<Option<Compression>> {
+    pub(crate) fn compression(&mut self) -> Result<Option<Packing>> {
         let level =
             match self.keys.remove("compression-level") {
                 None => None,
@@ -455,28 +463,33 @@ impl Fields<'_> {
             ))
         };
         let name = self.keys.remove("compression");
-        let compression = match (name.as_deref(), level) {
+        let gzip = |level: i32| {
+            let valid = u32::try_from(level).ok().filter(|level| *level <= 9);
+            valid.ok_or_else(|| outside(level, "from 0 to 9"))
+        };
+        let packing = match (name.as_deref(), level) {
             (None, None) => return Ok(None),
-            (Some("uncompressed"), None) => Compression::None,
+            (Some("uncompressed"), None) => Packing::NONE,
             (Some("uncompressed"), Some(_)) => {
                 return Err(usage("compression=uncompressed has no compression-level"));
             }
-            (Some("gzip"), None) => Compression::GZIP,
-            (None | Some("gzip"), Some(level)) => Compression::Gzip {
-                level: u32::try_from(level)
-                    .ok()
-                    .filter(|l| *l <= 9)
-                    .ok_or_else(|| outside(level, "from 0 to 9"))?,
+            (Some("gzip"), None) => Packing::GZIP,
+            (None | Some("gzip"), Some(level)) => Packing::Stream(Compression::Gzip {
+                level: gzip(level)?,
+            }),
+            (Some("estargz"), None) => Packing::ESTARGZ,
+            (Some("estargz"), Some(level)) => Packing::Estargz {
+                level: gzip(level)?,
             },
-            (Some("zstd"), None) => Compression::ZSTD,
-            (Some("zstd"), Some(level @ -7..=22)) => Compression::Zstd { level },
+            (Some("zstd"), None) => Packing::ZSTD,
+            (Some("zstd"), Some(level @ -7..=22)) => Packing::Stream(Compression::Zstd { level }),
             (Some("zstd"), Some(level)) => return Err(outside(level, "from -7 to 22")),
             (Some(other), _) => {
                 return Err(usage(format!("unsupported compression `{other}`"))
-                    .hint("compressions are uncompressed, gzip and zstd"));
+                    .hint("compressions are uncompressed, gzip, estargz and zstd"));
             }
         };
-        Ok(Some(compression))
+        Ok(Some(packing))
     }
 
     /// Takes what is true or false.
@@ -618,7 +631,8 @@ mod tests {
         .expect("output");
         assert_eq!(output.names.len(), 2);
         let form = output.form;
-        assert_eq!(form.compression, Some(Compression::Zstd { level: 9 }));
+        let zstd = Packing::Stream(Compression::Zstd { level: 9 });
+        assert_eq!(form.compression, Some(zstd));
         assert!(form.force_compression && form.oci_media_types);
         let host = crate::image::platform::Platform::host();
         assert_eq!(form.annotations.on(Level::Manifest, &host)["a.B"], "c=d");
@@ -629,8 +643,16 @@ mod tests {
         assert_eq!(output.epoch, Some(7));
         assert_eq!(output.rewrite_timestamp, Some(true));
         let level = parse("type=image,compression-level=3").expect("level alone");
-        let gzip = Some(Compression::Gzip { level: 3 });
+        let gzip = Some(Packing::Stream(Compression::Gzip { level: 3 }));
         assert_eq!(level.form.compression, gzip);
+        for (text, wanted) in [
+            ("type=registry,compression=estargz", 5),
+            ("type=image,compression=estargz,compression-level=9", 9),
+        ] {
+            let form = parse(text).expect(text).form;
+            let estargz = Some(Packing::Estargz { level: wanted });
+            assert_eq!(form.compression, estargz, "{text}");
+        }
     }
 
     #[test]
@@ -646,7 +668,13 @@ mod tests {
             ("type=oci,type=oci", "`type`"),
             ("type=oci,unpack=true", "`unpack`"),
             ("type=tar,compression=gzip", "`compression`"),
-            ("type=oci,compression=estargz", "`estargz`"),
+            ("type=oci,compression=zstd:chunked", "`zstd:chunked`"),
+            ("type=tar,compression=estargz", "`compression`"),
+            ("type=oci,compression=estargz,compression-level=-1", "-1"),
+            (
+                "type=oci,compression=estargz,oci-mediatypes=false",
+                "estargz",
+            ),
             ("type=oci,compression=gzip,compression-level=10", "10"),
             ("type=oci,compression=zstd,compression-level=x", "`x`"),
             ("type=oci,compression=zstd,oci-mediatypes=false", "zstd"),

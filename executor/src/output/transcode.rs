@@ -2,7 +2,8 @@
 //!
 //! Responsible for making a layer's compressed (or decompressed) blob once and finding it again.
 //! Must not change a layer's content: the uncompressed bytes are checked against the diff id on
-//! the way, unless this process has just written them. Invariant: what [`layers`] returns is in the store.
+//! the way, unless this process has just written them. Invariants: what [`layers`] returns is in the
+//! store; a layer has another diff id only in a packing that adds to its archive.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -14,6 +15,8 @@ use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{DiffId, Digest, HashingReader};
 use crate::image::manifest::{Descriptor, media_type};
 use crate::layer::compress::{Compression, Encoder, Format, decoder};
+use crate::layer::estargz;
+use crate::output::packing::Packing;
 use crate::progress::event::Vertex;
 use crate::store::lock::Session;
 
@@ -38,24 +41,27 @@ pub fn format_of(media_type: &str) -> Option<Format> {
     }
 }
 
-/// Brings layers into a compression: those that are not compressed, and with `force` those that
+/// A blob and the digest of what it unpacks to.
+pub type Layer = (Descriptor, DiffId);
+
+/// Brings layers into a packing: those that are not compressed, and with `force` those that
 /// are compressed otherwise. Several at a time, in the order given.
 ///
 /// # Errors
-/// When a layer is missing in the store or is not what its diff id says; cancellation.
+/// When a layer is missing in the store or is not what its diff id says, or can't be packed like that;
+/// cancellation.
 pub fn layers(
     session: &Session,
-    all: &[(Descriptor, DiffId)],
-    compression: Compression,
+    all: &[Layer],
+    packing: Packing,
     force: bool,
     watch: Watch<'_>,
-) -> Result<Vec<Descriptor>> {
-    let done: Vec<Mutex<Option<Result<Descriptor>>>> =
-        all.iter().map(|_| Mutex::new(None)).collect();
+) -> Result<Vec<Layer>> {
+    let done: Vec<Mutex<Option<Result<Layer>>>> = all.iter().map(|_| Mutex::new(None)).collect();
     let mut todo = Vec::new();
     for (i, (descriptor, diff_id)) in all.iter().enumerate() {
-        match kept(session, descriptor, *diff_id, compression, force) {
-            Some(descriptor) => set(&done[i], Ok(descriptor)),
+        match kept(session, descriptor, *diff_id, packing, force) {
+            Some(layer) => set(&done[i], Ok(layer)),
             None => todo.push(i),
         }
     }
@@ -68,7 +74,7 @@ pub fn layers(
             scope.spawn(|| {
                 while let Some(i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (descriptor, diff_id) = &all[*i];
-                    let made = make(session, descriptor, *diff_id, compression, threads, watch);
+                    let made = make(session, descriptor, *diff_id, packing, threads, watch);
                     set(&done[*i], made);
                 }
             });
@@ -86,12 +92,12 @@ pub fn layers(
 /// Returns the layers whose bytes [`layers`] reads.
 pub fn converted(
     session: &Session,
-    all: &[(Descriptor, DiffId)],
-    compression: Compression,
+    all: &[Layer],
+    packing: Packing,
     force: bool,
 ) -> Vec<Descriptor> {
-    let read = |(descriptor, diff_id): &&(Descriptor, DiffId)| {
-        kept(session, descriptor, *diff_id, compression, force).is_none()
+    let read = |(descriptor, diff_id): &&Layer| {
+        kept(session, descriptor, *diff_id, packing, force).is_none()
     };
     let read = all.iter().filter(read);
     read.map(|(descriptor, _)| descriptor.clone()).collect()
@@ -102,17 +108,28 @@ fn kept(
     session: &Session,
     descriptor: &Descriptor,
     diff_id: DiffId,
-    compression: Compression,
+    packing: Packing,
     force: bool,
-) -> Option<Descriptor> {
-    let keep = match format_of(&descriptor.media_type) {
-        None => true,
-        Some(format) => format == compression.format() || (format != Format::None && !force),
+) -> Option<Layer> {
+    let keep = match (format_of(&descriptor.media_type), packing) {
+        (None, _) => true,
+        (Some(Format::None), _) => packing == Packing::NONE,
+        (Some(_), _) if !force => true,
+        (Some(Format::Gzip), Packing::Estargz { .. }) => is_estargz(session, descriptor),
+        (Some(format), _) => format == packing.format(),
     };
     if keep {
-        return Some(descriptor.clone());
+        return Some((descriptor.clone(), diff_id));
     }
-    find(session, diff_id, compression)
+    find(session, diff_id, packing)
+}
+
+/// Tells whether a layer has a table of contents already. Where its blob is not here, it is believed.
+fn is_estargz(session: &Session, descriptor: &Descriptor) -> bool {
+    match session.blobs().open(&descriptor.digest) {
+        Ok(blob) => estargz::toc_offset(&blob).is_ok_and(|offset| offset.is_some()),
+        Err(_) => descriptor.annotations.contains_key(estargz::TOC_DIGEST),
+    }
 }
 
 fn set<T>(slot: &Mutex<Option<T>>, value: T) {
@@ -121,91 +138,185 @@ fn set<T>(slot: &Mutex<Option<T>>, value: T) {
         .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(value);
 }
 
-/// Returns the name of a compression among a layer's variants.
-fn label(compression: Compression) -> String {
-    match compression {
-        Compression::None => "uncompressed".to_owned(),
-        Compression::Gzip { level } => format!("gzip-{level}"),
-        Compression::Zstd { level } => format!("zstd-{level}"),
-    }
-}
+/// Annotation of a recorded variant with its own diff id, as BuildKit calls it.
+const UNPACKED: &str = "containerd.io/uncompressed";
 
-fn find(session: &Session, diff_id: DiffId, compression: Compression) -> Option<Descriptor> {
-    match compression {
+fn find(session: &Session, diff_id: DiffId, packing: Packing) -> Option<Layer> {
+    if packing == Packing::NONE {
         // An uncompressed layer is found under its diff id.
-        Compression::None => session
-            .blobs()
-            .size(&diff_id.0)
-            .map(|size| Descriptor::new(media_type::OCI_LAYER, diff_id.0, size)),
-        _ => session.cache().variants().get(diff_id, &label(compression)),
+        let size = session.blobs().size(&diff_id.0)?;
+        return Some((
+            Descriptor::new(media_type::OCI_LAYER, diff_id.0, size),
+            diff_id,
+        ));
     }
+    let mut found = session.cache().variants().get(diff_id, &packing.label())?;
+    let own = match (packing, found.annotations.remove(UNPACKED)) {
+        (Packing::Stream(_), _) => diff_id,
+        (Packing::Estargz { .. }, own) => DiffId(own?.parse().ok()?),
+    };
+    Some((found, own))
 }
 
 fn make(
     session: &Session,
     source: &Descriptor,
     diff_id: DiffId,
-    compression: Compression,
+    packing: Packing,
     threads: usize,
     watch: Watch<'_>,
-) -> Result<Descriptor> {
-    let what = || format!("convert layer {}", source.digest);
+) -> Result<Layer> {
     let blobs = session.blobs();
     let format = format_of(&source.media_type).unwrap_or(Format::None);
-    let input =
-        decoder(blobs.open(&source.digest)?, format).map_err(|e| Error::new(what()).source(e))?;
-    let known = diff_id.0 == source.digest && blobs.has_written(&source.digest);
-    let mut input = if known {
-        Input::Known(input)
-    } else {
-        Input::Hashed(HashingReader::new(input))
+    let input = decoder(blobs.open(&source.digest)?, format)
+        .map_err(|e| Error::new(format!("convert layer {}", source.digest)).source(e))?;
+    let job = Job {
+        session,
+        source,
+        diff_id,
+        threads,
     };
-    let mut out = Encoder::new(blobs.writer()?, compression, threads).op("start compression")?;
-    let id = format!("compressing {}", short(diff_id));
-    let total = (format == Format::None).then_some(source.size);
-    let mut count = 0;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        watch.cancel.check()?;
-        let n = match input.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Error::new(what()).source(e)),
-        };
-        out.write_all(&buffer[..n]).op("write blob")?;
-        count += n as u64;
-        if let Some(vertex) = watch.vertex {
-            vertex.status(&id, count, total, false);
-        }
-    }
-    if let Some(digest) = input.digest()
-        && digest != diff_id.0
-    {
-        // Either our copy is damaged, or it was never what the image's config says.
-        blobs.verify(&source.digest)?;
-        return Err(Error::new(format!(
-            "layer {} unpacks to {digest}, but the image's config says {diff_id}",
-            source.digest
-        )));
-    }
-    let (digest, size) = out.finish().op("write blob")?.commit(None)?;
+    let mut input = Watched {
+        inner: input,
+        watch,
+        id: format!("compressing {}", short(diff_id)),
+        count: 0,
+        total: (format == Format::None).then_some(source.size),
+    };
+    let (mut descriptor, own) = match packing {
+        Packing::Stream(compression) => job.stream(&mut input, compression)?,
+        Packing::Estargz { level } => job.estargz(&mut input, level)?,
+    };
     if let Some(vertex) = watch.vertex {
-        vertex.status(&id, count, Some(count), true);
+        vertex.status(&input.id, input.count, Some(input.count), true);
     }
-    let media_type = match compression {
-        Compression::None => media_type::OCI_LAYER,
-        Compression::Gzip { .. } => media_type::OCI_LAYER_GZIP,
-        Compression::Zstd { .. } => media_type::OCI_LAYER_ZSTD,
-    };
-    let descriptor = Descriptor::new(media_type, digest, size);
-    if compression != Compression::None {
+    descriptor.media_type = packing.media_type().to_owned();
+    if packing != Packing::NONE {
+        let mut recorded = descriptor.clone();
+        if own != diff_id {
+            let annotations = &mut recorded.annotations;
+            annotations.insert(UNPACKED.to_owned(), own.to_string());
+        }
         session
             .cache()
             .variants()
-            .put(diff_id, &label(compression), &descriptor)?;
+            .put(diff_id, &packing.label(), &recorded)?;
     }
-    Ok(descriptor)
+    Ok((descriptor, own))
+}
+
+/// A layer that is being converted.
+struct Job<'a> {
+    session: &'a Session,
+    source: &'a Descriptor,
+    diff_id: DiffId,
+    threads: usize,
+}
+
+impl Job<'_> {
+    /// Tells whether this process has just written the bytes, so that they need no check.
+    fn is_known(&self) -> bool {
+        let blobs = self.session.blobs();
+        self.diff_id.0 == self.source.digest && blobs.has_written(&self.source.digest)
+    }
+
+    fn stream<R: Read>(
+        &self,
+        input: &mut Watched<'_, R>,
+        compression: Compression,
+    ) -> Result<Layer> {
+        let blobs = self.session.blobs();
+        let watch = input.watch;
+        let mut input = if self.is_known() {
+            Input::Known(input)
+        } else {
+            Input::Hashed(HashingReader::new(input))
+        };
+        let mut out =
+            Encoder::new(blobs.writer()?, compression, self.threads).op("start compression")?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => out.write_all(&buffer[..n]).op("write blob")?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    let what = format!("convert layer {}", self.source.digest);
+                    watch.cancel.check()?;
+                    return Err(Error::new(what).source(e));
+                }
+            }
+        }
+        if let Some(digest) = input.digest() {
+            self.check(digest)?;
+        }
+        let (digest, size) = out.finish().op("write blob")?.commit(None)?;
+        Ok((Descriptor::new("", digest, size), self.diff_id))
+    }
+
+    fn estargz<R: Read>(&self, input: &mut Watched<'_, R>, level: u32) -> Result<Layer> {
+        let blobs = self.session.blobs();
+        let watch = input.watch;
+        let sealed = match estargz::write(input, blobs.writer()?, level, self.threads) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                watch.cancel.check()?;
+                if !self.is_known() {
+                    blobs.verify(&self.source.digest)?;
+                }
+                return Err(error.during(format!("make eStargz of layer {}", self.source.digest)));
+            }
+        };
+        if !self.is_known() {
+            self.check(sealed.archive)?;
+        }
+        let (digest, size) = sealed.out.commit(None)?;
+        let mut descriptor = Descriptor::new("", digest, size);
+        descriptor.annotations.extend([
+            (estargz::TOC_DIGEST.to_owned(), sealed.toc.to_string()),
+            (
+                estargz::UNCOMPRESSED_SIZE.to_owned(),
+                sealed.size.to_string(),
+            ),
+        ]);
+        Ok((descriptor, DiffId(sealed.unpacked)))
+    }
+
+    /// Compares the digest of what the layer unpacks to.
+    fn check(&self, digest: Digest) -> Result<()> {
+        if digest == self.diff_id.0 {
+            return Ok(());
+        }
+        // Either our copy is damaged, or it was never what the image's config says.
+        self.session.blobs().verify(&self.source.digest)?;
+        Err(Error::new(format!(
+            "layer {} unpacks to {digest}, but the image's config says {}",
+            self.source.digest, self.diff_id
+        )))
+    }
+}
+
+/// A layer's uncompressed bytes, of which the display is told; reading them ends when the work is
+/// cancelled.
+struct Watched<'a, R> {
+    inner: R,
+    watch: Watch<'a>,
+    id: String,
+    count: u64,
+    total: Option<u64>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // Whoever reads asks again why.
+        (self.watch.cancel.check()).map_err(|_| io::Error::other("cancelled"))?;
+        let n = self.inner.read(buf)?;
+        self.count += n as u64;
+        if let Some(vertex) = self.watch.vertex {
+            vertex.status(&self.id, self.count, self.total, false);
+        }
+        Ok(n)
+    }
 }
 
 /// A layer's uncompressed bytes.
@@ -242,6 +353,8 @@ fn short(diff_id: DiffId) -> String {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::layer::entry::{Entry, EntryKind};
+    use crate::layer::tar_write::TarWriter;
     use crate::store::Store;
 
     fn session() -> (tempfile::TempDir, Session) {
@@ -258,46 +371,151 @@ mod tests {
 
     fn convert(
         session: &Session,
-        all: &[(Descriptor, DiffId)],
-        compression: Compression,
+        all: &[Layer],
+        packing: Packing,
         force: bool,
-    ) -> Result<Vec<Descriptor>> {
+    ) -> Result<Vec<Layer>> {
         let cancel = Cancel::new();
         let watch = Watch {
             cancel: &cancel,
             vertex: None,
         };
-        layers(session, all, compression, force, watch)
+        layers(session, all, packing, force, watch)
     }
 
     #[test]
     fn compresses_once_and_back() {
         let (_dir, session) = session();
         let plain: Vec<_> = (0..5u8).map(|n| layer(&session, &[n; 5000])).collect();
-        let packed = convert(&session, &plain, Compression::GZIP, false).expect("gzip");
-        assert!(packed.iter().all(|d| d.size < 5000));
+        let packed = convert(&session, &plain, Packing::GZIP, false).expect("gzip");
+        assert!(packed.iter().all(|(d, _)| d.size < 5000));
         let blobs = std::fs::read_dir(session.store().root().join("blobs/sha256"))
             .expect("list")
             .count();
         assert_eq!(blobs, 10);
         assert_eq!(
-            convert(&session, &plain, Compression::GZIP, false).expect("again"),
+            convert(&session, &plain, Packing::GZIP, false).expect("again"),
             packed
         );
-        let both: Vec<_> = packed
-            .iter()
-            .cloned()
-            .zip(plain.iter().map(|(_, id)| *id))
-            .collect();
-        let kept = convert(&session, &both, Compression::ZSTD, false).expect("kept");
+        let kept = convert(&session, &packed, Packing::ZSTD, false).expect("kept");
         assert_eq!(kept, packed);
         std::fs::remove_file(session.blobs().path(&plain[0].0.digest)).expect("remove");
-        let back = convert(&session, &both, Compression::None, true).expect("back");
-        let digests = |d: &[Descriptor]| d.iter().map(|d| d.digest).collect::<Vec<_>>();
+        let back = convert(&session, &packed, Packing::NONE, true).expect("back");
+        assert_eq!(back, plain);
+    }
+
+    /// An archive with one file.
+    fn archive(name: &str) -> Vec<u8> {
+        let entry = Entry {
+            size: 3,
+            ..Entry::new(name, EntryKind::File, 0o644)
+        };
+        let mut tar = TarWriter::new(Vec::new());
+        tar.append_reader(&entry, &mut &b"abc"[..]).expect("append");
+        tar.finish().expect("finish")
+    }
+
+    #[test]
+    fn estargz_makes_other_layers() {
+        let (_dir, session) = session();
+        let plain = [
+            layer(&session, &archive("a")),
+            layer(&session, &archive("b")),
+        ];
+        let made = convert(&session, &plain, Packing::ESTARGZ, false).expect("made");
+        for ((descriptor, own), (_, before)) in made.iter().zip(&plain) {
+            assert_ne!(own, before);
+            assert_eq!(descriptor.media_type, media_type::OCI_LAYER_GZIP);
+            let keys: Vec<_> = descriptor.annotations.keys().collect();
+            assert_eq!(keys, [estargz::TOC_DIGEST, estargz::UNCOMPRESSED_SIZE]);
+            let blob = session.blobs().open(&descriptor.digest).expect("blob");
+            let mut unpacked = HashingReader::new(decoder(blob, Format::Gzip).expect("gzip"));
+            io::copy(&mut unpacked, &mut io::sink()).expect("whole");
+            let (_, digest, size) = unpacked.finish();
+            assert_eq!(DiffId(digest), *own);
+            assert_eq!(
+                descriptor.annotations[estargz::UNCOMPRESSED_SIZE],
+                size.to_string()
+            );
+        }
+        // Once made, they are found again, and they are what they are.
+        let (gone, _) = &plain[0];
+        std::fs::remove_file(session.blobs().path(&gone.digest)).expect("remove");
+        for all in [&plain[..], &made[..]] {
+            let again = convert(&session, all, Packing::ESTARGZ, true).expect("found");
+            assert_eq!(again, made);
+        }
+        assert!(converted(&session, &made, Packing::ESTARGZ, true).is_empty());
         assert_eq!(
-            digests(&back),
-            plain.iter().map(|(d, _)| d.digest).collect::<Vec<_>>()
+            convert(&session, &made, Packing::GZIP, true).expect("kept"),
+            made
         );
+        // In another compression they keep what they unpack to.
+        let zstd = convert(&session, &made, Packing::ZSTD, true).expect("zstd");
+        let ids = |all: &[Layer]| all.iter().map(|(_, id)| *id).collect::<Vec<_>>();
+        assert_eq!(ids(&zstd), ids(&made));
+        assert!(zstd.iter().all(|(layer, _)| layer.annotations.is_empty()));
+    }
+
+    #[test]
+    fn a_compressed_layer_becomes_estargz_when_forced() {
+        let (_dir, session) = session();
+        let plain = [layer(&session, &archive("a"))];
+        let made = convert(&session, &plain, Packing::ESTARGZ, false).expect("made");
+        for packing in [Packing::GZIP, Packing::ZSTD] {
+            let packed = convert(&session, &plain, packing, false).expect("packed");
+            let kept = convert(&session, &packed, Packing::ESTARGZ, false).expect("kept");
+            assert_eq!(kept, packed);
+            let cache = session.store().root().join("cache");
+            for record in walk(&cache, "estargz") {
+                std::fs::remove_file(record).expect("remove");
+            }
+            assert_eq!(
+                converted(&session, &packed, Packing::ESTARGZ, true),
+                [packed[0].0.clone()]
+            );
+            let forced = convert(&session, &packed, Packing::ESTARGZ, true).expect("forced");
+            assert_eq!(forced, made);
+        }
+    }
+
+    /// Finds files whose names end like this.
+    fn walk(dir: &std::path::Path, end: &str) -> Vec<std::path::PathBuf> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(dir).expect("list").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                found.extend(walk(&path, end));
+            } else if path.to_string_lossy().contains(end) {
+                found.push(path);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_no_layer_of_ours_names_the_trouble() {
+        let (_dir, session) = session();
+        let table = layer(&session, &archive("stargz.index.json"));
+        let error = convert(&session, &[table], Packing::ESTARGZ, false).expect_err("a table");
+        assert!(error.chain().to_string().contains("stargz.index.json"));
+        // A config that lies, and a copy that is damaged.
+        let bytes = archive("a");
+        let (descriptor, _) = layer(&session, &bytes);
+        let other = DiffId(Digest::of(b"other"));
+        let error = convert(
+            &session,
+            &[(descriptor.clone(), other)],
+            Packing::ESTARGZ,
+            false,
+        );
+        let error = error.expect_err("another layer");
+        assert!(error.to_string().contains("config says"), "{error}");
+        let session = session.store().session().expect("a later session");
+        std::fs::write(session.blobs().path(&descriptor.digest), &bytes[..600]).expect("write");
+        let all = [(descriptor.clone(), DiffId(descriptor.digest))];
+        let error = convert(&session, &all, Packing::ESTARGZ, false).expect_err("corrupt");
+        assert!(error.to_string().contains("corrupt"), "{error}");
     }
 
     #[test]
@@ -307,13 +525,13 @@ mod tests {
         let session = session.store().session().expect("a later session");
         std::fs::write(session.blobs().path(&id.0), b"changed").expect("write");
         let error =
-            convert(&session, &[(descriptor, id)], Compression::GZIP, false).expect_err("corrupt");
+            convert(&session, &[(descriptor, id)], Packing::GZIP, false).expect_err("corrupt");
         assert!(error.to_string().contains("corrupt"), "{error}");
         assert!(
             session
                 .cache()
                 .variants()
-                .get(id, &label(Compression::GZIP))
+                .get(id, &Packing::GZIP.label())
                 .is_none()
         );
     }
@@ -328,7 +546,9 @@ mod tests {
             cancel: &cancel,
             vertex: None,
         };
-        let error = layers(&session, &all, Compression::GZIP, false, watch).expect_err("stopped");
-        assert_eq!(error.get_kind(), Kind::Interrupted(2));
+        for packing in [Packing::GZIP, Packing::ESTARGZ] {
+            let error = layers(&session, &all, packing, false, watch).expect_err("stopped");
+            assert_eq!(error.get_kind(), Kind::Interrupted(2));
+        }
     }
 }

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
-use crate::layer::compress::Compression;
 use crate::output::options::{Fields, Form, split};
+use crate::output::packing::Packing;
 
 /// A cache in a layout has this name unless it gets another one.
 const TAG: &str = "latest";
@@ -149,7 +149,13 @@ pub fn target(text: &str) -> Result<CacheTarget> {
     let ignore_error = fields.flag("ignore-error")?.unwrap_or(false);
     let mut form = Form::default();
     if place != TargetPlace::Inline {
-        form.compression = fields.compression()?.or(Some(Compression::GZIP));
+        form.compression = fields.compression()?.or(Some(Packing::GZIP));
+        if let Some(Packing::Estargz { .. }) = form.compression {
+            return Err(usage(
+                "--cache-to: compression=estargz is not supported: it makes other layers than the steps did",
+            )
+            .hint("use gzip or zstd here; the image's own compression may be another one"));
+        }
         form.force_compression = fields.flag("force-compression")?.unwrap_or(false);
         for key in ["oci-mediatypes", "image-manifest"] {
             if fields.flag(key)? == Some(false) {
@@ -229,7 +235,7 @@ mod tests {
         let text = "type=local,dest=d,tag=t,reset=true,mode=max,ignore-error=true,compression=zstd";
         let local = target(text).expect("local");
         assert!(local.all && local.ignore_error);
-        assert_eq!(local.form.compression, Some(Compression::ZSTD));
+        assert_eq!(local.form.compression, Some(Packing::ZSTD));
         let place = TargetPlace::Local {
             dest: "d".into(),
             tag: "t".into(),

@@ -20,6 +20,8 @@ const MAX_SEGMENTS: usize = 1 << 20;
 /// An entry and where its data lies.
 pub(super) struct Parsed {
     pub(super) entry: Entry,
+    /// The path as the archive has it.
+    pub(super) name: Vec<u8>,
     /// Bytes of data in the archive.
     pub(super) stored: u64,
     pub(super) segments: Vec<Segment>,
@@ -141,9 +143,11 @@ fn entry<R: Read>(
             .ok_or_else(|| described.bad("the entry is a sparse file without a GNU header"))?;
         (entry.size, segments) = sparse_map(reader, gnu, stored, described.raw)?;
     }
+    let name = described.raw.to_vec();
     entry.xattrs = extensions.xattrs.into_iter().collect();
     Ok(Parsed {
         entry,
+        name,
         stored,
         segments,
     })
