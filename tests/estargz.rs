@@ -209,8 +209,8 @@ for_users! {
         let docker = format!("{output},oci-mediatypes=false");
         for (arguments, text) in [
             (vec![docker.as_str()], "oci-mediatypes=false"),
-            (vec![output, "--cache-to=type=inline"], "--cache-to=type=inline"),
-            (vec!["--cache-to=type=local,dest=c,compression=estargz"], "--cache-to"),
+            (vec!["--output=type=oci,dest=x,compression=zstd:chunked"], "`zstd:chunked`"),
+            (vec!["--cache-to=type=local,dest=c,compression=estargz,compression-level=10"], "0 to 9"),
             (vec!["--output=type=tar,dest=x,compression=estargz"], "`compression`"),
         ] {
             world.build(arguments).run().exits(2).says(&[text]);

@@ -90,6 +90,38 @@ for_users! {
         build.says(&["without a cache"]);
     }
 
+    /// Caches in eStargz, in a directory and in an image: the steps' own layers are taken out of them.
+    fn estargz(world) as [root, subids, plain] {
+        let Some((registry, base)) = registry(world, "estargz") else { return };
+        write_context(world, &base);
+        let to = "type=local,dest=cache,mode=max,compression=estargz,force-compression=true";
+        let name = format!("{}/app:1", registry.host());
+        world.build(["--cache-to", to, "-o", "type=oci,dest=first.oci"]).ok();
+        let output = "type=registry,compression=estargz";
+        world.build(["--cache-to=type=inline", "-o", output, "-t", &name]).ok();
+        let in_image = registry.manifest("app", "1");
+        let in_image = in_image["layers"].as_array().unwrap();
+        let table = "containerd.io/snapshot/stargz/toc.digest";
+        let count = in_image.iter().filter(|layer| layer["annotations"][table].is_string()).count();
+        assert_eq!(count, 4, "{in_image:?}");
+
+        let from = format!("type=local,src={}", world.path("cache").display());
+        let mut last: Option<World> = None;
+        for from in [from.as_str(), name.as_str()] {
+            let other = last.as_ref().unwrap_or(world).second_with_context();
+            let build = other
+                .build(["--cache-from", from, "-o", "type=oci,dest=o.oci"])
+                .ok()
+                .never_says(&["is not used", "make no sense"]);
+            assert_all_cached(&build.stderr, STEPS);
+            let (first, again) = (world.image("first.oci"), other.image("o.oci"));
+            assert_eq!(first.config["rootfs"], again.config["rootfs"]);
+            support::image::flatten(&again).unwrap();
+            support::store::assert_clean(&other.store());
+            last = Some(other);
+        }
+    }
+
     /// Caches that lie about themselves are left aside, and harm nothing.
     fn hostile(world) as [root, subids, plain] {
         let Some((_registry, base)) = registry(world, "hostile") else { return };
@@ -117,46 +149,65 @@ for_users! {
     /// Layers that are not what their digests say, or unpack to something else than the cache says,
     /// are made again.
     fn changed_layers(world) as [root, subids, plain] {
-        let Some((_registry, base)) = registry(world, "forged") else { return };
-        write_context(world, &base);
-        world.build(["--cache-to", "type=local,dest=cache,mode=max"]).ok();
-        let from = format!("type=local,src={}", world.path("cache").display());
-        let index: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(world.path("cache/index.json")).unwrap()).unwrap();
-        let read = |digest: &serde_json::Value| -> serde_json::Value {
-            let hex = digest.as_str().unwrap().trim_start_matches("sha256:").to_owned();
-            let path = world.path("cache/blobs/sha256").join(hex);
-            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-        };
-        let manifest = read(&index["manifests"][0]["digest"]);
-        for layer in manifest["layers"].as_array().unwrap() {
-            let hex = layer["digest"].as_str().unwrap().trim_start_matches("sha256:");
-            let path = world.path("cache/blobs/sha256").join(hex);
-            let mut bytes = std::fs::read(&path).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            std::fs::write(&path, bytes).unwrap();
-        }
-        let other = world.second_with_context();
-        other
-            .build(["--cache-from", &from, "-o", "type=local,dest=out"])
-            .ok()
-            .says(&["digest mismatch", "is run again"]);
-        let all = std::fs::read_to_string(other.path("out/all")).unwrap();
-        assert_eq!(all, "late\nearly\n");
-
-        // The layers in another order: each is whole, and none is what the steps say.
-        world.build(["--cache-to", "type=local,dest=good,mode=max"]).ok();
-        let mut layers = manifest["layers"].as_array().unwrap().clone();
-        layers.rotate_left(1);
-        let config = read(&manifest["config"]["digest"]).to_string();
-        world.command("cp").args(["-a", "good", "forged"]).ok();
-        forge(world, manifest["config"]["mediaType"].as_str().unwrap(), &config, &layers.into());
-        let third = other.second_with_context();
-        let from = format!("type=local,src={}", world.path("forged").display());
-        third.build(["--cache-from", &from, "-o", "type=local,dest=out"]).ok();
-        let all = std::fs::read_to_string(third.path("out/all")).unwrap();
-        assert_eq!(all, "late\nearly\n");
-        support::store::assert_clean(&third.store());
+        changed(world, "gzip", &["digest mismatch", "is run again"]);
     }
+
+    /// As with others; here it shows when a step is found.
+    fn changed_estargz(world) as [root, subids, plain] {
+        changed(world, "estargz", &["digest mismatch"]);
+    }
+}
+
+/// Builds with a cache whose layers are damaged, and with one in which they are mixed up.
+fn changed(world: &World, compression: &str, damaged: &[&str]) {
+    let Some((_registry, base)) = registry(world, &format!("forged-{compression}")) else {
+        return;
+    };
+    write_context(world, &base);
+    let to = |dest: &str| format!("type=local,dest={dest},mode=max,compression={compression}");
+    world.build(["--cache-to", &to("cache")]).ok();
+    let from = format!("type=local,src={}", world.path("cache").display());
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.path("cache/index.json")).unwrap()).unwrap();
+    let read = |digest: &serde_json::Value| -> serde_json::Value {
+        let hex = digest.as_str().unwrap().trim_start_matches("sha256:");
+        let path = world.path("cache/blobs/sha256").join(hex);
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let manifest = read(&index["manifests"][0]["digest"]);
+    for layer in manifest["layers"].as_array().unwrap() {
+        let hex = layer["digest"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("sha256:");
+        let path = world.path("cache/blobs/sha256").join(hex);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let other = world.second_with_context();
+    other
+        .build(["--cache-from", &from, "-o", "type=local,dest=out"])
+        .ok()
+        .says(damaged);
+    let all = std::fs::read_to_string(other.path("out/all")).unwrap();
+    assert_eq!(all, "late\nearly\n");
+
+    // The layers in another order: each is whole, and none is what the steps say.
+    world.build(["--cache-to", &to("good")]).ok();
+    let mut layers = manifest["layers"].as_array().unwrap().clone();
+    layers.rotate_left(1);
+    let config = read(&manifest["config"]["digest"]).to_string();
+    world.command("cp").args(["-a", "good", "forged"]).ok();
+    let kind = manifest["config"]["mediaType"].as_str().unwrap();
+    forge(world, kind, &config, &layers.into());
+    let third = other.second_with_context();
+    let from = format!("type=local,src={}", world.path("forged").display());
+    third
+        .build(["--cache-from", &from, "-o", "type=local,dest=out"])
+        .ok();
+    let all = std::fs::read_to_string(third.path("out/all")).unwrap();
+    assert_eq!(all, "late\nearly\n");
+    support::store::assert_clean(&third.store());
 }

@@ -146,6 +146,29 @@ impl<'a> Fetcher<'a> {
         }
     }
 
+    /// Has a blob in the store, if it can be had; returns whether. What is in the way is a warning.
+    pub(super) fn try_bring(&self, blob: &Descriptor, name: &str) -> bool {
+        if self.is_here(blob) {
+            return true;
+        }
+        let vertex = self
+            .progress
+            .start(format!("[internal] fetch layers of {name}"));
+        let Err(error) = self.fetch_all(vec![blob], name, &vertex) else {
+            vertex.done();
+            return true;
+        };
+        // Nothing depends on it.
+        self.lock().lost.remove(&blob.digest);
+        if error.is_cancellation() {
+            vertex.fail(&error);
+        } else {
+            vertex.warn(error.chain());
+            vertex.done();
+        }
+        false
+    }
+
     fn fetch_all(&self, missing: Vec<&Descriptor>, name: &str, vertex: &Vertex) -> Result<()> {
         let remotes = self.session.cache().remotes();
         let mut left: Vec<(&Descriptor, Vec<Place>)> = Vec::new();

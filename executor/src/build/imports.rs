@@ -2,21 +2,23 @@
 //!
 //! Responsible for asking the caches of `--cache-from`, once and only when the store does not know a
 //! step, and for what is believed of their answers. Must not fetch layers: what a cache has is noted,
-//! and fetched when something needs it. Invariants: a cache that can't be read is a warning; the first
+//! and fetched when something needs it; but for eStargz, of which the store has no use as it is. Invariants: a cache that can't be read is a warning; the first
 //! one that has a step decides; what turned out to be lost is not believed again in this build.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::fetch::Fetcher;
-use crate::cache::exchange::format::{self, Made, StepResult};
+use crate::cache::exchange::format::{self, MAX_LAYER, Made, StepResult};
 use crate::cache::exchange::options::CacheSource;
 use crate::cache::remotes::Place;
 use crate::cache::steps::CacheRecord;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::{ChainId, Digest};
-use crate::image::manifest::Manifest;
+use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::platform::Platform;
+use crate::layer::estargz;
 use crate::progress::event::{Sender, Vertex};
 use crate::registry::Registry;
 use crate::store::import::layout::{self, Wanted};
@@ -134,6 +136,12 @@ impl<'a> Imports<'a> {
                 };
                 return Some(self.keep(key, record(Some(&here))));
             }
+            if let Some(blob) = made.estargz() {
+                if let Some(here) = self.take_out(made, blob, &cache.place) {
+                    return Some(self.keep(key, record(Some(&here))));
+                }
+                continue;
+            }
             match &made.blob {
                 Some(blob) => {
                     let usable = !self.is_distrusted(&blob.digest)
@@ -161,6 +169,50 @@ impl<'a> Imports<'a> {
             self.fetcher.promise(&diff_id.0);
         }
         known_only
+    }
+
+    /// Takes what a step made out of a layer in eStargz, which is more than that: the store's layer is the
+    /// plain archive. Where that can't be had, the cache is as good as without this step.
+    fn take_out(&self, made: &Made, blob: &Descriptor, place: &Place) -> Option<Made> {
+        let is_usable = !self.is_distrusted(&blob.digest)
+            && self.session.cache().remotes().add(blob, place).is_ok()
+            && self.fetcher.try_bring(blob, "the cache");
+        if !is_usable {
+            return None;
+        }
+        let size = match self.unpack(made, blob) {
+            Ok(size) => size,
+            Err(error) => {
+                let vertex = self
+                    .progress
+                    .start("[internal] unpack a layer of the cache");
+                vertex.warn(format!(
+                    "layer {} is not used: {}",
+                    blob.digest,
+                    error.chain()
+                ));
+                vertex.done();
+                self.distrust(HashSet::from([blob.digest]));
+                return None;
+            }
+        };
+        Some(Made {
+            size,
+            blob: None,
+            ..made.clone()
+        })
+    }
+
+    fn unpack(&self, made: &Made, blob: &Descriptor) -> Result<u64> {
+        let blobs = self.session.blobs();
+        let archive = estargz::archive(blobs.open(&blob.digest)?).op("read layer")?;
+        let archive = archive.ok_or_else(|| Error::new("it has no table of contents"))?;
+        let mut out = blobs.writer()?;
+        // One byte more shows in the digest.
+        let most = if made.size == 0 { MAX_LAYER } else { made.size };
+        io::copy(&mut archive.take(most + 1), &mut out).op("unpack layer")?;
+        let (_, size) = out.commit(Some(&made.diff_id.0))?;
+        Ok(size)
     }
 
     fn keep(&self, key: &Digest, record: CacheRecord) -> CacheRecord {

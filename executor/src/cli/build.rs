@@ -29,7 +29,6 @@ use crate::image::annotations::Annotations;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::output::options::{self, Dest, ImageTarget, Output, Target};
-use crate::output::packing::Packing;
 use crate::plan::contexts::NamedContext;
 use crate::plan::platform::SOURCE_DATE_EPOCH;
 use crate::plan::step::Network;
@@ -314,8 +313,6 @@ impl Args {
         let result = self.results.options()?;
         let annotations = self.results.annotate(&mut outputs, &platforms, index)?;
         nothing_of_none(&outputs, &tags, &self.iidfile, &self.metadata_file)?;
-        let caches = self.caches.request(environment)?;
-        no_inline_cache(&outputs, &caches)?;
         Ok(Request {
             context,
             dockerfile,
@@ -337,7 +334,7 @@ impl Args {
             iidfile: self.iidfile,
             metadata_file: self.metadata_file,
             no_cache: self.no_cache,
-            caches,
+            caches: self.caches.request(environment)?,
             network: self.network.network(),
             steps: self.steps.options(self.network)?,
             secrets: self.secrets.request(environment)?,
@@ -388,18 +385,6 @@ fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Ou
         return Err(usage("only one output can go to standard output"));
     }
     Ok(outputs)
-}
-
-/// Refuses a cache in an image whose layers are others than those that the steps made.
-fn no_inline_cache(outputs: &[Output], caches: &CacheRequest) -> Result<()> {
-    let packed = |o: &Output| matches!(o.form.compression, Some(Packing::Estargz { .. }));
-    if caches.is_inline() && outputs.iter().any(packed) {
-        return Err(usage(
-            "--cache-to=type=inline with compression=estargz: the image's layers are not those that the steps made",
-        )
-        .hint("use type=registry or type=local for the cache"));
-    }
-    Ok(())
 }
 
 /// Refuses what an image is needed for when none is made.

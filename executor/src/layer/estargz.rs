@@ -17,6 +17,7 @@ use self::members::Members;
 use self::toc::Row;
 use crate::error::{Error, Result, ResultExt};
 use crate::image::digest::Digest;
+use crate::layer::compress::{Format, decoder};
 use crate::layer::entry::{Entry, EntryKind};
 use crate::layer::gzip::GzipEncoder;
 use crate::layer::tar_read::{Limits, TarReader};
@@ -194,6 +195,18 @@ fn footer(offset: u64) -> [u8; FOOTER] {
     // A last block that is stored and empty, then checksum and length of nothing.
     footer[38..43].copy_from_slice(&[1, 0, 0, 0xff, 0xff]);
     footer
+}
+
+/// Reads the archive of which a blob was made, without the table of contents; `None` when the blob is no
+/// eStargz. What is read is not verified.
+///
+/// # Errors
+/// Those of reading.
+pub fn archive(blob: File) -> io::Result<Option<Box<dyn Read + Send>>> {
+    match toc_offset(&blob)? {
+        Some(offset) => decoder(blob.take(offset), Format::Gzip).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Tells whether a blob ends with the footer of eStargz; returns the offset of the table of contents'

@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 
 use crate::attest::statement::{self, REFERENCE_DIGEST};
-use crate::cache::exchange::format as exchange;
 use crate::error::{Error, Kind, Result};
 use crate::image::annotations::Level;
 use crate::image::config::ImageConfig;
@@ -266,12 +265,6 @@ pub fn prepare_push(
     // They are other layers, and so it is another image.
     let mut config = image.config.clone();
     config.rootfs.diff_ids = own;
-    if config.extra.contains_key(exchange::INLINE) {
-        exchange::strip(&mut config);
-        if let Some(vertex) = watch.vertex {
-            vertex.warn("the image leaves without its cache, which is of other layers".to_owned());
-        }
-    }
     let bytes = config.to_bytes();
     let digest = session.blobs().put(&bytes)?;
     let mut image = Image {

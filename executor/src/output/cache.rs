@@ -57,7 +57,9 @@ impl Contents {
         let packing = form.compression.unwrap_or(Packing::GZIP);
         let force = form.force_compression;
         let layers = transcode::layers(session, &self.layers, packing, force, watch)?;
-        let (layers, diff_ids): (Vec<Descriptor>, Vec<DiffId>) = layers.into_iter().unzip();
+        let layers: Vec<Descriptor> = layers.into_iter().map(|(blob, _)| blob).collect();
+        // Whatever they are packed with, they are known by what the steps made.
+        let diff_ids: Vec<DiffId> = self.layers.iter().map(|(_, id)| *id).collect();
         let config_bytes = format::write(&self.steps, &diff_ids);
         let config = Descriptor::of(CONFIG_TYPE, &config_bytes);
         let manifest = Manifest {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::image::config::ImageConfig;
 use crate::image::digest::{DiffId, Digest};
 use crate::image::manifest::{Descriptor, Manifest, media_type};
+use crate::layer::estargz::TOC_DIGEST;
 use crate::output::transcode::format_of;
 
 /// Media type of the document, which a cache's manifest calls its config.
@@ -31,7 +32,7 @@ const VERSION: u32 = 1;
 const MAX_STEPS: usize = 1 << 16;
 
 /// No layer is larger, compressed or not.
-const MAX_LAYER: u64 = 1 << 40;
+pub const MAX_LAYER: u64 = 1 << 40;
 
 /// A date is not longer.
 const MAX_DATE: usize = 64;
@@ -84,6 +85,14 @@ pub struct Made {
     pub size: u64,
     /// The blob that has it; `None` when the cache only tells that it exists.
     pub blob: Option<Descriptor>,
+}
+
+impl Made {
+    /// Returns the blob, where it is eStargz: that unpacks to more than the plain tar.
+    pub fn estargz(&self) -> Option<&Descriptor> {
+        let blob = self.blob.as_ref();
+        blob.filter(|blob| blob.annotations.contains_key(TOC_DIGEST))
+    }
 }
 
 /// What was read.
@@ -216,17 +225,24 @@ fn check(entry: Entry, layers: &[Descriptor], known: Option<&[DiffId]>) -> Optio
         }),
         (Some(diff_id), Some(position)) => {
             let blob = layers.get(position)?;
-            if known.is_some_and(|known| known.get(position) != Some(&diff_id)) {
+            let table = blob.annotations.get(TOC_DIGEST);
+            // An image's name for a layer in eStargz is of more than the step made. What that was is
+            // compared when it is taken out.
+            if table.is_none() && known.is_some_and(|known| known.get(position) != Some(&diff_id)) {
                 return None;
             }
             let usable = format_of(&blob.media_type).is_some() && blob.urls.is_empty();
             if !usable || blob.size > MAX_LAYER {
                 return None;
             }
+            let mut own = Descriptor::new(&blob.media_type, blob.digest, blob.size);
+            if let Some(table) = table {
+                own.annotations.insert(TOC_DIGEST.to_owned(), table.clone());
+            }
             Some(Made {
                 diff_id,
                 size: entry.size.unwrap_or(0),
-                blob: Some(Descriptor::new(&blob.media_type, blob.digest, blob.size)),
+                blob: Some(own),
             })
         }
     };
@@ -314,6 +330,15 @@ mod tests {
         let bytes = config.to_bytes();
         let found = read(&whole, &bytes).expect("a cache");
         assert_eq!((found.steps.len(), found.broken), (2, 1));
+        // But of eStargz, which the image has to call something else.
+        let mut table = whole.clone();
+        let annotations = &mut table.layers[0].annotations;
+        annotations.insert(TOC_DIGEST.to_owned(), "sha256:x".to_owned());
+        let found = read(&table, &bytes).expect("a cache");
+        assert_eq!((found.steps.len(), found.broken), (3, 0));
+        let is_estargz = |step: &StepResult| Some(step.layer.as_ref()?.estargz().is_some());
+        let all: Vec<_> = found.steps.iter().map(is_estargz).collect();
+        assert_eq!(all, [Some(true), None, Some(false)]);
         strip(&mut config);
         assert!(!String::from_utf8_lossy(&config.to_bytes()).contains(INLINE));
     }

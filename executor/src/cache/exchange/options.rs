@@ -150,12 +150,6 @@ pub fn target(text: &str) -> Result<CacheTarget> {
     let mut form = Form::default();
     if place != TargetPlace::Inline {
         form.compression = fields.compression()?.or(Some(Packing::GZIP));
-        if let Some(Packing::Estargz { .. }) = form.compression {
-            return Err(usage(
-                "--cache-to: compression=estargz is not supported: it makes other layers than the steps did",
-            )
-            .hint("use gzip or zstd here; the image's own compression may be another one"));
-        }
         form.force_compression = fields.flag("force-compression")?.unwrap_or(false);
         for key in ["oci-mediatypes", "image-manifest"] {
             if fields.flag(key)? == Some(false) {
@@ -276,7 +270,7 @@ mod tests {
             ("type=registry,ref=a,image-manifest=false", "image-manifest"),
             ("type=registry,ref=a,oci-mediatypes=false", "oci-mediatypes"),
             ("type=registry,ref=a,reset=true", "`reset`"),
-            ("type=registry,ref=a,compression=estargz", "estargz"),
+            ("type=registry,ref=a,compression=estargz2", "estargz2"),
         ] {
             let error = target(text).expect_err(text);
             assert!(error.chain().contains(wanted), "{text}: {}", error.chain());

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::layer::compress::{Format, decoder};
 use crate::layer::testing::{RawHeader, RawTar};
 
 fn pack(archive: &[u8], level: u32, threads: usize) -> Result<Sealed<Vec<u8>>> {
@@ -62,6 +61,12 @@ fn verify(sealed: &Sealed<Vec<u8>>, archive: &[u8]) -> Vec<Value> {
     let mut file = tempfile::tempfile().expect("file");
     file.write_all(blob).expect("write");
     let offset = toc_offset(&file).expect("read").expect("a footer") as usize;
+    file.seek(SeekFrom::Start(0)).expect("seek");
+    let mut own = Vec::new();
+    let reader = super::archive(file).expect("read").expect("eStargz");
+    reader.take(u64::MAX).read_to_end(&mut own).expect("whole");
+    // What was lacking at its end was added.
+    assert!(own.starts_with(archive) && own.len() <= archive.len() + 1024);
     let (table, end) = blob[offset..].split_at(blob.len() - offset - FOOTER);
     assert_eq!(end, footer(offset as u64));
     assert_eq!(unpack(end), b"");
@@ -315,6 +320,7 @@ fn other_blobs_have_no_footer() {
         let mut file = tempfile::tempfile().expect("file");
         file.write_all(&blob).expect("write");
         assert_eq!(toc_offset(&file).expect("read"), None);
+        assert!(super::archive(file).expect("read").is_none());
     }
 }
 
