@@ -5,8 +5,9 @@
 //! wrong is none. Works without the internet, as an ordinary user with subordinate ids.
 //!
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
-//! thrice). Words after the program's path select pieces of work by their names; `plan` is the
-//! reading of a large Dockerfile, `store` commands on a large store, `start` the start of OCI containers, `identity` what emulated ids cost.
+//! thrice), `BENCH_TOOLS` beside whom (`buildah,podman`, say; default all). Words after the program's
+//! path select pieces of work by their names; `plan` is the reading of a large Dockerfile, `store`
+//! commands on a large store, `start` the start of OCI containers, `identity` what emulated ids cost.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -52,7 +53,10 @@ fn main() -> ExitCode {
         identity::run(program.as_ref(), rounds);
         return ExitCode::SUCCESS;
     }
-    let tools = tools::all(&world, program.as_ref());
+    let only = std::env::var("BENCH_TOOLS").unwrap_or_default();
+    let tools = tools::all(&world, program.as_ref(), &|name| {
+        only.is_empty() || only.split(',').any(|word| name.starts_with(word))
+    });
     let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
     println!(
         "as {}, {} rounds at most, tools: {}",

@@ -4,7 +4,7 @@
 //! Must not know what the tools are.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use support::{Command, Registry, World};
@@ -67,9 +67,21 @@ pub(crate) fn run(world: &World, tools: &[Tool], work: &Work, rounds: usize) -> 
             turns.take(round >= warm_up);
         }
     }
-    all.into_iter()
+    let outcomes = all
+        .into_iter()
         .map(|turns| turns.map_or(Outcome::None, Turns::outcome))
-        .collect()
+        .collect();
+    if work.large {
+        for tool in tools {
+            let script = ["-c", &tool.forget];
+            world
+                .command("sh")
+                .args(script)
+                .timeout(Duration::from_secs(900))
+                .run();
+        }
+    }
+    outcomes
 }
 
 impl Turns<'_> {
@@ -98,13 +110,14 @@ impl Turns<'_> {
             .env("TURN", self.turn.to_string())
             .env("DEST", destination.map(Registry::host).unwrap_or_default())
             .env("PROOF", self.work.proof.0)
+            .env("OUT", self.archive())
             .timeout(Duration::from_secs(900))
     }
 
     /// Does the work once; returns its seconds and its highest resident memory in KiB, or its last
     /// words.
     fn once(&self) -> Result<(f64, u64), String> {
-        drop(std::fs::remove_file(self.world.path("out.tar")));
+        drop(std::fs::remove_file(self.archive()));
         if let Task::Build(build) = &self.work.task
             && let Some(file) = build.changes
         {
@@ -128,6 +141,8 @@ impl Turns<'_> {
         if output.code != Some(0) {
             return Err(last_words(&output));
         }
+        // What others have left to write would be waited for by whoever syncs first.
+        rustix::fs::sync();
         let timed = ["--format=%M", "--output=peak", "sh", "-c", &self.lines.work];
         let running = self
             .shell("/usr/bin/time", &timed, destination.as_ref())
@@ -163,6 +178,12 @@ impl Turns<'_> {
         Ok((output.elapsed.as_secs_f64(), peak))
     }
 
+    /// Returns where the tool writes an archive. Each has its own, which is there to be looked at.
+    fn archive(&self) -> PathBuf {
+        let name = self.tool.name.split([' ', ',']).next().unwrap_or_default();
+        self.world.path(format!("{name}.tar"))
+    }
+
     /// Returns what a file has in this turn whose content changes.
     fn content(&self) -> String {
         format!("{} {}\n", self.tool.name, self.turn)
@@ -187,7 +208,7 @@ impl Turns<'_> {
         if let Task::Build(build) = &self.work.task
             && let Some(how) = build.archive
         {
-            let script = "skopeo inspect --raw oci-archive:out.tar";
+            let script = "skopeo inspect --raw oci-archive:$OUT";
             let output = self.shell("sh", &["-c", script], None).run();
             let manifest: serde_json::Value =
                 serde_json::from_str(&output.text()).map_err(|_| last_words(&output))?;

@@ -12,12 +12,15 @@ use support::{Base, World};
 
 use crate::work::{Build, Task, Work};
 
-/// A tool. Its scripts find the number of the turn in `$TURN` and, to push, a registry in `$DEST`.
+/// A tool. Its scripts find the number of the turn in `$TURN`, where to write an archive in `$OUT` and, to
+/// push, a registry in `$DEST`.
 #[derive(Debug)]
 pub(crate) struct Tool {
     /// For the table.
     pub name: &'static str,
     lines: fn(&Work) -> Option<Lines>,
+    /// Makes room for the next piece of work.
+    pub forget: String,
 }
 
 /// The scripts for one piece of work.
@@ -38,24 +41,45 @@ impl Tool {
     }
 }
 
-/// Returns sandcrab first, and then the peers that this machine has.
-pub(crate) fn all(world: &World, program: &Path) -> Vec<Tool> {
+/// Where buildah and podman keep what they make.
+const BUILDAH: &str =
+    "buildah --root $PWD/buildah --runroot $PWD/buildah-run --storage-driver overlay";
+const PODMAN: &str = "podman --root $PWD/podman --runroot $PWD/podman-run --storage-driver overlay \
+     --cgroup-manager cgroupfs";
+
+/// Returns sandcrab first, and then the peers that this machine has; of all, those that are wanted.
+pub(crate) fn all(world: &World, program: &Path, wanted: &dyn Fn(&str) -> bool) -> Vec<Tool> {
     let copy = scratch::install(program);
     std::os::unix::fs::symlink(copy, world.path("sandcrab")).expect("link the program");
     let mut tools = vec![Tool {
         name: "sandcrab",
         lines: sandcrab,
+        forget: "./sandcrab prune --all".into(),
     }];
-    let mut add = |name, wanted: &[&str], lines| {
-        if wanted.iter().all(|program| find(program).is_some()) {
-            tools.push(Tool { name, lines });
+    let mut add = |name, programs: &[&str], lines, forget: &str| {
+        if wanted(name) && programs.iter().all(|program| find(program).is_some()) {
+            tools.push(Tool {
+                name,
+                lines,
+                forget: forget.to_owned(),
+            });
         }
     };
-    add("buildah", &["buildah"], buildah);
-    add("podman", &["podman"], podman);
-    add("skopeo, umoci", &["skopeo", "umoci"], skopeo);
+    add(
+        "buildah",
+        &["buildah"],
+        buildah,
+        &format!("{BUILDAH} rmi --all --force"),
+    );
+    add(
+        "podman",
+        &["podman"],
+        podman,
+        &format!("{PODMAN} rmi --all --force"),
+    );
+    add("skopeo, umoci", &["skopeo", "umoci"], skopeo, "true");
     if unpack_base(world) {
-        add("bubblewrap (no image)", &["bwrap"], bubblewrap);
+        add("bubblewrap (no image)", &["bwrap"], bubblewrap, "true");
     }
     // Without a daemon and buildx the client builds nothing.
     let docker_builds = ["info", "buildx"].iter().all(|word| {
@@ -67,10 +91,12 @@ pub(crate) fn all(world: &World, program: &Path) -> Vec<Tool> {
             .try_run()
             .is_some_and(|output| output.code == Some(0))
     });
-    if docker_builds {
+    if docker_builds && wanted("docker") {
         tools.push(Tool {
             name: "docker",
             lines: docker,
+            // Its store is the caller's.
+            forget: "true".into(),
         });
     }
     tools
@@ -91,8 +117,8 @@ fn sandcrab(work: &Work) -> Option<Lines> {
         Task::Build(build) => {
             let (output, load) = match build.archive {
                 Some(how) => (
-                    format!("--output=type=oci,dest=out.tar,compression={how}"),
-                    "./sandcrab load --input out.tar >/dev/null && ",
+                    format!("--output=type=oci,dest=$OUT,compression={how},force-compression=true"),
+                    "./sandcrab load --input $OUT >/dev/null && ",
                 ),
                 None => (String::new(), ""),
             };
@@ -104,7 +130,9 @@ fn sandcrab(work: &Work) -> Option<Lines> {
                     jobs(build),
                     build.context
                 ),
-                look: format!("{load}./sandcrab run --network=none bench sh -c \"$PROOF\""),
+                look: format!(
+                    "{load}./sandcrab run --network=none --workdir=/ bench sh -c \"$PROOF\""
+                ),
             }
         }
         Task::Pull { image } => {
@@ -130,48 +158,45 @@ fn buildah(work: &Work) -> Option<Lines> {
     let Task::Build(build) = &work.task else {
         return None;
     };
-    let buildah = "buildah --root $PWD/buildah --runroot $PWD/buildah-run --storage-driver overlay";
     let mut script = format!(
-        "{buildah} bud --layers --isolation=chroot --tls-verify=false --tag=bench {} {} {}",
+        "{BUILDAH} bud --layers --isolation=chroot --tls-verify=false --tag=bench {} {} {}",
         no_cache(build),
         jobs(build),
         build.context
     );
     if let Some(how) = build.archive {
         script.push_str(&format!(
-            " && {buildah} push --compression-format {how} bench oci-archive:out.tar"
+            " && {BUILDAH} push --compression-format {how} bench oci-archive:$OUT"
         ));
     }
     Some(Lines {
         before: String::new(),
         work: script,
         look: format!(
-            "{buildah} unshare sh -c 'c=$({buildah} from --pull-never bench) && \
-             (cd $({buildah} mount $c) && sh -c \"$PROOF\"); {buildah} rm $c >/dev/null'"
+            "{BUILDAH} unshare sh -c 'c=$({BUILDAH} from --pull-never bench) && \
+             (cd $({BUILDAH} mount $c) && sh -c \"$PROOF\"); {BUILDAH} rm $c >/dev/null'"
         ),
     })
 }
 
 fn podman(work: &Work) -> Option<Lines> {
-    let podman = "podman --root $PWD/podman --runroot $PWD/podman-run --storage-driver overlay \
-                  --cgroup-manager cgroupfs";
     let look = |image: &str| {
         format!(
-            "{podman} unshare sh -c '(cd $({podman} image mount {image}) && sh -c \"$PROOF\"); \
-             {podman} image unmount --all >/dev/null'"
+            "{PODMAN} unshare sh -c '(cd $({PODMAN} image mount {image}) && sh -c \"$PROOF\"); \
+             {PODMAN} image unmount --all >/dev/null'"
         )
     };
     Some(match &work.task {
         Task::Build(build) => {
             let mut script = format!(
-                "{podman} build --layers --isolation=chroot --tls-verify=false --tag=bench {} {} {}",
+                "{PODMAN} build --layers --isolation=chroot --tls-verify=false --tag=bench {} {} {}",
                 no_cache(build),
                 jobs(build),
                 build.context
             );
             if let Some(how) = build.archive {
                 script.push_str(&format!(
-                    " && {podman} push --compression-format {how} bench oci-archive:out.tar"
+                    " && {PODMAN} push --compression-format {how} bench oci-archive:$OUT"
                 ));
             }
             Lines {
@@ -181,16 +206,16 @@ fn podman(work: &Work) -> Option<Lines> {
             }
         }
         Task::Pull { image } => Lines {
-            before: format!("{podman} rmi --force {image} >/dev/null 2>&1 || true"),
-            work: format!("{podman} pull --quiet --tls-verify=false {image}"),
+            before: format!("{PODMAN} rmi --force {image} >/dev/null 2>&1 || true"),
+            work: format!("{PODMAN} pull --quiet --tls-verify=false {image}"),
             look: look(image),
         },
         Task::Push { image, .. } => Lines {
             before: format!(
-                "{{ {podman} image exists {image} || {podman} pull --quiet --tls-verify=false \
-                 {image}; }} && {podman} tag {image} $DEST/large:1"
+                "{{ {PODMAN} image exists {image} || {PODMAN} pull --quiet --tls-verify=false \
+                 {image}; }} && {PODMAN} tag {image} $DEST/large:1"
             ),
-            work: format!("{podman} push --quiet --tls-verify=false $DEST/large:1"),
+            work: format!("{PODMAN} push --quiet --tls-verify=false $DEST/large:1"),
             look: String::new(),
         },
     })
@@ -257,7 +282,8 @@ fn bubblewrap(work: &Work) -> Option<Lines> {
         return None;
     };
     Some(Lines {
-        before: "rm -rf fresh && mkdir -p fresh/files".into(),
+        // Aside, not removed: ext4 is slow to make files where many have just been removed.
+        before: "{ [ ! -d fresh ] || mv fresh done-$TURN; } && mkdir -p fresh/files".into(),
         work: format!(
             "exec bwrap --unshare-all --uid 0 --gid 0 --bind rootfs / --bind fresh/files /files \
              --proc /proc --dev /dev sh -c '{script}'"

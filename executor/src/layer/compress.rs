@@ -68,6 +68,13 @@ impl Compression {
     }
 }
 
+/// How many threads compress a zstd stream at most: each holds its tables and a few jobs.
+const ZSTD_WORKERS: usize = 8;
+
+/// Input bytes that one zstd worker compresses at a time. Part of the output's definition: another value
+/// gives other bytes.
+const ZSTD_JOB: u32 = 1 << 20;
+
 const READ_BUFFER: usize = 64 * 1024;
 
 /// Decompresses a stream: all members of a gzip stream, all frames of a zstd stream.
@@ -129,8 +136,8 @@ enum Inner<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Starts a stream. gzip is compressed by `threads` threads (0 counts as 1; with 1 it is the
-    /// caller's own); the others use the caller's thread only.
+    /// Starts a stream, which `threads` threads compress. 0 counts as 1; gzip with 1 is the caller's
+    /// own, zstd uses eight at most, since each has its own tables.
     ///
     /// # Errors
     /// When a thread cannot be started or the header cannot be written.
@@ -141,6 +148,10 @@ impl<W: Write> Encoder<W> {
             Compression::Zstd { level } => {
                 let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
                 encoder.include_checksum(true)?;
+                // Never none: the bytes without workers are others, those with any number are equal.
+                let workers = threads.clamp(1, ZSTD_WORKERS) as u32;
+                encoder.multithread(workers)?;
+                encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
                 Inner::Zstd(encoder)
             }
         };
@@ -257,12 +268,13 @@ mod tests {
         BufReader::new(program)
             .read_to_end(&mut data)
             .expect("read");
-        for level in [0, 1, 6] {
-            let compression = Compression::Gzip { level };
+        let gzip = [0, 1, 6].map(|level| Compression::Gzip { level });
+        let zstd = [1, 3, 12].map(|level| Compression::Zstd { level });
+        for compression in gzip.into_iter().chain(zstd) {
             let one = encode(&data, compression, 1, data.len());
             for threads in [2, 5] {
                 let other = encode(&data, compression, threads, 1 << 16);
-                assert!(one == other, "level {level}, {threads} threads");
+                assert!(one == other, "{compression:?}, {threads} threads");
             }
             assert!(decode_all(&one).expect("decode") == data);
         }
@@ -303,11 +315,15 @@ mod tests {
 
     #[test]
     fn block_borders_round_trip() {
-        let border = crate::layer::gzip::BLOCK;
-        for len in [0, 1, border - 1, border, border + 1, 2 * border] {
-            let data = text(len);
-            let packed = encode(&data, Compression::GZIP, 3, 100_000);
-            assert!(decode_all(&packed).expect("decode") == data, "{len}");
+        for (compression, border) in [
+            (Compression::GZIP, crate::layer::gzip::BLOCK),
+            (Compression::ZSTD, ZSTD_JOB as usize),
+        ] {
+            for len in [0, 1, border - 1, border, border + 1, 2 * border] {
+                let data = text(len);
+                let packed = encode(&data, compression, 3, 100_000);
+                assert!(decode_all(&packed).expect("decode") == data, "{len}");
+            }
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) fn all(world: &World, registry: &Registry, wanted: &dyn Fn(&str) -> b
         if wanted(name) {
             all.push(Work {
                 name,
+                large: ["copy", "layer"].contains(&build.context),
                 task: Task::Build(build),
                 rounds,
                 proof: (proof.0, proof.1.to_owned()),
@@ -70,7 +71,8 @@ pub(super) fn all(world: &World, registry: &Registry, wanted: &dyn Fn(&str) -> b
     if add("RUN writing 20,000 files", often, small, proof) {
         world.write("small/Dockerfile", format!("{from}RUN {SMALL_FILES}\n"));
     }
-    let proof = ("cat data/* | wc -c", "524288000\n");
+    let proof = ("cat data/? | wc -c; cat data/turn", "524288000\nCONTENT\n");
+    let cached_proof = ("cat data/? | wc -c", "524288000\n");
     let copies = [
         ("COPY 500 MB, gzip archive", 3, false, Some("gzip")),
         ("COPY 500 MB, zstd archive", 3, false, Some("zstd")),
@@ -78,12 +80,19 @@ pub(super) fn all(world: &World, registry: &Registry, wanted: &dyn Fn(&str) -> b
     ];
     let mut copied = false;
     for (name, rounds, cached, archive) in copies {
+        // Without the cache too, a layer that was compressed once is known by its digest.
         let copy = Build {
             cached,
             archive,
+            changes: (!cached).then_some("data/turn"),
             ..build("copy")
         };
-        copied |= add(name, rounds, copy, proof);
+        copied |= add(
+            name,
+            rounds,
+            copy,
+            if cached { cached_proof } else { proof },
+        );
     }
     if copied {
         world.write("copy/Dockerfile", format!("{from}COPY data /data\n"));

@@ -18,6 +18,8 @@ pub(crate) struct Work {
     pub task: Task,
     /// How often, at most.
     pub rounds: usize,
+    /// Whether what it leaves would fill the disk, if it stayed.
+    pub large: bool,
     /// A script that is run in the root directory of the image afterwards, in which all paths are
     /// relative, and what it prints when the work was done; a line `CONTENT` is that of the file that
     /// changes.
