@@ -22,6 +22,7 @@ mod interop;
 mod layers;
 mod output;
 mod parallel;
+mod progress;
 mod random;
 mod registry;
 mod sandbox;

@@ -20,12 +20,14 @@ pub mod registry;
 pub mod scratch;
 pub mod ssh;
 pub mod store;
+pub mod terminal;
 pub mod user;
 pub mod world;
 
 pub use base::Base;
 pub use process::{Command, Output, Running};
 pub use registry::Registry;
+pub use terminal::Terminal;
 pub use user::User;
 pub use world::World;
 

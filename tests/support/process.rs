@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use crate::terminal::Terminal;
 use crate::user::Account;
 
 /// A program with its arguments, to be run as an account.
@@ -101,10 +102,21 @@ impl Command {
     /// # Panics
     /// When it can't be started.
     pub fn spawn(mut self) -> Running {
-        self.inner
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        self.inner.stderr(Stdio::piped());
+        self.start(None)
+    }
+
+    /// Starts it with standard error on a terminal, whose name it gets as `xterm`.
+    ///
+    /// # Panics
+    /// When it can't be started, or the terminal was used before.
+    pub fn spawn_on(mut self, terminal: &mut Terminal) -> Running {
+        self.inner.stderr(terminal.user()).env("TERM", "xterm");
+        self.start(Some(terminal))
+    }
+
+    fn start(mut self, terminal: Option<&Terminal>) -> Running {
+        self.inner.stdin(Stdio::piped()).stdout(Stdio::piped());
         let started = Instant::now();
         let mut child = self
             .inner
@@ -115,7 +127,10 @@ impl Command {
         // A program may end without reading all; that is its right.
         std::thread::spawn(move || drop(input.write_all(&bytes)));
         let stdout = collect(child.stdout.take().expect("stdout is a pipe"));
-        let stderr = collect(child.stderr.take().expect("stderr is a pipe"));
+        let stderr = match terminal {
+            Some(terminal) => collect(terminal.seen()),
+            None => collect(child.stderr.take().expect("stderr is a pipe")),
+        };
         Running {
             child,
             stdout,

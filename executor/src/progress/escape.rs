@@ -3,47 +3,77 @@
 //! Responsible for removing what could move the cursor, retitle the window or answer to a query
 //! (ECMA-48 control sequences and strings, C0 and C1 controls), and for cutting text to a number
 //! of columns. Must not know where the text came from. Invariant: what [`clean`] returns contains
-//! no control character but tab and, when colours are kept, `ESC [ … m`.
+//! no control character but tab and, when colours are kept, `ESC [ … m`, neither as a character of
+//! UTF-8 nor as a byte that is none.
 
 use unicode_width::UnicodeWidthChar;
 
 const ESC: u8 = 0x1b;
 const RESET: &[u8] = b"\x1b[0m";
 
-/// Removes control sequences from one line; bytes that are not UTF-8 stay as they are.
+/// What stands for a byte that is a control where text is not UTF-8.
+const UNKNOWN: &[u8] = "\u{fffd}".as_bytes();
+
+/// Removes control sequences from one line; bytes that are not UTF-8 stay as they are, but for those
+/// from 0x80 to 0x9f, which are controls elsewhere.
 ///
 /// With `colours`, sequences that set colours and weights stay and are reset at the line's end.
 pub(super) fn clean(line: &[u8], colours: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len());
     let mut coloured = false;
-    let mut at = 0;
-    while let Some(&byte) = line.get(at) {
-        match byte {
+    let mut rest = line;
+    while let Some(&byte) = rest.first() {
+        let length = match byte {
             ESC => {
-                let end = at + sequence(&line[at..]);
-                let whole = &line[at..end];
+                let length = sequence(rest);
+                let whole = &rest[..length];
                 if colours && is_colour(whole) {
                     out.extend_from_slice(whole);
                     coloured = true;
                 }
-                at = end;
+                length
             }
-            // C1 controls as UTF-8; what was removed may have stood between the two bytes.
-            0x80..=0x9f if out.last() == Some(&0xc2) => {
-                out.pop();
-                at += 1;
-            }
-            b'\t' | 0x20..=0x7e | 0x80.. => {
+            b'\t' | 0x20..=0x7e => {
                 out.push(byte);
-                at += 1;
+                1
             }
-            _ => at += 1,
-        }
+            0x80.. => {
+                let length = character(rest);
+                match &rest[..length] {
+                    // C1 controls as UTF-8.
+                    [0xc2, 0x80..=0x9f] => {}
+                    [0x80..=0x9f] => out.extend_from_slice(UNKNOWN),
+                    other => out.extend_from_slice(other),
+                }
+                length
+            }
+            _ => 1,
+        };
+        rest = &rest[length..];
     }
     if coloured {
         out.extend_from_slice(RESET);
     }
     out
+}
+
+/// Returns the length of the character in UTF-8 at the beginning of `bytes`; 1 where there is none.
+fn character(bytes: &[u8]) -> usize {
+    let length = match bytes.first() {
+        Some(0xc2..=0xdf) => 2,
+        Some(0xe0..=0xef) => 3,
+        Some(0xf0..=0xf4) => 4,
+        _ => 1,
+    };
+    match bytes.get(..length) {
+        Some(whole) if std::str::from_utf8(whole).is_ok() => length,
+        _ => 1,
+    }
+}
+
+/// Tells whether the escape sequence at the beginning of `bytes` may go on behind them.
+pub(super) fn reaches_end(bytes: &[u8]) -> bool {
+    sequence(bytes) == bytes.len()
 }
 
 /// Returns the length of the escape sequence at the beginning of `bytes`.
@@ -140,7 +170,15 @@ mod tests {
             (b"\x1b(B\x1b7z\x1bc", b"z"),
             (b"a\x08\x07\x7fb", b"ab"),
             (b"\xc2\x9b31mx", b"31mx"),
-            (b"\xc2\0\x80x", b"x"),
+            (b"\xc2\0\x80x", b"\xc2\xef\xbf\xbdx"),
+            (
+                b"\x9b31mx\x9d0;t\x9c",
+                b"\xef\xbf\xbd31mx\xef\xbf\xbd0;t\xef\xbf\xbd",
+            ),
+            (
+                "\u{c0}\u{6f22}\u{1f980}".as_bytes(),
+                "\u{c0}\u{6f22}\u{1f980}".as_bytes(),
+            ),
             (b"\xff\xfe\xe4", b"\xff\xfe\xe4"),
             ("gr\u{fc}n".as_bytes(), "gr\u{fc}n".as_bytes()),
             (b"end\x1b", b"end"),
@@ -175,6 +213,10 @@ mod tests {
         fn nothing_dangerous_is_left(line in proptest::collection::vec(any::<u8>(), 0..200)) {
             for byte in clean(&line, false) {
                 prop_assert!(byte == b'\t' || byte >= 0x20 && byte != 0x7f);
+            }
+            // Also where each byte is a character: those of UTF-8 characters are all that is left.
+            for piece in clean(&line, false).utf8_chunks() {
+                prop_assert!(piece.invalid().iter().all(|b| !(0x80..=0x9f).contains(b)));
             }
             let mut kept = &clean(&line, true)[..];
             while let Some(at) = kept.iter().position(|b| *b == ESC) {

@@ -50,6 +50,12 @@ pub(super) fn amount(current: u64, total: Option<u64>) -> String {
     }
 }
 
+/// Returns the share that is done, with a leading space: ` 31%`.
+pub(super) fn share(current: u64, total: u64) -> String {
+    let done = u128::from(current.min(total)) * 100;
+    format!(" {}%", done.checked_div(total.into()).unwrap_or(100))
+}
+
 /// Returns a bar of `columns` within brackets and a leading space: ` [===>      ]`.
 pub(super) fn bar(current: u64, total: u64, columns: usize) -> String {
     let share = current.min(total) as f64 / total.max(1) as f64;
@@ -95,6 +101,19 @@ mod tests {
             (0, 0, " [>    ]"),
         ] {
             assert_eq!(bar(current, total, 5), wanted);
+        }
+    }
+
+    #[test]
+    fn shares() {
+        for (current, total, wanted) in [
+            (0, 3, " 0%"),
+            (1, 3, " 33%"),
+            (u64::MAX, u64::MAX, " 100%"),
+            (9, 3, " 100%"),
+            (0, 0, " 100%"),
+        ] {
+            assert_eq!(share(current, total), wanted);
         }
     }
 

@@ -7,7 +7,9 @@
 mod escape;
 pub mod event;
 mod format;
+mod frame;
 mod json;
+mod lines;
 mod log;
 mod plain;
 mod quiet;

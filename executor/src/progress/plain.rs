@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::event::{Event, Stream, VertexId};
-use super::log::{Fate, Lines};
+use super::event::{Event, VertexId};
+use super::lines::{Log, Style, THIN};
 use super::{Display, Now, Summary, escape, format, write_warnings};
 
 /// After this time another vertex that has something to say is shown.
@@ -18,9 +18,6 @@ const TURN: Duration = Duration::from_secs(5);
 
 /// A shown vertex that was silent for this time gives way.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// Self-overwriting lines and transfers that are not complete are shown this often.
-const THIN: Duration = Duration::from_secs(5);
 
 /// How much of a vertex waits before it is shown out of turn, in bytes.
 const WAITING: usize = 256 * 1024;
@@ -44,8 +41,9 @@ struct Vertex {
     index: usize,
     name: String,
     started: Duration,
-    lines: [Lines; 2],
-    thinned: Option<Duration>,
+    /// What stands before each of its lines: `#7 `.
+    prefix: String,
+    lines: Log,
     parts: BTreeMap<String, Part>,
     waiting: Vec<u8>,
     /// When the first of what waits came; set at the start too, since the name is to be shown.
@@ -74,7 +72,8 @@ impl Plain {
                 shown.spoke = now;
                 return;
             }
-            if let Some(left) = self.vertices.get(&shown.id) {
+            if let Some(left) = self.vertices.get_mut(&shown.id) {
+                left.lines.close(out);
                 out.extend_from_slice(format!("#{} ...\n\n", left.index).as_bytes());
             }
         }
@@ -125,10 +124,12 @@ impl Plain {
         };
         let index = vertex.index;
         let mut rest = Vec::new();
-        let stamp = format::stamp(now.saturating_sub(vertex.started));
-        for lines in &mut vertex.lines {
-            lines.flush(|line, _| log_line(&mut rest, index, &stamp, line, self.colour));
-        }
+        let style = Style {
+            prefix: &vertex.prefix,
+            since: now.saturating_sub(vertex.started),
+            colour: self.colour,
+        };
+        vertex.lines.flush(style, &mut rest);
         rest.extend_from_slice(format!("#{index} {word}\n\n").as_bytes());
         self.show(id, now, out);
         out.append(&mut rest);
@@ -150,12 +151,6 @@ impl Plain {
     }
 }
 
-fn log_line(out: &mut Vec<u8>, index: usize, stamp: &str, line: &[u8], colour: bool) {
-    out.extend_from_slice(format!("#{index} {stamp} ").as_bytes());
-    out.extend_from_slice(&escape::clean(line, colour));
-    out.push(b'\n');
-}
-
 impl Display for Plain {
     fn event(&mut self, event: Event, now: Now, out: &mut Vec<u8>) {
         let now = now.elapsed;
@@ -165,8 +160,8 @@ impl Display for Plain {
                     index: self.next,
                     name: escape::printable(name.as_bytes()),
                     started: now,
-                    lines: Default::default(),
-                    thinned: None,
+                    prefix: format!("#{} ", self.next),
+                    lines: Log::default(),
                     parts: BTreeMap::new(),
                     waiting: Vec::new(),
                     waits: Some(now),
@@ -186,18 +181,12 @@ impl Display for Plain {
                     return;
                 };
                 let mut text = Vec::new();
-                let stamp = format::stamp(now.saturating_sub(state.started));
-                let lines = &mut state.lines[usize::from(stream == Stream::Stderr)];
-                lines.push(&bytes, |line, fate| {
-                    if fate == Fate::Overwritten {
-                        let due = state.thinned.unwrap_or(state.started) + THIN <= now;
-                        if !due {
-                            return;
-                        }
-                        state.thinned = Some(now);
-                    }
-                    log_line(&mut text, state.index, &stamp, line, self.colour);
-                });
+                let style = Style {
+                    prefix: &state.prefix,
+                    since: now.saturating_sub(state.started),
+                    colour: self.colour,
+                };
+                (state.lines).push(stream, &bytes, style, &mut text, |_| ());
                 self.say(vertex, &text, now, out);
             }
             Event::Status {
@@ -225,21 +214,26 @@ impl Display for Plain {
                 }
                 part.printed = now;
                 let took = now.saturating_sub(part.started);
+                let mut text = Vec::new();
+                state.lines.close(&mut text);
                 let mut line = format!("#{} {name}{}", state.index, format::amount(current, total));
                 if took >= Duration::from_millis(10) {
                     line.push(' ');
                     line.push_str(&format::seconds(took));
                 }
                 line.push_str(if complete { " done\n" } else { "\n" });
-                self.say(vertex, line.as_bytes(), now, out);
+                text.extend_from_slice(line.as_bytes());
+                self.say(vertex, &text, now, out);
             }
             Event::Warning { vertex, message } => {
-                let Some(state) = self.vertices.get(&vertex) else {
+                let Some(state) = self.vertices.get_mut(&vertex) else {
                     return;
                 };
+                let mut text = Vec::new();
+                state.lines.close(&mut text);
                 let message = escape::printable(message.as_bytes());
-                let line = format!("#{} WARN: {message}\n", state.index);
-                self.say(vertex, line.as_bytes(), now, out);
+                text.extend_from_slice(format!("#{} WARN: {message}\n", state.index).as_bytes());
+                self.say(vertex, &text, now, out);
             }
             Event::Layer { .. } | Event::Result { .. } => {}
             Event::Cached { vertex } => self.end(vertex, "CACHED", now, out),

@@ -8,9 +8,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::event::{Event, Stream, VertexId};
-use super::log::{Lines, Spool};
-use super::{Display, Now, Summary, escape, format, write_failure};
+use super::event::{Event, VertexId};
+use super::lines::{Log, Style};
+use super::log::Spool;
+use super::{Display, Now, Summary, escape, write_failure};
 
 /// See the module.
 pub(super) struct Quiet {
@@ -23,7 +24,7 @@ pub(super) struct Quiet {
 struct Step {
     name: String,
     started: Duration,
-    lines: [Lines; 2],
+    lines: Log,
     log: Option<Spool>,
 }
 
@@ -38,6 +39,16 @@ impl Quiet {
     }
 }
 
+impl Step {
+    fn style(&self, now: Now, colour: bool) -> Style<'static> {
+        Style {
+            prefix: "",
+            since: now.elapsed.saturating_sub(self.started),
+            colour,
+        }
+    }
+}
+
 impl Display for Quiet {
     fn event(&mut self, event: Event, now: Now, _out: &mut Vec<u8>) {
         match event {
@@ -45,7 +56,7 @@ impl Display for Quiet {
                 let step = Step {
                     name: escape::printable(name.as_bytes()),
                     started: now.elapsed,
-                    lines: Default::default(),
+                    lines: Log::default(),
                     log: None,
                 };
                 self.running.insert(vertex, step);
@@ -58,21 +69,21 @@ impl Display for Quiet {
                 let Some(step) = self.running.get_mut(&vertex) else {
                     return;
                 };
-                let stamp = format::stamp(now.elapsed.saturating_sub(step.started));
+                let style = step.style(now, self.colour);
+                let mut text = Vec::new();
+                step.lines.push(stream, &bytes, style, &mut text, |_| ());
                 let log = step.log.get_or_insert_with(|| Spool::new(&self.spool));
-                step.lines[usize::from(stream == Stream::Stderr)].push(&bytes, |line, _| {
-                    log.push(&stamp, &escape::clean(line, self.colour));
-                });
+                log.push(&text);
             }
             Event::Failed { vertex, .. } => {
                 let Some(mut step) = self.running.remove(&vertex) else {
                     return;
                 };
-                let stamp = format::stamp(now.elapsed.saturating_sub(step.started));
+                let style = step.style(now, self.colour);
+                let mut text = Vec::new();
+                step.lines.flush(style, &mut text);
                 if let Some(log) = &mut step.log {
-                    for lines in &mut step.lines {
-                        lines.flush(|line, _| log.push(&stamp, &escape::clean(line, self.colour)));
-                    }
+                    log.push(&text);
                 }
                 self.failed.push(step);
             }

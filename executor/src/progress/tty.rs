@@ -1,17 +1,18 @@
 //! The display on a terminal: a list that is redrawn in place.
 //!
-//! Responsible for the state that the list shows, and for drawing it: moving the cursor up over
-//! the last frame and writing the next. Must not let anything that comes from a build reach the
-//! terminal unfiltered. Invariant: a frame is never higher than the terminal but for the last one,
-//! and no row is wider, so that the cursor always finds the frame's first row again.
+//! Responsible for the state that the list shows, and for choosing what there is room for. Must not let
+//! anything that comes from a build reach the terminal unfiltered. Invariant: a frame is never higher
+//! than the terminal but for the last one, so that the cursor always finds the frame's first row again.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::event::{Event, Stream, VertexId};
-use super::log::{Lines, Spool};
+use super::event::{Event, VertexId};
+use super::frame::{self, Canvas, Row};
+use super::lines::{Log, Style};
+use super::log::Spool;
 use super::{Display, End, Now, Summary, escape, format, write_failure, write_warnings};
 
 /// Lines of log that are seen of a running step.
@@ -22,6 +23,12 @@ const BAR: usize = 20;
 
 /// Columns of a terminal from which on there is room for bars.
 const ROOM_FOR_BARS: usize = 60;
+
+/// Columns from which on there is room for the sizes of layers.
+const ROOM_FOR_SIZES: usize = 40;
+
+/// Columns that the name of a transfer keeps beside its amount: `sha256:` and enough of the digest.
+const PART_NAME: usize = 12;
 
 /// Asks for columns and rows.
 type Size = Box<dyn Fn() -> Option<(u16, u16)> + Send>;
@@ -34,9 +41,7 @@ pub(super) struct Tty {
     spool: PathBuf,
     /// In the order of their start.
     items: Vec<Item>,
-    /// Widths of the rows of the last frame.
-    drawn: Vec<usize>,
-    hidden_cursor: bool,
+    canvas: Canvas,
 }
 
 struct Item {
@@ -45,7 +50,7 @@ struct Item {
     started: Duration,
     end: Option<(Duration, End)>,
     parts: Vec<Part>,
-    lines: [Lines; 2],
+    lines: Log,
     window: VecDeque<String>,
     log: Option<Spool>,
     layer: Option<u64>,
@@ -58,15 +63,6 @@ struct Part {
     total: Option<u64>,
     started: Duration,
     ended: Option<Duration>,
-}
-
-/// One row of a frame, at most as wide as the terminal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Row {
-    text: String,
-    width: usize,
-    /// An SGR parameter, or empty.
-    colour: &'static str,
 }
 
 const BLUE: &str = "34";
@@ -83,8 +79,7 @@ impl Tty {
             colour,
             spool,
             items: Vec::new(),
-            drawn: Vec::new(),
-            hidden_cursor: false,
+            canvas: Canvas::default(),
         }
     }
 
@@ -102,16 +97,15 @@ impl Tty {
         item.end = Some((now, end));
         item.window = VecDeque::new();
         if end == End::Failed {
-            let stamp = format::stamp(now.saturating_sub(item.started));
+            let mut text = Vec::new();
+            item.lines.flush(item.style(now, colour), &mut text);
             if let Some(log) = &mut item.log {
-                for lines in &mut item.lines {
-                    lines.flush(|line, _| log.push(&stamp, &escape::clean(line, colour)));
-                }
+                log.push(&text);
             }
         } else {
             item.log = None;
         }
-        item.lines = Default::default();
+        item.lines = Log::default();
     }
 
     /// Returns the frame; without `height` everything that there is to show.
@@ -144,28 +138,27 @@ impl Tty {
 
     /// Chooses what is shown in `room` rows: what runs first, then the latest of what ended.
     fn select(&self, room: usize) -> Vec<(&Item, Detail)> {
+        let running = || self.items.iter().filter(|item| item.end.is_none());
         let mut detail = Detail {
-            parts: true,
+            parts: running().map(|item| item.parts.len()).max().unwrap_or(0),
             window: WINDOW,
         };
-        let is_running = |item: &&Item| item.end.is_none();
-        let cost = |detail: Detail| -> usize {
-            let running = self.items.iter().filter(is_running);
-            running.map(|item| item.height(detail)).sum()
-        };
-        while detail.window > 0 && cost(detail) > room {
-            detail.window -= 1;
-        }
-        if cost(detail) > room {
-            detail.parts = false;
+        let cost = |detail| running().map(|item| item.height(detail)).sum::<usize>();
+        while detail != Detail::NONE && cost(detail) > room {
+            if detail.parts > detail.window {
+                detail.parts -= 1;
+            } else {
+                detail.window -= 1;
+            }
         }
         let mut left = room.saturating_sub(cost(detail));
         let mut chosen: Vec<(&Item, Detail)> = Vec::new();
         for item in self.items.iter().rev() {
             let mut own = detail;
             if item.end.is_some() {
+                own.parts = item.parts.len();
                 if item.height(own) > left {
-                    own.parts = false;
+                    own.parts = 0;
                 }
                 if item.height(own) > left {
                     continue;
@@ -178,35 +171,6 @@ impl Tty {
         chosen
     }
 
-    /// Writes a frame over the last one.
-    fn draw(&mut self, rows: &[Row], width: usize, out: &mut Vec<u8>) {
-        if !self.hidden_cursor {
-            out.extend_from_slice(b"\x1b[?25l");
-            self.hidden_cursor = true;
-        }
-        // A terminal that became narrower has wrapped the rows of the last frame.
-        let up: usize = self
-            .drawn
-            .iter()
-            .map(|drawn| drawn.div_ceil(width.max(1)).max(1))
-            .sum();
-        out.push(b'\r');
-        if up > 0 {
-            out.extend_from_slice(format!("\x1b[{up}A").as_bytes());
-        }
-        for row in rows {
-            if self.colour && !row.colour.is_empty() {
-                let text = format!("\x1b[{}m{}\x1b[0m", row.colour, row.text);
-                out.extend_from_slice(text.as_bytes());
-            } else {
-                out.extend_from_slice(row.text.as_bytes());
-            }
-            out.extend_from_slice(b"\x1b[K\n");
-        }
-        out.extend_from_slice(b"\x1b[J");
-        self.drawn = rows.iter().map(|row| row.width).collect();
-    }
-
     fn dimensions(&self) -> (usize, usize) {
         let (columns, rows) = (self.size)()
             .filter(|(columns, rows)| *columns > 0 && *rows > 0)
@@ -216,25 +180,61 @@ impl Tty {
 }
 
 /// How much of a vertex is shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Detail {
-    parts: bool,
+    parts: usize,
     window: usize,
+}
+
+impl Detail {
+    const NONE: Self = Self {
+        parts: 0,
+        window: 0,
+    };
 }
 
 impl Item {
     fn height(&self, detail: Detail) -> usize {
-        let parts = if detail.parts { self.parts.len() } else { 0 };
-        1 + parts + self.seen().count().min(detail.window)
+        1 + self.parts.len().min(detail.parts) + self.seen().count().min(detail.window)
+    }
+
+    /// Returns how its log is written.
+    fn style(&self, now: Duration, colour: bool) -> Style<'static> {
+        Style {
+            prefix: "",
+            since: now.saturating_sub(self.started),
+            colour,
+        }
+    }
+
+    /// Chooses parts: those that are under way first, then the latest of what ended.
+    fn chosen(&self, count: usize) -> impl Iterator<Item = &Part> {
+        let under_way = self
+            .parts
+            .iter()
+            .filter(|part| part.ended.is_none())
+            .count();
+        let ended = self.parts.len() - under_way;
+        let skipped = ended.saturating_sub(count.saturating_sub(under_way));
+        let (mut open, mut closed) = (0, 0);
+        self.parts.iter().filter(move |part| {
+            if part.ended.is_none() {
+                open += 1;
+                open <= count
+            } else {
+                closed += 1;
+                closed > skipped
+            }
+        })
     }
 
     /// Returns the lines of the window, with those that have not ended.
     fn seen(&self) -> impl DoubleEndedIterator<Item = String> {
-        let partial = self.lines.iter().filter(|l| !l.partial().is_empty());
+        let partial = self.lines.partial();
         self.window
             .iter()
             .cloned()
-            .chain(partial.map(|l| escape::printable(start_of(l.partial()))))
+            .chain(partial.map(|line| escape::printable(start_of(line))))
             .filter(|_| self.end.is_none())
     }
 
@@ -248,27 +248,16 @@ impl Item {
         };
         let until = self.end.map_or(now, |(at, _)| at);
         let took = format::seconds(until.saturating_sub(self.started));
-        let took = match self.layer.filter(|size| *size > 0 && self.end.is_some()) {
+        let has_room = self.end.is_some() && width >= ROOM_FOR_SIZES;
+        let took = match self.layer.filter(|size| *size > 0 && has_room) {
             Some(size) => format!("{} {took:>6}", format::bytes(size)),
             None => took,
         };
         let left = format!(" => {word}{}", self.name);
         rows.push(Row::new(&left, &took, width, colour));
-        if detail.parts {
-            for part in &self.parts {
-                let until = part.ended.unwrap_or(until);
-                let took = format::seconds(until.saturating_sub(part.started));
-                let amount = format::amount(part.current, part.total);
-                let bar = match part.total {
-                    Some(total) if part.ended.is_none() && width >= ROOM_FOR_BARS => {
-                        format::bar(part.current, total, BAR)
-                    }
-                    _ => String::new(),
-                };
-                let left = format!(" => => {}{bar}{amount}", part.name);
-                let own = part.ended.map_or(colour, |_| BLUE);
-                rows.push(Row::new(&left, &took, width, own));
-            }
+        for part in self.chosen(detail.parts) {
+            let own = part.ended.map_or(colour, |_| BLUE);
+            rows.push(part.row(until, width, own));
         }
         let seen: Vec<String> = self.seen().collect();
         for line in &seen[seen.len().saturating_sub(detail.window)..] {
@@ -282,29 +271,29 @@ fn start_of(line: &[u8]) -> &[u8] {
     &line[..line.len().min(4096)]
 }
 
-impl Row {
-    /// Makes a row with `left` cut where `right` begins, one column short of the width: a cursor
-    /// behind the last column is in a state on which terminals differ.
-    fn new(left: &str, right: &str, width: usize, colour: &'static str) -> Self {
-        let width = width.saturating_sub(1);
-        let reserved = if right.is_empty() || right.len() >= width {
-            0
-        } else {
-            right.len() + 1
-        };
-        let (left, used) = escape::cut(left, width - reserved);
-        let mut text = left.to_owned();
-        let mut columns = used;
-        if reserved > 0 {
-            text.extend(std::iter::repeat_n(' ', width - used - right.len()));
-            text.push_str(right);
-            columns = width;
+impl Part {
+    /// Makes its row: the name gives way to how far it is, and that to a share where there is little room.
+    fn row(&self, until: Duration, width: usize, colour: &'static str) -> Row {
+        const BEFORE: &str = " => => ";
+
+        let until = self.ended.unwrap_or(until);
+        let took = format::seconds(until.saturating_sub(self.started));
+        let room = width.saturating_sub(BEFORE.len() + took.len() + 2);
+        let mut amount = format::amount(self.current, self.total);
+        if let Some(total) = self.total
+            && self.ended.is_none()
+            && width >= ROOM_FOR_BARS
+        {
+            amount.insert_str(0, &format::bar(self.current, total, BAR));
         }
-        Self {
-            text,
-            width: columns,
-            colour,
+        let (_, name_width) = escape::cut(&self.name, PART_NAME);
+        if amount.len() + name_width > room
+            && let Some(total) = self.total
+        {
+            amount = format::share(self.current, total);
         }
+        let (name, _) = escape::cut(&self.name, room.saturating_sub(amount.len()));
+        Row::new(&format!("{BEFORE}{name}{amount}"), &took, width, colour)
     }
 }
 
@@ -319,7 +308,7 @@ impl Display for Tty {
                 started: now,
                 end: None,
                 parts: Vec::new(),
-                lines: Default::default(),
+                lines: Log::default(),
                 window: VecDeque::new(),
                 log: None,
                 layer: None,
@@ -333,19 +322,17 @@ impl Display for Tty {
                 let Some(item) = self.running(vertex) else {
                     return;
                 };
-                let stamp = format::stamp(now.saturating_sub(item.started));
-                let log = item.log.get_or_insert_with(|| Spool::new(&spool));
+                let style = item.style(now, colour);
                 let window = &mut item.window;
-                item.lines[usize::from(stream == Stream::Stderr)].push(&bytes, |line, fate| {
-                    if fate == super::log::Fate::Overwritten {
-                        return;
-                    }
-                    log.push(&stamp, &escape::clean(line, colour));
+                let mut text = Vec::new();
+                item.lines.push(stream, &bytes, style, &mut text, |line| {
                     if window.len() == WINDOW {
                         window.pop_front();
                     }
                     window.push_back(escape::printable(start_of(line)));
                 });
+                let log = item.log.get_or_insert_with(|| Spool::new(&spool));
+                log.push(&text);
             }
             Event::Status {
                 vertex,
@@ -393,9 +380,11 @@ impl Display for Tty {
         }
         let (width, height) = self.dimensions();
         // The cursor waits in the row below the frame.
-        let room = height.saturating_sub(1).max(1);
+        let Some(room) = height.checked_sub(1).filter(|room| *room > 0) else {
+            return;
+        };
         let rows = self.frame(now.elapsed, width, Some(room), false);
-        self.draw(&rows, width, out);
+        (self.canvas).draw(rows, (width, height), now.elapsed, self.colour, out);
     }
 
     fn finish(&mut self, now: Now, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
@@ -404,14 +393,12 @@ impl Display for Tty {
         }
         let mut text = Vec::new();
         if !self.items.is_empty() {
-            let (width, _) = self.dimensions();
-            let rows = self.frame(now.elapsed, width, None, true);
-            self.draw(&rows, width, &mut text);
+            let size = self.dimensions();
+            let rows = self.frame(now.elapsed, size.0, None, true);
+            self.canvas.spoil();
+            (self.canvas).draw(rows, size, now.elapsed, self.colour, &mut text);
         }
-        if self.hidden_cursor {
-            text.extend_from_slice(self.reset());
-            self.hidden_cursor = false;
-        }
+        self.canvas.end(&mut text);
         out.write_all(&text)?;
         for item in &mut self.items {
             if matches!(item.end, Some((_, End::Failed))) {
@@ -423,6 +410,6 @@ impl Display for Tty {
     }
 
     fn reset(&self) -> &'static [u8] {
-        b"\x1b[?25h"
+        frame::RESET
     }
 }

@@ -3,6 +3,7 @@
 mod plain;
 mod quiet_mode;
 mod raw_json;
+mod screen;
 mod summaries;
 mod terminal;
 mod threads;

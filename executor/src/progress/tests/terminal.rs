@@ -1,97 +1,7 @@
 //! The display on a terminal, seen through an emulator of one.
 
+use super::screen::Screen;
 use super::*;
-
-/// A terminal that understands what the display may send, and nothing else.
-struct Screen {
-    width: usize,
-    rows: Vec<Vec<char>>,
-    row: usize,
-    column: usize,
-    cursor: bool,
-    /// Rows that scrolled out at the top: the cursor can't go there.
-    top: usize,
-    height: usize,
-}
-
-impl Screen {
-    fn new(width: usize, height: usize) -> Self {
-        Self {
-            width,
-            rows: vec![Vec::new()],
-            row: 0,
-            column: 0,
-            cursor: true,
-            top: 0,
-            height,
-        }
-    }
-
-    fn feed(&mut self, text: &str) {
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            if let Some(sequence) = rest.strip_prefix("\x1b[") {
-                let end = sequence
-                    .find(|c: char| c.is_ascii_alphabetic())
-                    .expect("an end");
-                self.control(&sequence[..end], &sequence[end..=end]);
-                rest = &sequence[end + 1..];
-                continue;
-            }
-            rest = &rest[c.len_utf8()..];
-            match c {
-                '\r' => self.column = 0,
-                '\n' => {
-                    self.row += 1;
-                    self.column = 0;
-                    if self.rows.len() == self.row {
-                        self.rows.push(Vec::new());
-                    }
-                    self.top = self.top.max((self.row + 1).saturating_sub(self.height));
-                }
-                c => {
-                    assert!(!c.is_control(), "{c:?}");
-                    assert!(self.column < self.width - 1, "a row is too wide");
-                    let row = &mut self.rows[self.row];
-                    row.resize(row.len().max(self.column + 1), ' ');
-                    row[self.column] = c;
-                    self.column += 1;
-                }
-            }
-        }
-    }
-
-    fn control(&mut self, parameters: &str, end: &str) {
-        match (parameters, end) {
-            ("?25l", _) | ("?25", "l") => self.cursor = false,
-            ("?25", "h") => self.cursor = true,
-            (n, "A") => {
-                let n: usize = n.parse().expect("a number");
-                assert!(
-                    self.row >= self.top + n,
-                    "the cursor would leave the screen"
-                );
-                self.row -= n;
-            }
-            ("", "K") => self.rows[self.row].truncate(self.column),
-            ("", "J") => {
-                self.rows[self.row].truncate(self.column);
-                self.rows.truncate(self.row + 1);
-            }
-            (_, "m") => {}
-            other => panic!("unexpected sequence {other:?}"),
-        }
-    }
-
-    fn text(&self) -> String {
-        let rows: Vec<String> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().collect::<String>().trim_end().to_owned())
-            .collect();
-        rows.join("\n")
-    }
-}
 
 struct Session {
     script: Script,
@@ -123,6 +33,12 @@ impl Session {
         let text = String::from_utf8(std::mem::take(&mut self.script.out)).expect("text");
         self.screen.feed(&text);
         self.screen.text()
+    }
+
+    /// What happens when somebody pulls at the window's corner.
+    fn resize(&mut self, width: u16, height: u16) {
+        *self.size.lock().unwrap_or_else(PoisonError::into_inner) = (width, height);
+        self.screen.resize(width.into(), height.into());
     }
 
     fn end(&mut self, warnings: &[&str]) -> String {
@@ -248,21 +164,139 @@ fn a_narrower_terminal_leaves_nothing_behind() {
         .script
         .started(0, "[1/1] RUN make everything and all");
     session.look(100);
-    // The terminal wraps the rows that are there: 23 and 39 columns over 20.
-    *session.size.lock().expect("size") = (20, 24);
-    session.screen = Screen::new(20, 24);
-    session.screen.rows = vec![
-        vec!['x'; 20],
-        vec!['x'; 3],
-        vec!['x'; 20],
-        vec!['x'; 19],
-        vec![],
-    ];
-    session.screen.row = 4;
+    session.resize(20, 24);
+    // As the terminal wraps the rows that are there: 23 and 39 columns over 20.
+    assert_eq!(session.screen.text().lines().count(), 4);
     assert_eq!(
         session.look(200),
         "[+] Building 0.2s (\n => [1/1] RUN  0.2s\n"
     );
+}
+
+#[test]
+fn every_size_shows_one_frame_and_wraps_nothing() {
+    let mut session = session(100, 30);
+    let digest = "0123456789abcdef".repeat(4);
+    session
+        .script
+        .started(0, "[1/3] FROM debian")
+        .event(Event::Cached { vertex: 0 });
+    for n in 1..4 {
+        session
+            .script
+            .started(
+                n,
+                "[2/3] RUN \u{6f22}\u{5b57}\u{6f22}\u{5b57} e\u{301} \u{2764}\u{fe0f}\u{2192}",
+            )
+            .status(n, &format!("sha256:{digest}"), 1_000_000, 3_000_000)
+            .log(n, "\u{2192}\ttab\u{6f22}\n".repeat(5).as_bytes())
+            .log(n, "\u{3b1}".repeat(200).as_bytes())
+            .log(n, b"\r42%");
+    }
+    let mut millis = 0;
+    for (width, height) in [
+        (40, 24),
+        (20, 5),
+        (100, 30),
+        (60, 10),
+        (20, 24),
+        (40, 5),
+        (5, 2),
+        (80, 24),
+    ] {
+        session.resize(width, height);
+        for _ in 0..2 {
+            millis += 100;
+            session.look(millis);
+            let screen = &session.screen;
+            let seen = screen.visible();
+            assert_eq!(screen.wraps, 0, "{width}x{height}\n{seen}");
+            assert!(seen.starts_with('['), "{width}x{height}\n{seen}");
+            assert_eq!(seen.matches("[+]").count(), 1, "{width}x{height}\n{seen}");
+            assert!(screen.autowrap && !screen.collecting);
+        }
+    }
+    session.end(&[]);
+    assert_eq!(session.screen.wraps, 0);
+    assert!(session.screen.cursor && session.screen.autowrap);
+}
+
+#[test]
+fn what_did_not_change_is_not_written_again() {
+    let mut session = session(60, 24);
+    session.script.started(0, "[1/2] RUN first").done(0);
+    session.script.started(1, "[2/2] RUN second");
+    session.look(1_000);
+    let mut written = |millis| {
+        session.script.at(millis);
+        let frame = String::from_utf8(session.script.out.clone()).expect("text");
+        session.show();
+        assert!(frame.starts_with("\x1b[?2026h") && frame.ends_with("\x1b[?2026l"));
+        (frame.contains("first"), frame.contains("second"))
+    };
+    assert_eq!(written(1_100), (false, true));
+    assert_eq!(written(1_200), (false, true));
+    // Whatever was typed meanwhile goes.
+    assert_eq!(written(2_000), (true, true));
+    assert_eq!(written(2_100), (false, true));
+}
+
+#[test]
+fn transfers_have_room_for_bars() {
+    let part = |width| {
+        let mut session = session(width, 24);
+        let id = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        session
+            .script
+            .started(0, "FROM debian")
+            .status(0, &id, 1_000_000, 3_000_000);
+        let text = session.look(1_000);
+        text.lines().nth(2).expect("a part").trim().to_owned()
+    };
+    assert_eq!(
+        part(80),
+        "=> => sha256:0123456789abcdef01234 [======>             ] 1.00MB / 3.00MB 1.0s"
+    );
+    assert_eq!(part(50), "=> => sha256:0123456789abcd 1.00MB / 3.00MB 1.0s");
+    assert_eq!(part(40), "=> => sha256:0123456789abcdef 33% 1.0s");
+    assert_eq!(part(20), "=> => sha 33% 1.0s");
+}
+
+#[test]
+fn many_transfers_leave_room_for_others() {
+    let mut session = session(80, 24);
+    session.script.started(0, "FROM large");
+    for n in 0..60 {
+        session.script.status(0, &format!("layer {n}"), 9, 9);
+    }
+    for n in 60..64 {
+        session.script.status(0, &format!("layer {n}"), 3, 9);
+    }
+    session.script.started(1, "RUN make");
+    for n in 1..=6 {
+        session.script.log(1, format!("line {n}\n").as_bytes());
+    }
+    let text = session.look(100);
+    assert_eq!(text.lines().count(), 23, "{text}");
+    for wanted in [
+        "layer 59 ",
+        "layer 60 ",
+        "layer 63 ",
+        "# line 1",
+        "# line 6",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+    // What is under way is seen before what has ended.
+    for n in 0..60 {
+        session.script.status(0, &format!("more {n}"), 3, 9);
+    }
+    let text = session.look(200);
+    assert!(
+        text.contains("layer 60") && !text.contains("layer 59 "),
+        "{text}"
+    );
+    assert!(text.contains("# line 6"), "{text}");
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_dropped_renderer_restores_the_cursor() {
     let shared = Shared::default();
     let (sender, renderer) = start(Mode::Auto, output(shared.clone(), true)).expect("start");
     let vertex = sender.start("A");
-    assert_eq!(renderer.reset_sequence(), b"\x1b[?25h");
+    assert_eq!(renderer.reset_sequence(), frame::RESET);
     drop(renderer);
     let text = String::from_utf8(shared.0.lock().expect("text").clone()).expect("text");
     assert!(text.ends_with("\x1b[?25h"), "{text:?}");

@@ -1,0 +1,141 @@
+//! What is seen of a build while it runs.
+
+use rustix::process::Signal;
+use support::{Terminal, World, base, for_users};
+
+/// The frames of what was written to a terminal, as rows of text.
+fn frames(written: &str) -> Vec<Vec<String>> {
+    let frames = written.split("\x1b[?2026h").skip(1);
+    let frames = frames.map(|frame| frame.split("\x1b[?2026l").next().unwrap_or_default());
+    frames
+        .map(|frame| frame.lines().map(|row| without_sequences(row).0).collect())
+        .collect()
+}
+
+/// A row without control sequences, which are returned, too.
+fn without_sequences(row: &str) -> (String, Vec<String>) {
+    let mut text = String::new();
+    let mut sequences = Vec::new();
+    let mut rest = row.chars();
+    while let Some(c) = rest.next() {
+        if c != '\x1b' {
+            assert!(c == '\r' || !c.is_control(), "{row:?}");
+            text.extend((c != '\r').then_some(c));
+            continue;
+        }
+        assert_eq!(rest.next(), Some('['), "{row:?}");
+        let mut sequence = String::new();
+        for c in rest.by_ref() {
+            sequence.push(c);
+            if c.is_ascii_alphabetic() {
+                break;
+            }
+        }
+        sequences.push(sequence);
+    }
+    (text, sequences)
+}
+
+/// Expects that the terminal is as it was: a cursor, rows that wrap, nothing held back.
+fn assert_usual(written: &str) {
+    for mode in ["?25", "?7", "?2026"] {
+        let [last_on, last_off] = ["h", "l"].map(|end| written.rfind(&format!("\x1b[{mode}{end}")));
+        let (usual, other) = match mode {
+            "?2026" => (last_off, last_on),
+            _ => (last_on, last_off),
+        };
+        assert!(usual >= other, "{mode} in {written:?}");
+    }
+}
+
+/// Stages that say a lot, at the same time, and nothing that a terminal should see.
+fn noisy(world: &World, base: &str) {
+    world.dockerfile(&format!(
+        "FROM {base} AS one\n\
+         RUN for i in 1 2 3 4 5 6 7 8; do \
+             printf '\\033]0;title\\007\\033[31m\\033[5A\\346\\274\\242\\345\\255\\227 %s\\t\\233x\\n' $i; sleep 0.2; done\n\
+         FROM {base} AS two\n\
+         RUN echo ready; for i in 1 2 3 4 5 6 7 8; do printf '%s0%%\\r' $i; sleep 0.2; done; \
+             printf 'a row that is longer than the terminal is wide, and has no end'\n\
+         FROM {base}\n\
+         COPY --from=one /bin/sh /one\n\
+         COPY --from=two /bin/sh /two\n"
+    ));
+}
+
+for_users! {
+    fn rows_fit(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        noisy(world, &base);
+        let mut terminal = Terminal::open(40, 24);
+        let settings = terminal.settings();
+        let mut build = world.sandcrab(["build", "ctx"]).spawn_on(&mut terminal);
+        build.wait_for("# ready");
+        terminal.resize(20, 5);
+        let written = build.wait().success().stderr;
+        let frames = frames(&written);
+        // Characters count for two columns where they are wide.
+        let width = |row: &String| row.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum::<usize>();
+        let mut low = 0;
+        for frame in &frames {
+            let widest = frame.iter().map(width).max().unwrap_or(0);
+            assert!(widest < 40, "{frame:#?}");
+            assert!(frame.len() <= 24, "{frame:#?}");
+            low += usize::from(widest < 20 && frame.len() <= 5);
+        }
+        assert!(low > 0, "{frames:#?}");
+        assert!(written.contains("4 run, 3 cached"), "{written:?}");
+        assert_usual(&written);
+        assert_eq!(terminal.settings(), settings);
+    }
+
+    fn interrupted_terminal(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN echo ready; sleep 600.25\n"));
+        let mut terminal = Terminal::open(80, 24);
+        let settings = terminal.settings();
+        let mut build = world.sandcrab(["build", "ctx"]).spawn_on(&mut terminal);
+        build.wait_for("# ready");
+        build.signal_group(Signal::INT);
+        let written = build.wait().exits(130).stderr;
+        assert!(written.contains("CANCELED [2/2] RUN"), "{written:?}");
+        let (last, _) = without_sequences(written.lines().last().unwrap_or_default());
+        assert_eq!(last, "error: interrupted");
+        assert_usual(&written);
+        assert_eq!(terminal.settings(), settings);
+        world.assert_nothing_left("sleep 600.25");
+    }
+
+    fn output_is_whole(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        let count = 4;
+        let mut text = String::new();
+        for n in 0..count {
+            text.push_str(&format!(
+                "FROM {base} AS s{n}\n\
+                 RUN i=0; while [ $i -lt 500 ]; do echo out{n} $i; echo err{n} $i >&2; i=$((i+1)); done; \
+                 head -c 3000000 /dev/zero | tr '\\0' {n}; echo; printf '\\377\\233\\303\\244\\n'; printf end{n}\n"
+            ));
+        }
+        text.push_str(&format!("FROM {base}\n"));
+        for n in 0..count {
+            text.push_str(&format!("COPY --from=s{n} /bin/sh /s{n}\n"));
+        }
+        world.dockerfile(&text);
+        let said = world.build([]).ok().stderr;
+        for step in support::progress::steps(&said).iter().filter(|s| s.name.contains("RUN")) {
+            let n = step.name.split("out").nth(1).and_then(|rest| rest.get(..1)).expect("a number");
+            let lines = |start: &str| -> Vec<&str> {
+                step.lines.iter().filter_map(|l| l.strip_prefix(start)).collect()
+            };
+            let numbers: Vec<String> = (0..500).map(|i| i.to_string()).collect();
+            assert_eq!(lines(&format!("out{n} ")), numbers);
+            assert_eq!(lines(&format!("err{n} ")), numbers);
+            assert!(lines(&n.repeat(100)).iter().all(|l| l.chars().all(|c| n.contains(c))));
+            let long: usize = lines(&n.repeat(100)).iter().map(|l| l.len() + 100).sum();
+            assert_eq!(long, 3_000_000);
+            assert!(step.lines.iter().any(|l| l == "\u{fffd}\u{fffd}\u{e4}"));
+            assert_eq!(step.lines.last().map(String::as_str), Some(&*format!("end{n}")));
+        }
+    }
+}
