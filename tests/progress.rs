@@ -1,6 +1,9 @@
 //! What is seen of a build while it runs.
 
+use std::collections::BTreeSet;
+
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use support::{Terminal, World, base, for_users};
 
 /// The frames of what was written to a terminal, as rows of text.
@@ -46,6 +49,21 @@ fn assert_usual(written: &str) {
         };
         assert!(usual >= other, "{mode} in {written:?}");
     }
+}
+
+/// The fields of raw progress; other lines, such as the error's, are left out.
+fn fields(printed: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in printed.lines().filter(|line| line.starts_with('{')) {
+        let object: Value = serde_json::from_str(line).expect("a JSON object");
+        for (list, elements) in object.as_object().expect("an object") {
+            let elements = elements.as_array().expect("a list");
+            assert_eq!(elements.len(), 1, "{line}");
+            let element = elements[0].as_object().expect("an object");
+            found.extend(element.keys().map(|field| format!("{list}[].{field}")));
+        }
+    }
+    found
 }
 
 /// Stages that say a lot, at the same time, and nothing that a terminal should see.
@@ -104,6 +122,44 @@ for_users! {
         assert_usual(&written);
         assert_eq!(terminal.settings(), settings);
         world.assert_nothing_left("sleep 600.25");
+    }
+
+    fn raw_json_is_documented(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN echo out; echo err >&2\nCMD echo\n"));
+        let build = |arguments: &[&str]| {
+            let all = ["build", "--progress=rawjson"].iter().chain(arguments);
+            world.sandcrab(all.copied()).arg("ctx").env("BUILDX_METADATA_WARNINGS", "1")
+        };
+        let mut printed = build(&["--metadata-file=meta", "-o", "type=oci,dest=o"]).ok().stderr;
+        printed.push_str(&build(&[]).ok().stderr);
+        let found = fields(&printed);
+        // The same warning as a file has it.
+        let meta = std::fs::read_to_string(world.path("meta")).expect("metadata");
+        let meta: Value = serde_json::from_str(&meta).expect("JSON");
+        let warning = &meta["buildx.build.warnings"][0];
+        assert_eq!(warning["range"], json!([{"start": {"line": 3}, "end": {"line": 3}}]));
+        assert!(printed.contains(warning["short"].as_str().expect("text")));
+        let plain = build(&["--metadata-file=meta"]).env("BUILDX_METADATA_WARNINGS", "0").ok();
+        assert!(fields(&plain.stderr).contains("warnings[].url"));
+        let meta = std::fs::read_to_string(world.path("meta")).expect("metadata");
+        assert!(!meta.contains("buildx.build.warnings"));
+
+        world.dockerfile(&format!("FROM {base}\nRUN false\n"));
+        printed.push_str(&build(&["--build-arg=NOBODY=1"]).run().exits(1).stderr);
+        let error = printed.lines().find(|line| line.contains(r#""error":"process"#));
+        assert!(error.is_some(), "{printed}");
+        let mut found: BTreeSet<String> = found.into_iter().chain(fields(&printed)).collect();
+        // A warning of a step, which none here has.
+        found.insert("warnings[].vertex".to_owned());
+        let documented: BTreeSet<String> = include_str!("../README.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"))
+            .flat_map(|row| row.split(" |").next().unwrap_or_default().split(", "))
+            .map(|name| name.trim_matches('`').to_owned())
+            .filter(|name| name.contains("[]."))
+            .collect();
+        assert_eq!(found, documented);
     }
 
     fn output_is_whole(world) as [root, subids, plain] {

@@ -142,7 +142,7 @@ fn location(source: &Source, span: &Range<usize>) -> Location {
 }
 
 /// Returns the instruction in which a finding is: BuildKit knows no smaller places.
-fn instruction(file: &Dockerfile, finding: &Diagnostic) -> Range<usize> {
+pub(super) fn instruction(file: &Dockerfile, finding: &Diagnostic) -> Range<usize> {
     let at = finding.span.start;
     let stages = file.stages.iter().map(|stage| &stage.span);
     let all = file.globals.iter().chain(inside(file)).map(|i| &i.span);
@@ -170,7 +170,7 @@ fn json(answer: &impl Serialize) -> Result<String> {
 }
 
 /// Returns a finding's text with the suggestion that BuildKit writes behind it.
-fn detail(finding: &Diagnostic) -> String {
+pub(super) fn detail(finding: &Diagnostic) -> String {
     let near = finding
         .hint
         .as_deref()

@@ -19,7 +19,7 @@ use super::results::{ResultArgs, ResultOptions};
 use super::secrets::{SecretArgs, SecretRequest};
 use super::ssh::{SshArgs, SshRequest};
 use super::steps::{StepArgs, StepOptions};
-use super::{RegistryArgs, streams};
+use super::{RegistryArgs, streams, warnings};
 use crate::attest;
 use crate::attest::options::Wanted;
 use crate::build::base::PullPolicy;
@@ -206,6 +206,8 @@ pub(super) struct Request {
     pub attests: Wanted,
     /// How much `metadata_file` tells of the making of the image.
     pub metadata_provenance: Option<attest::options::Mode>,
+    /// Whether `metadata_file` has the findings about the Dockerfile.
+    pub metadata_warnings: bool,
     /// Annotations of the image wherever it goes.
     pub annotations: Annotations,
     /// The date of the result in seconds, as far as the command line and the environment say; the
@@ -322,6 +324,7 @@ impl Args {
             annotations,
             attests,
             metadata_provenance: attesting::metadata_mode(environment),
+            metadata_warnings: warnings::wanted(environment),
             result,
             build_args,
             platform: platforms.first().cloned().unwrap_or_else(Platform::host),

@@ -44,6 +44,7 @@ fn the_least_and_the_most() {
             result: ResultOptions::default(),
             attests: Wanted::default(),
             metadata_provenance: Some(attest::options::Mode::Min),
+            metadata_warnings: false,
             platform: Platform::host(),
             platforms: vec![Platform::host()],
             index: false,

@@ -19,7 +19,7 @@ use super::exit::{Failure, Source};
 use super::input::Input;
 use super::names::provided_files;
 use super::outputs::Outputs;
-use super::{Global, registries, requests, streams, units};
+use super::{Global, registries, requests, streams, units, warnings as found};
 use crate::attest::record::Record;
 use crate::attest::sbom::Package;
 use crate::attest::statement::Predicate;
@@ -374,6 +374,11 @@ impl Building<'_> {
             warnings,
         } = built?;
         saved?;
+        let parsed = parse(request, &file.text);
+        let documents = found::documents(file, &parsed.file, &warnings);
+        for document in &documents {
+            self.progress.finding(document.clone());
+        }
         // Caches have the layers as they were made.
         let mut results = states.clone();
         for state in &mut results {
@@ -421,6 +426,11 @@ impl Building<'_> {
             states: &results,
             predicates: &predicates,
             provenance: told.unwrap_or_default(),
+            warnings: if request.metadata_warnings {
+                &documents
+            } else {
+                &[]
+            },
         };
         let id = outputs.make()?.map(|id| id.to_string());
         let exporter = Exporter {

@@ -52,6 +52,7 @@ mod template;
 mod terminal;
 mod units;
 mod unsupported;
+mod warnings;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;

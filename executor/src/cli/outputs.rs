@@ -55,6 +55,8 @@ pub(super) struct Outputs<'a> {
     pub(super) predicates: &'a [Vec<Predicate>],
     /// How each was made, for `--metadata-file`; nothing where it is not wanted.
     pub(super) provenance: Vec<Value>,
+    /// What was found in the Dockerfile, for `--metadata-file`.
+    pub(super) warnings: &'a [Value],
 }
 
 impl Outputs<'_> {
@@ -411,7 +413,7 @@ impl Outputs<'_> {
             };
             let platforms = self.states.iter().map(|state| &state.config.platform);
             let provenance: Vec<_> = platforms.zip(&self.provenance).collect();
-            let bytes = metadata::metadata(&plan, names, &provenance);
+            let bytes = metadata::metadata(&plan, names, &provenance, self.warnings);
             destination::write_file(path, &bytes)?;
         }
         Ok(())

@@ -10,11 +10,13 @@ use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::output::layout::Export;
 
-/// Makes the content of `--metadata-file`; `provenance` has how the image for each platform was made.
+/// Makes the content of `--metadata-file`; `provenance` has how the image for each platform was made,
+/// `warnings` what was found in the Dockerfile.
 pub fn metadata(
     export: &Export,
     names: &[Reference],
     provenance: &[(&Platform, &Value)],
+    warnings: &[Value],
 ) -> Vec<u8> {
     let descriptor = described(export);
     let mut document = json!({
@@ -35,6 +37,9 @@ pub fn metadata(
             _ => format!("buildx.build.provenance/{platform}"),
         };
         document[key] = (*body).clone();
+    }
+    if !warnings.is_empty() {
+        document["buildx.build.warnings"] = json!(warnings);
     }
     let mut bytes = serde_json::to_vec_pretty(&document).expect("string keys only");
     bytes.push(b'\n');
@@ -90,7 +95,8 @@ mod tests {
             index: None,
         };
         let names = ["a:1".parse().expect("name"), "b:2".parse().expect("name")];
-        let value: Value = serde_json::from_slice(&metadata(&plan, &names, &[])).expect("json");
+        let value: Value =
+            serde_json::from_slice(&metadata(&plan, &names, &[], &[])).expect("json");
         assert_eq!(
             value["containerimage.digest"],
             plan.descriptor().digest.to_string()
@@ -108,8 +114,11 @@ mod tests {
             value["image.name"],
             "docker.io/library/a:1,docker.io/library/b:2"
         );
-        let value: Value = serde_json::from_slice(&metadata(&plan, &[], &[])).expect("json");
+        let value: Value =
+            serde_json::from_slice(&metadata(&plan, &[], &[], &[json!({"level": 1})]))
+                .expect("json");
         assert!(value.get("image.name").is_none());
+        assert_eq!(value["buildx.build.warnings"], json!([{"level": 1}]));
         assert_eq!(
             iid(&plan),
             value["containerimage.config.digest"]

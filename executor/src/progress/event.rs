@@ -66,6 +66,11 @@ pub enum Event {
         /// What, and its digest.
         text: String,
     },
+    /// Something was found in the Dockerfile.
+    Finding {
+        /// As BuildKit's clients read it (`client.VertexWarning`).
+        document: serde_json::Value,
+    },
     /// A warning about the vertex, shown again at the end.
     Warning {
         /// Which vertex.
@@ -123,6 +128,12 @@ impl Sender {
     pub fn result(&self, text: impl Into<String>) {
         // A renderer that is gone is no reason to stop the build.
         drop(self.out.send(Event::Result { text: text.into() }));
+    }
+
+    /// Reports what was found in the Dockerfile, for displays that are read by programs.
+    pub fn finding(&self, document: serde_json::Value) {
+        // A renderer that is gone is no reason to stop the build.
+        drop(self.out.send(Event::Finding { document }));
     }
 
     /// Starts a vertex.

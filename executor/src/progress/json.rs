@@ -75,10 +75,15 @@ struct Log<'a> {
 }
 
 #[derive(Serialize)]
-struct Warning<'a> {
-    vertex: &'a Digest,
-    level: u8,
-    short: String,
+#[serde(untagged)]
+enum Warning<'a> {
+    OfVertex {
+        vertex: &'a Digest,
+        level: u8,
+        short: String,
+    },
+    /// About the Dockerfile.
+    Finding(&'a serde_json::Value),
 }
 
 impl RawJson {
@@ -213,7 +218,7 @@ impl Display for RawJson {
                 write(
                     out,
                     &SolveStatus {
-                        warnings: Some([Warning {
+                        warnings: Some([Warning::OfVertex {
                             vertex: &state.digest,
                             level: 1,
                             short: STANDARD.encode(message),
@@ -222,6 +227,13 @@ impl Display for RawJson {
                     },
                 );
             }
+            Event::Finding { document } => write(
+                out,
+                &SolveStatus {
+                    warnings: Some([Warning::Finding(&document)]),
+                    ..SolveStatus::default()
+                },
+            ),
             // BuildKit's clients have no place for these.
             Event::Layer { .. } | Event::Result { .. } => {}
             Event::Cached { vertex } => self.end(vertex, now, true, None, out),

@@ -235,7 +235,7 @@ impl Display for Plain {
                 text.extend_from_slice(format!("#{} WARN: {message}\n", state.index).as_bytes());
                 self.say(vertex, &text, now, out);
             }
-            Event::Layer { .. } | Event::Result { .. } => {}
+            Event::Layer { .. } | Event::Result { .. } | Event::Finding { .. } => {}
             Event::Cached { vertex } => self.end(vertex, "CACHED", now, out),
             Event::Done { vertex } => {
                 let started = self.vertices.get(&vertex).map_or(now, |v| v.started);

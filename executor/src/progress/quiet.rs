@@ -93,6 +93,7 @@ impl Display for Quiet {
             Event::Status { .. }
             | Event::Warning { .. }
             | Event::Layer { .. }
+            | Event::Finding { .. }
             | Event::Result { .. } => {}
         }
     }

@@ -153,7 +153,7 @@ impl Tally {
                 }
             }
             Event::Result { text } => self.results.push(text.clone()),
-            Event::Log { .. } | Event::Status { .. } => {}
+            Event::Log { .. } | Event::Status { .. } | Event::Finding { .. } => {}
         }
     }
 

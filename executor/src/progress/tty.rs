@@ -366,7 +366,7 @@ impl Display for Tty {
                     item.layer = Some(size);
                 }
             }
-            Event::Warning { .. } | Event::Result { .. } => {}
+            Event::Warning { .. } | Event::Result { .. } | Event::Finding { .. } => {}
             Event::Cached { vertex } => self.end(vertex, End::Cached, now),
             Event::Done { vertex } => self.end(vertex, End::Done, now),
             Event::Failed { vertex, .. } => self.end(vertex, End::Failed, now),

@@ -15,6 +15,9 @@ fn objects_have_buildkits_shape() {
             vertex: 3,
             message: "w".into(),
         })
+        .event(Event::Finding {
+            document: serde_json::json!({"level": 1, "short": "Zg=="}),
+        })
         .at(2_500)
         .failed(3, "exit code: 2")
         .finish(&["w"]);
@@ -33,6 +36,7 @@ fn objects_have_buildkits_shape() {
              "timestamp": "2024-01-01T00:00:02Z", "started": "2024-01-01T00:00:01Z",
              "completed": "2024-01-01T00:00:02Z"}]}),
         serde_json::json!({"warnings": [{"vertex": digest, "level": 1, "short": "dw=="}]}),
+        serde_json::json!({"warnings": [{"level": 1, "short": "Zg=="}]}),
         serde_json::json!({"vertexes": [
             {"digest": digest, "name": "[1/1] RUN x", "started": started,
              "completed": "2024-01-01T00:00:02.5Z", "error": "exit code: 2"}]}),
