@@ -86,6 +86,46 @@ for_users! {
         support::store::assert_clean(&world.store());
     }
 
+    /// A command that sends an image, or a cache, does not wait until all its layers are compressed: those
+    /// that are have arrived when another one turns out to be spoiled.
+    fn sent_while_compressed(world) as [root, subids, plain] {
+        let Some((registry, _)) = registry(world, "while") else { return };
+        world.write("ctx/small", "small");
+        world.write("ctx/large", vec![7; 9_000_000]);
+        world.dockerfile("FROM scratch\nCOPY small /\nCOPY large /\n");
+        let build = |arguments: &[&str]| world.build(arguments.iter().copied());
+        build(&["-t", "app"]).ok();
+        // The last bytes of the larger layer's file are found to be wrong when all of it was read.
+        let blobs = std::fs::read_dir(world.store().join("blobs/sha256")).unwrap();
+        let sizes = blobs.map(|blob| blob.unwrap()).map(|blob| (blob.metadata().unwrap().len(), blob.path()));
+        let (_, large) = sizes.max().unwrap();
+        let whole = std::fs::read(&large).unwrap();
+        let spoil = || std::fs::write(&large, [&whole[..8_000_000], &vec![8; whole.len() - 8_000_000]].concat()).unwrap();
+
+        spoil();
+        let to = format!("{}/pushed:1", registry.host());
+        let output = world.sandcrab(["push", "app", &to]).run().exits(1);
+        output.says(&["is corrupt in the store"]);
+        assert_eq!(sent(&registry, "pushed"), 1);
+        // Another form, since the small one is there in the first.
+        build(&["-t", "app"]).ok();
+        spoil();
+        let cache = format!("type=registry,ref={}/cache:1,compression=zstd", registry.host());
+        let output = build(&["--cache-to", &cache]).run().exits(1);
+        output.says(&["is corrupt in the store"]);
+        assert_eq!(sent(&registry, "cache"), 1);
+
+        // Nothing is sent twice.
+        build(&["-t", "app"]).ok();
+        let output = world.sandcrab(["push", "app", &to]).ok();
+        assert_eq!(sent(&registry, "pushed"), 3);
+        for line in output.stderr.lines().filter(|line| line.contains(" sha256:") && line.ends_with(" done")) {
+            let name = line.split(' ').nth(1).unwrap();
+            assert_eq!(output.stderr.matches(&format!(" {name} ")).count(), 1, "{}", output.stderr);
+        }
+        support::store::assert_clean(&world.store());
+    }
+
     /// A registry that refuses is an error of the output, once.
     fn refused(world) as [subids, plain] {
         let base = base!(world, Busybox);

@@ -8,11 +8,12 @@
 //! nothing is under way.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::build::Request;
+use super::courier::{Courier, Parcel, first_of_each};
 use crate::build::Told;
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -23,11 +24,8 @@ use crate::output::options::Target;
 use crate::output::packing::Packing;
 use crate::output::transcode::{self, Watch, format_of};
 use crate::progress::event::{self, Vertex};
-use crate::registry::{BlobSource, Registry};
+use crate::registry::Registry;
 use crate::store::lock::Session;
-
-/// How many layers are sent at a time.
-const SENDERS: usize = 3;
 
 /// Prepares layers for outputs.
 pub(super) struct Ahead<'a> {
@@ -65,13 +63,7 @@ pub(super) fn wanted(request: &Request) -> Vec<Wanted<'_>> {
             [] => &request.tags,
             names => names,
         };
-        let mut to: Vec<&Reference> = Vec::new();
-        for name in names.iter().filter(|_| push) {
-            // The others of a registry take them from there.
-            if to.iter().all(|known| known.registry != name.registry) {
-                to.push(name);
-            }
-        }
+        let to = first_of_each(names.iter().filter(|_| push));
         all.push(Wanted {
             packing: form.compression.unwrap_or(Packing::GZIP),
             force: form.force_compression,
@@ -89,9 +81,6 @@ struct Ends {
     /// The wish for anything.
     all: AtomicBool,
 }
-
-/// A layer that can be sent.
-type Parcel<'a> = (&'a Reference, Descriptor);
 
 impl Ahead<'_> {
     /// Does `work`, which may tell of layers that are in the store, while they are prepared; and, when
@@ -125,44 +114,30 @@ impl Ahead<'_> {
             progress: self.progress,
             vertex: OnceLock::new(),
         };
-        let (send, parcels) = mpsc::channel();
-        let parcels = Mutex::new(parcels);
-        let trouble = Mutex::new(None);
-        let note = |error| {
-            let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            trouble.get_or_insert(error);
+        let courier = Courier {
+            session: self.session,
+            registry: self.registry,
+            origins: &[],
         };
-        let refused = AtomicBool::new(false);
         let stopped = || ends.all.load(Ordering::Relaxed) || self.cancel.check().is_err();
         let sends = self.wanted.iter().any(|wanted| !wanted.to.is_empty());
-        std::thread::scope(|scope| {
-            for _ in 0..if sends { SENDERS } else { 0 } {
-                scope.spawn(|| {
-                    while let Some((to, blob)) = next(&parcels) {
-                        if !stopped()
-                            && !refused.load(Ordering::Relaxed)
-                            && let Err(error) = self.send(to, blob, shown.vertex())
-                        {
-                            refused.store(true, Ordering::Relaxed);
-                            note(error);
-                        }
-                    }
-                });
-            }
+        let vertex = || shown.vertex();
+        let (trouble, not_sent) = courier.during(&stopped, &vertex, |post| {
+            let mut trouble = None;
             let mut seen = HashSet::new();
             for one in std::iter::once(first).chain(told) {
                 let left = ends.work.load(Ordering::Relaxed) && !(sends && one.fresh);
                 if !stopped()
                     && !left
                     && seen.insert(one.layer.diff_id)
-                    && let Err(error) = self.compress(&one, &send, &shown)
+                    && let Err(error) = self.compress(&one, post, &shown)
                 {
-                    note(error);
+                    trouble.get_or_insert(error);
                 }
             }
-            drop(send);
+            trouble
         });
-        let trouble = trouble.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let trouble = not_sent.or(trouble);
         let Some(vertex) = shown.vertex.into_inner() else {
             return;
         };
@@ -199,6 +174,7 @@ impl Ahead<'_> {
             let watch = Watch {
                 cancel: self.cancel,
                 vertex: (!work.is_empty()).then(|| shown.vertex()),
+                ready: None,
             };
             let made = transcode::layers(self.session, &pair, packing, force, watch)?;
             // What the cache had was most likely sent by the build that made it.
@@ -210,16 +186,6 @@ impl Ahead<'_> {
             }
         }
         Ok(())
-    }
-
-    fn send(&self, to: &Reference, blob: Descriptor, vertex: &Vertex) -> Result<()> {
-        let path = self.session.blobs().path(&blob.digest);
-        let mount_from = self.session.cache().remotes().repositories(&blob);
-        let source = BlobSource {
-            mount_from,
-            ..BlobSource::file(blob, path)
-        };
-        self.registry.send(to, &source, vertex)
     }
 }
 
@@ -234,9 +200,4 @@ impl Shown<'_> {
         self.vertex
             .get_or_init(|| self.progress.start("exporting layers"))
     }
-}
-
-fn next<'a>(parcels: &Mutex<Receiver<Parcel<'a>>>) -> Option<Parcel<'a>> {
-    let parcels = parcels.lock().unwrap_or_else(PoisonError::into_inner);
-    parcels.recv().ok()
 }

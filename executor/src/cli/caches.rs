@@ -143,11 +143,6 @@ impl Exporter<'_> {
         let contents = Contents::new(steps.to_vec(), wanted);
         let read = contents.converted(self.session, &target.form);
         self.fetcher.bring(&read, "the cache")?;
-        let watch = Watch {
-            cancel: self.cancel,
-            vertex: Some(vertex),
-        };
-        let plan = contents.plan(self.session, &target.form, watch)?;
         match &target.place {
             TargetPlace::Inline => Ok(()),
             TargetPlace::Registry(reference) => {
@@ -159,9 +154,18 @@ impl Exporter<'_> {
                     cancel: self.cancel,
                 };
                 let to = std::slice::from_ref(reference);
+                let plan = pusher.sending(to, &[], |watch| {
+                    contents.plan(self.session, &target.form, watch)
+                })?;
                 pusher.send(plan, to, &[]).map(|_| ())
             }
             TargetPlace::Local { dest, tag, reset } => {
+                let watch = Watch {
+                    cancel: self.cancel,
+                    vertex: Some(vertex),
+                    ready: None,
+                };
+                let plan = contents.plan(self.session, &target.form, watch)?;
                 let layers = plan.layers.iter().map(|layer| &layer.descriptor);
                 self.fetcher.bring(layers, "the cache")?;
                 write_layout(plan, dest, tag, *reset)

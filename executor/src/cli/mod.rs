@@ -12,6 +12,7 @@ mod build;
 mod building;
 mod caches;
 mod choices;
+mod courier;
 mod dates;
 mod desk;
 mod df;

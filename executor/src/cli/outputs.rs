@@ -268,6 +268,7 @@ impl Outputs<'_> {
         let watch = Watch {
             cancel: &self.desk.cancel,
             vertex: Some(vertex),
+            ready: None,
         };
         for part in self.session.store().images().parts(image)? {
             let read = assemble::converted(self.session, &part, form);

@@ -7,6 +7,7 @@
 use clap::ValueEnum;
 
 use super::RegistryArgs;
+use super::courier::{Courier, first_of_each};
 use crate::build::fetch::Fetcher;
 use crate::cancel::Cancel;
 use crate::error::{Kind, Result};
@@ -136,14 +137,12 @@ impl Pusher<'_> {
         references: &[Reference],
         form: &Form,
     ) -> Result<Digest> {
-        let watch = Watch {
-            cancel: self.cancel,
-            vertex: Some(self.vertex),
-        };
         let prepare = |part: &Image| {
             let read = assemble::converted(self.session, part, form);
             self.fetcher.bring(&read, "the image")?;
-            prepare_push(self.session, part, form, watch)
+            self.sending(references, &image.origins, |watch| {
+                prepare_push(self.session, part, form, watch)
+            })
         };
         let digest = match assemble::index_of(self.session, image, form, prepare)? {
             None => self.send(prepare(image)?, references, &image.origins)?,
@@ -178,6 +177,39 @@ impl Pusher<'_> {
                 .add_origin(&image.index.unwrap_or(image.manifest_digest), &origin)?;
         }
         Ok(digest)
+    }
+
+    /// Does `prepare` and sends the layers that it makes, each as soon as it is there.
+    pub(super) fn sending(
+        &self,
+        references: &[Reference],
+        origins: &[Reference],
+        prepare: impl FnOnce(Watch<'_>) -> Result<PushPlan>,
+    ) -> Result<PushPlan> {
+        let courier = Courier {
+            session: self.session,
+            registry: self.registry,
+            origins,
+        };
+        let to = first_of_each(references);
+        let stopped = || self.cancel.check().is_err();
+        let (plan, trouble) = courier.during(&stopped, &|| self.vertex, |post| {
+            let ready = |blob: &Descriptor| {
+                for to in &to {
+                    // Somebody listens until this ends.
+                    drop(post.send((to, blob.clone())));
+                }
+            };
+            prepare(Watch {
+                cancel: self.cancel,
+                vertex: Some(self.vertex),
+                ready: Some(&ready),
+            })
+        });
+        match (plan, trouble) {
+            (Ok(_), Some(error)) => Err(error),
+            (plan, _) => plan,
+        }
     }
 
     /// Sends one manifest and what it names. Of the layers that are elsewhere, those are fetched that

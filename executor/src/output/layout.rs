@@ -236,6 +236,7 @@ mod tests {
         let watch = Watch {
             cancel: &cancel,
             vertex: None,
+            ready: None,
         };
         Export {
             plan: prepare_push(session, &image, form, watch).expect("plan"),

@@ -5,6 +5,7 @@
 //! the way, unless this process has just written them. Invariants: what [`layers`] returns is in the
 //! store; a layer has another diff id only in a packing that adds to its archive.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -23,12 +24,22 @@ use crate::store::lock::Session;
 const CHUNK: usize = 512 * 1024;
 
 /// What watches and may stop the work.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Watch<'a> {
     /// Ends the work early.
     pub cancel: &'a Cancel,
     /// Is told how far it is.
     pub vertex: Option<&'a Vertex>,
+    /// Is told of each blob that is there, while others are made; of none where none has to be.
+    pub ready: Option<&'a (dyn Fn(&Descriptor) + Sync)>,
+}
+
+impl fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("vertex", &self.vertex)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Tells a layer's format from its media type; `None` for one that is left as it is.
@@ -59,11 +70,25 @@ pub fn layers(
 ) -> Result<Vec<Layer>> {
     let done: Vec<Mutex<Option<Result<Layer>>>> = all.iter().map(|_| Mutex::new(None)).collect();
     let mut todo = Vec::new();
+    let mut there = Vec::new();
     for (i, (descriptor, diff_id)) in all.iter().enumerate() {
         match kept(session, descriptor, *diff_id, packing, force) {
-            Some(layer) => set(&done[i], Ok(layer)),
+            Some(layer) => {
+                there.push(layer.0.clone());
+                set(&done[i], Ok(layer));
+            }
             None => todo.push(i),
         }
+    }
+    let ready = |blob: &Descriptor| {
+        if let Some(ready) = watch.ready {
+            ready(blob);
+        }
+    };
+    if !todo.is_empty() {
+        let blobs = session.blobs();
+        let here = |blob: &&Descriptor| blobs.size(&blob.digest) == Some(blob.size);
+        there.iter().filter(here).for_each(ready);
     }
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let workers = cores.min(todo.len());
@@ -75,6 +100,9 @@ pub fn layers(
                 while let Some(i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (descriptor, diff_id) = &all[*i];
                     let made = make(session, descriptor, *diff_id, packing, threads, watch);
+                    if let Ok((blob, _)) = &made {
+                        ready(blob);
+                    }
                     set(&done[*i], made);
                 }
             });
@@ -379,6 +407,7 @@ mod tests {
         let watch = Watch {
             cancel: &cancel,
             vertex: None,
+            ready: None,
         };
         layers(session, all, packing, force, watch)
     }
@@ -545,6 +574,7 @@ mod tests {
         let watch = Watch {
             cancel: &cancel,
             vertex: None,
+            ready: None,
         };
         for packing in [Packing::GZIP, Packing::ESTARGZ] {
             let error = layers(&session, &all, packing, false, watch).expect_err("stopped");

@@ -53,6 +53,7 @@ struct Vertex {
 struct Part {
     started: Duration,
     printed: Duration,
+    complete: bool,
 }
 
 impl Plain {
@@ -207,11 +208,14 @@ impl Display for Plain {
                     None => state.parts.entry(id).or_insert(Part {
                         started: now,
                         printed: now,
+                        complete: false,
                     }),
                 };
-                if !is_new && !complete && part.printed + THIN > now {
+                // What was sent may be asked for once more.
+                if part.complete || !is_new && !complete && part.printed + THIN > now {
                     return;
                 }
+                part.complete = complete;
                 part.printed = now;
                 let took = now.saturating_sub(part.started);
                 let mut text = Vec::new();

@@ -357,6 +357,10 @@ impl Display for Tty {
                     item.parts.len() - 1
                 });
                 let part = &mut item.parts[at];
+                // What was sent may be asked for once more.
+                if part.ended.is_some() {
+                    return;
+                }
                 part.current = current;
                 part.total = total;
                 part.ended = complete.then_some(now);
