@@ -10,9 +10,10 @@
 //! are carried. A name that begins with `.wh.` is an error, because it would be read as a
 //! deletion.
 
+mod ahead;
 mod attributes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
@@ -27,6 +28,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamp
 use crate::error::{Error, Kind, Result};
 use crate::layer::entry::{Entry, EntryKind, OPAQUE_NAME, WHITEOUT_PREFIX, join};
 use crate::layer::tar_write::{Place, TarWriter};
+use ahead::{Ahead, Seen};
 use attributes::{Attributes, Opaque};
 
 /// What a layer has become.
@@ -90,12 +92,22 @@ pub struct DiffOptions<'a> {
 /// when a name cannot be put into a layer, and those of `out`. [`Kind::Internal`] for an upper
 /// directory that was mounted with `metacopy` or `redirect_dir`.
 pub fn write_diff(upper: &Root, options: DiffOptions<'_>, out: impl Write) -> Result<DiffStats> {
+    write(upper, options, Ahead::new(ahead::FEW), out)
+}
+
+fn write(
+    upper: &Root,
+    options: DiffOptions<'_>,
+    ahead: Ahead,
+    out: impl Write,
+) -> Result<DiffStats> {
     let mut differ = Differ {
         upper,
         options,
         tar: TarWriter::new(out),
         links: HashMap::new(),
         attributes: attributes::Reader::new(options.ownership, options.without_user),
+        ahead,
         stats: DiffStats::default(),
     };
     differ.walk()?;
@@ -127,6 +139,7 @@ pub fn write_tree(
         tar: TarWriter::at(out, place),
         links: HashMap::new(),
         attributes: attributes::Reader::new(ownership, false),
+        ahead: Ahead::new(ahead::FEW),
         stats: DiffStats::default(),
     };
     differ.walk()?;
@@ -146,6 +159,7 @@ struct Differ<'a, W: Write> {
     /// Where files with several names were first met, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
     attributes: attributes::Reader<'a>,
+    ahead: Ahead,
     stats: DiffStats,
 }
 
@@ -155,6 +169,10 @@ struct Level {
     /// Closed while the walk is far below it.
     fd: Option<OwnedFd>,
     names: std::vec::IntoIter<Name>,
+    /// The next regular files, where there were many to look at.
+    seen: VecDeque<Result<Option<Seen>>>,
+    /// Whether too few are left for that.
+    is_small: bool,
 }
 
 /// An entry of a directory.
@@ -169,7 +187,7 @@ impl<W: Write> Differ<'_, W> {
         let attributes = self.attributes.read(b"", root.as_fd())?;
         let mut levels = vec![self.enter(Vec::new(), root, &attributes)?];
         while let Some(level) = levels.last_mut() {
-            let Some(name) = level.names.next() else {
+            let Some(kind) = level.names.as_slice().first().map(|name| name.kind) else {
                 levels.pop();
                 continue;
             };
@@ -177,8 +195,28 @@ impl<W: Write> Differ<'_, W> {
                 Some(fd) => &*fd,
                 closed => closed.insert(open_dir(self.upper, &level.path)?),
             };
+            let is_file = kind == FileType::RegularFile;
+            if is_file && level.seen.is_empty() && !level.is_small {
+                let files = level.names.as_slice().iter();
+                let files = files.filter(|name| name.kind == FileType::RegularFile);
+                let files: Vec<&Name> = files.take(ahead::BATCH).collect();
+                level.is_small = !self.ahead.is_worth(files.len());
+                if !level.is_small {
+                    let found = self.ahead.look(dir, &level.path, &files, self.options)?;
+                    level.seen.extend(found.0);
+                    self.attributes.add_skipped(found.1);
+                }
+            }
+            let seen = if is_file {
+                level.seen.pop_front()
+            } else {
+                None
+            };
+            let Some(name) = level.names.next() else {
+                continue;
+            };
             let path = join(&level.path, name.name.as_bytes());
-            if let Some(below) = self.entry(dir, &name, path)? {
+            if let Some(below) = self.entry(dir, &name, path, seen)? {
                 levels.push(below);
                 if let Some(far) = levels.len().checked_sub(OPEN_LEVELS) {
                     levels[far].fd = None;
@@ -188,8 +226,14 @@ impl<W: Write> Differ<'_, W> {
         Ok(())
     }
 
-    /// Writes one entry; returns its level when it is a directory.
-    fn entry(&mut self, dir: &OwnedFd, name: &Name, path: Vec<u8>) -> Result<Option<Level>> {
+    /// Writes one entry, which may have been `seen` already; returns its level when it is a directory.
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        name: &Name,
+        path: Vec<u8>,
+        seen: Option<Result<Option<Seen>>>,
+    ) -> Result<Option<Level>> {
         if name.name.as_bytes().starts_with(WHITEOUT_PREFIX) {
             return Err(
                 Error::new("a layer cannot hold a name that begins with `.wh.`")
@@ -202,6 +246,13 @@ impl<W: Write> Differ<'_, W> {
                 "a path has more than {MAX_PATH} bytes, too many to be unpacked"
             ))
             .path_bytes(&path[..64]));
+        }
+        if let Some(seen) = seen.transpose()?.flatten() {
+            let mut entry = describe(&path, EntryKind::File, &seen.stat, &seen.record);
+            entry.xattrs = seen.attributes.carried;
+            self.stats.entries += 1;
+            self.tar.append_reader(&entry, &mut &seen.content[..])?;
+            return Ok(None);
         }
         let reading = |e| reading(&path, e);
         let mut stat =
@@ -218,14 +269,8 @@ impl<W: Write> Differ<'_, W> {
                 return Ok(None);
             }
         };
-        if let Some(latest) = self.options.latest
-            && (stat.st_mtime > latest || stat.st_mtime == latest && stat.st_mtime_nsec > 0)
-        {
-            let times = modified(latest);
-            rustix::fs::utimensat(dir, &name.name, &times, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|e| Error::new("set the time of").path_bytes(&path).source(e))?;
-            stat.st_mtime = latest;
-        }
+        let latest = self.options.latest;
+        set_latest(dir, &name.name, &mut stat, latest, || path.clone())?;
         let opened = match kind {
             EntryKind::File => Some(OFlags::NONBLOCK),
             EntryKind::Dir => Some(OFlags::DIRECTORY),
@@ -238,7 +283,13 @@ impl<W: Write> Differ<'_, W> {
             })
             .transpose()
             .map_err(reading)?;
-        let mut entry = self.describe(&path, kind, &stat, opened.as_ref())?;
+        let ownership = self.options.ownership;
+        let record = match &opened {
+            Some(fd) => ownership.record(fd, &stat),
+            None => ownership.special(&path, &stat).map(Record::from),
+        };
+        let record = record.map_err(|trouble| owner_trouble(&path, trouble))?;
+        let mut entry = describe(&path, kind, &stat, &record);
         if entry.kind != kind {
             self.stats.stand_ins += 1;
         }
@@ -270,42 +321,6 @@ impl<W: Write> Differ<'_, W> {
             }
             _ => self.append(&entry).map(|()| None),
         }
-    }
-
-    /// Says what a file is in the container; `opened` is it, if it is a regular one or a directory.
-    fn describe(
-        &self,
-        path: &[u8],
-        kind: EntryKind,
-        stat: &Stat,
-        opened: Option<&OwnedFd>,
-    ) -> Result<Entry> {
-        let ownership = self.options.ownership;
-        let record = match opened {
-            Some(fd) => ownership.record(fd, stat),
-            None => ownership.special(path, stat).map(Record::from),
-        };
-        let record = record.map_err(|trouble| owner_trouble(path, trouble))?;
-        let kind = match record.device {
-            Some(device) if device.block => EntryKind::Block,
-            Some(_) => EntryKind::Char,
-            None => kind,
-        };
-        let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
-        (entry.uid, entry.gid) = (record.owner.uid, record.owner.gid);
-        entry.mtime = stat.st_mtime;
-        if kind == EntryKind::File {
-            entry.size = stat.st_size.cast_unsigned();
-        }
-        if let Some(device) = record.device {
-            entry.rdev = (device.major, device.minor);
-        } else if matches!(kind, EntryKind::Char | EntryKind::Block) {
-            entry.rdev = (
-                rustix::fs::major(stat.st_rdev),
-                rustix::fs::minor(stat.st_rdev),
-            );
-        }
-        Ok(entry)
     }
 
     fn file(&mut self, mut entry: Entry, stat: &Stat, mut file: File) -> Result<()> {
@@ -345,6 +360,8 @@ impl<W: Write> Differ<'_, W> {
             path,
             fd: Some(fd),
             names: rest.into_iter(),
+            seen: VecDeque::new(),
+            is_small: false,
         })
     }
 
@@ -383,6 +400,49 @@ impl<W: Write> Differ<'_, W> {
             _ => Ok(false),
         }
     }
+}
+
+/// Says what a file with this status and record is in the container.
+fn describe(path: &[u8], kind: EntryKind, stat: &Stat, record: &Record) -> Entry {
+    let kind = match record.device {
+        Some(device) if device.block => EntryKind::Block,
+        Some(_) => EntryKind::Char,
+        None => kind,
+    };
+    let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
+    (entry.uid, entry.gid) = (record.owner.uid, record.owner.gid);
+    entry.mtime = stat.st_mtime;
+    if kind == EntryKind::File {
+        entry.size = stat.st_size.cast_unsigned();
+    }
+    if let Some(device) = record.device {
+        entry.rdev = (device.major, device.minor);
+    } else if matches!(kind, EntryKind::Char | EntryKind::Block) {
+        entry.rdev = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
+    }
+    entry
+}
+
+/// Gives a file that is younger than the latest time this one, in the directory and in `stat`.
+fn set_latest(
+    dir: &OwnedFd,
+    name: &OsStr,
+    stat: &mut Stat,
+    latest: Option<i64>,
+    path: impl Fn() -> Vec<u8>,
+) -> Result<()> {
+    if let Some(latest) = latest
+        && (stat.st_mtime > latest || stat.st_mtime == latest && stat.st_mtime_nsec > 0)
+    {
+        let times = modified(latest);
+        rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| Error::new("set the time of").path_bytes(&path()).source(e))?;
+        stat.st_mtime = latest;
+    }
+    Ok(())
 }
 
 fn open_dir(upper: &Root, path: &[u8]) -> Result<OwnedFd> {

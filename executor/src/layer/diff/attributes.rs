@@ -56,6 +56,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Adds what another reader has left out.
+    pub(super) fn add_skipped(&mut self, others: BTreeMap<String, u64>) {
+        for (name, count) in others {
+            *self.skipped.entry(name).or_default() += count;
+        }
+    }
+
     /// Returns how often which attribute was left out.
     pub(super) fn into_skipped(self) -> BTreeMap<String, u64> {
         self.skipped

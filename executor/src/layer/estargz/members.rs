@@ -21,8 +21,8 @@ pub(super) const CHUNK: u64 = 4 << 20;
 /// Bytes that are worth handing over.
 const BATCH: usize = 512 * 1024;
 
-/// Bytes that threads may have at a time.
-const UNDER_WAY: usize = 32 << 20;
+/// Bytes for each thread that may be under way.
+const UNDER_WAY: usize = 8 << 20;
 
 /// Some members with their rows.
 #[derive(Default)]
@@ -63,6 +63,8 @@ pub(super) struct Members<W> {
     pool: Pool<Batch, io::Result<Packed>>,
     batch: Batch,
     under_way: usize,
+    /// How many bytes may be.
+    limit: usize,
     toc: Toc,
 }
 
@@ -87,6 +89,7 @@ impl<W: Write> Members<W> {
             pool: pool.op("start compression")?,
             batch: Batch::default(),
             under_way: 0,
+            limit: threads.max(1) * UNDER_WAY,
             toc: Toc::new(),
         })
     }
@@ -158,7 +161,8 @@ impl<W: Write> Members<W> {
     fn hand_over(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let size = batch.bytes.len();
-        let is_too_much = |under_way| under_way > 0 && under_way + size > UNDER_WAY;
+        let limit = self.limit;
+        let is_too_much = |under_way| under_way > 0 && under_way + size > limit;
         while self.pool.is_full() || is_too_much(self.under_way) {
             self.collect()?;
         }
