@@ -10,10 +10,10 @@ pub mod remove;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, Result};
 
 use crate::weaken::{self, Protection};
@@ -242,6 +242,22 @@ fn split(path: &Path) -> (PathBuf, Option<OsString>) {
     (parent, name)
 }
 
+/// Lists a directory that was opened for reading: its names, sorted, without `.` and `..`.
+///
+/// # Errors
+/// Those of getdents(2).
+pub fn names(dir: impl AsFd) -> Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,6 +324,17 @@ mod tests {
         assert!(dir.path().join("real/a/b").is_dir());
         let stat = root.stat("real/a", true).expect("stat");
         assert_eq!(stat.st_mode & 0o7777, 0o750);
+    }
+
+    #[test]
+    fn names_are_sorted_and_all() {
+        let (dir, root) = root();
+        for name in ["b", ".hidden", "a"] {
+            std::fs::create_dir(dir.path().join(name)).expect("mkdir");
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened = root.open("/", flags, Mode::empty()).expect("open");
+        assert_eq!(names(opened).expect("list"), [".hidden", "a", "b"]);
     }
 
     #[test]

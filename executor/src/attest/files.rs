@@ -7,12 +7,11 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use runtime::identity::Ownership;
-use runtime::path::Root;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use runtime::path::{Root, names};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::sbom::Package;
@@ -126,18 +125,6 @@ pub fn top(root: &Root) -> Result<Vec<String>> {
         .into_iter()
         .map(|name| name.to_string_lossy().into_owned());
     Ok(names.collect())
-}
-
-fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -207,15 +207,9 @@ fn gone() -> Error {
 mod tests {
     use super::*;
     use crate::image::digest::DiffId;
-    use crate::store::Store;
+    use crate::store::fixture::session;
     use crate::store::lock::Session;
     use std::io::Write;
-
-    fn session() -> (tempfile::TempDir, Session) {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        (dir, store.session().expect("session"))
-    }
 
     fn ledger(session: &Session) -> Ledger {
         Ledger::new(session.blobs(), session.cache().steps(), None)

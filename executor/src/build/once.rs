@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::cancel::Cause;
     use crate::error::Kind;
-    use crate::store::Store;
+    use crate::store::fixture;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn key(text: &[u8]) -> Digest {
@@ -166,8 +166,7 @@ mod tests {
 
     #[test]
     fn who_waits_can_be_stopped() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
+        let (_dir, store) = fixture::store();
         let (one, two) = (
             store.session().expect("session"),
             store.session().expect("session"),

@@ -95,12 +95,11 @@ fn file_name(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Store, gc};
+    use crate::store::{fixture, gc};
 
     #[test]
     fn a_download_counts_while_its_blob_is_here() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
+        let (_dir, store) = fixture::store();
         let session = store.session().expect("session");
         let downloads = session.cache().downloads();
         let digest = session.blobs().put(b"content").expect("blob");

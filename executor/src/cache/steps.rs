@@ -114,15 +114,13 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::fixture;
     use std::fs;
     use std::time::Duration;
 
     #[test]
     fn the_last_use_is_noted_once_an_hour() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        let session = store.session().expect("session");
+        let (_dir, session) = fixture::session();
         let steps = session.cache().steps();
         let key = Digest::of(b"key");
         let record = CacheRecord {
@@ -149,9 +147,8 @@ mod tests {
 
     #[test]
     fn a_record_counts_while_its_layer_is_here() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        let session = store.session().expect("session");
+        let (_dir, session) = fixture::session();
+        let store = session.store();
         let steps = session.cache().steps();
         let layer = session.blobs().put(b"layer").expect("blob");
         let key = Digest::of(b"key");

@@ -84,13 +84,11 @@ fn file_name(diff_id: DiffId, compression: &str) -> String {
 mod tests {
     use super::*;
     use crate::image::manifest::media_type;
-    use crate::store::Store;
+    use crate::store::fixture;
 
     #[test]
     fn a_variant_counts_while_its_blob_is_here() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        let session = store.session().expect("session");
+        let (_dir, session) = fixture::session();
         let variants = session.cache().variants();
         let diff_id = DiffId(Digest::of(b"tar"));
         let blob = session.blobs().put(b"compressed").expect("blob");

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::attesting::{self, AttestArgs};
 use super::caches::{CacheArgs, CacheRequest};
@@ -387,6 +387,14 @@ fn outputs_of(texts: &[String], push: bool, tags: &[Reference]) -> Result<Vec<Ou
     if outputs.iter().filter(|o| goes_to_stdout(&o.target)).count() > 1 {
         return Err(usage("only one output can go to standard output"));
     }
+    let mut taken: Vec<&Path> = Vec::new();
+    for path in outputs.iter().filter_map(|o| destination(&o.target)) {
+        if taken.contains(&path) && !path.starts_with("/dev") {
+            return Err(usage(format!("two outputs go to `{}`", path.display()))
+                .hint("give each its own dest=PATH"));
+        }
+        taken.push(path);
+    }
     Ok(outputs)
 }
 
@@ -410,6 +418,19 @@ fn nothing_of_none(
             "output type=none makes no image, so `{flag}` has nothing to be of"
         ))),
         None => Ok(()),
+    }
+}
+
+/// Returns the file or directory that an output makes.
+fn destination(target: &Target) -> Option<&Path> {
+    match target {
+        Target::Local { dest, .. } => Some(dest),
+        Target::Tar(Dest::Path(path))
+        | Target::Archive {
+            dest: Dest::Path(path),
+            ..
+        } => Some(path),
+        _ => None,
     }
 }
 

@@ -155,6 +155,10 @@ fn contradictions_are_found() {
             "only one output can go to standard output",
         ),
         (
+            &["-o", "out", "-o", "type=oci,dest=out", "."],
+            "two outputs go to `out`",
+        ),
+        (
             &["-q", "-o", "-", "."],
             "--quiet prints the id where the output should go",
         ),

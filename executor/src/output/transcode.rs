@@ -383,13 +383,7 @@ mod tests {
     use crate::error::Kind;
     use crate::layer::entry::{Entry, EntryKind};
     use crate::layer::tar_write::TarWriter;
-    use crate::store::Store;
-
-    fn session() -> (tempfile::TempDir, Session) {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        (dir, store.session().expect("session"))
-    }
+    use crate::store::fixture::session;
 
     fn layer(session: &Session, bytes: &[u8]) -> (Descriptor, DiffId) {
         let digest = session.blobs().put(bytes).expect("blob");

@@ -62,14 +62,8 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::fixture::store;
     use std::sync::atomic::{AtomicU32, Ordering};
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        (dir, store)
-    }
 
     #[test]
     fn one_has_a_name_at_a_time() {

@@ -9,10 +9,16 @@ use crate::store::Store;
 use crate::store::images::Image;
 use crate::store::lock::Session;
 
-/// Opens a new store with a session.
-pub(crate) fn session() -> (tempfile::TempDir, Session) {
+/// Opens a new store.
+pub(crate) fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let store = Store::open(&dir.path().join("store")).expect("open");
+    (dir, store)
+}
+
+/// Opens a new store with a session.
+pub(crate) fn session() -> (tempfile::TempDir, Session) {
+    let (dir, store) = store();
     (dir, store.session().expect("session"))
 }
 

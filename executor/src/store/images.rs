@@ -407,14 +407,8 @@ mod tests {
     use super::*;
     use crate::image::manifest::{Descriptor, media_type};
     use crate::image::platform::Platform;
-    use crate::store::Store;
+    use crate::store::fixture::session;
     use crate::store::lock::Session;
-
-    fn session() -> (tempfile::TempDir, Session) {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        (dir, store.session().expect("session"))
-    }
 
     fn image(session: &Session, author: &str) -> (Digest, Digest) {
         let mut config = ImageConfig::scratch(Platform::host());

@@ -327,12 +327,7 @@ pub(super) fn is_linked(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        (dir, store)
-    }
+    use crate::store::fixture::store;
 
     #[test]
     fn a_live_session_is_not_garbage_and_a_dead_one_is() {

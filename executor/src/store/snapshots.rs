@@ -254,13 +254,7 @@ fn file_name(path: &Path) -> String {
 mod tests {
     use super::*;
     use crate::image::digest::Digest;
-    use crate::store::Store;
-
-    fn session() -> (tempfile::TempDir, Session) {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(&dir.path().join("store")).expect("open");
-        (dir, store.session().expect("session"))
-    }
+    use crate::store::fixture::session;
 
     fn put(session: &Session, text: &str) -> PathBuf {
         let snapshots = session.store().snapshots();
