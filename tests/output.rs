@@ -272,6 +272,12 @@ for_users! {
         let found: Vec<_> = manifests.iter().map(|m| m["annotations"].clone()).collect();
         assert_eq!(serde_json::Value::from(found), wanted);
         support::peers::skopeo_copy(world, "oci:o", "oci:copied:x");
+        // What skopeo reads of the top is the index, and what the manifests are below it.
+        let raw = |image: &str| -> serde_json::Value {
+            let text = world.command("skopeo").args(["inspect", "--raw", image]).ok().text();
+            serde_json::from_str(&text).unwrap()
+        };
+        assert_eq!(raw("oci:o"), index);
 
         // The image in the store has those of the command line, and takes them along.
         world.build(["--annotation=a=b", "-t=annotated"]).ok();

@@ -272,7 +272,8 @@ fn start_of(line: &[u8]) -> &[u8] {
 }
 
 impl Part {
-    /// Makes its row: the name gives way to how far it is, and that to a share where there is little room.
+    /// Makes its row: the name gives way to how far it is; where there is little room that is a share, and
+    /// the size in the end.
     fn row(&self, until: Duration, width: usize, colour: &'static str) -> Row {
         const BEFORE: &str = " => => ";
 
@@ -290,7 +291,10 @@ impl Part {
         if amount.len() + name_width > room
             && let Some(total) = self.total
         {
-            amount = format::share(self.current, total);
+            amount = match self.ended {
+                Some(_) => format!(" {}", format::bytes(self.current)),
+                None => format::share(self.current, total),
+            };
         }
         let (name, _) = escape::cut(&self.name, room.saturating_sub(amount.len()));
         Row::new(&format!("{BEFORE}{name}{amount}"), &took, width, colour)

@@ -260,6 +260,12 @@ fn transfers_have_room_for_bars() {
     assert_eq!(part(50), "=> => sha256:0123456789abcd 1.00MB / 3.00MB 1.0s");
     assert_eq!(part(40), "=> => sha256:0123456789abcdef 33% 1.0s");
     assert_eq!(part(20), "=> => sha 33% 1.0s");
+    let mut session = session(20, 24);
+    session.script.started(0, "FROM debian");
+    session
+        .script
+        .status(0, "sha256:0123456789", 3_000_000, 3_000_000);
+    assert!(session.look(1_000).contains("3.00MB 0.0s"));
 }
 
 #[test]
