@@ -178,11 +178,21 @@ impl Log {
         });
     }
 
-    /// Appends what is left when the step has ended.
-    pub(super) fn flush(&mut self, style: Style<'_>, out: &mut Vec<u8>) {
+    /// Appends what is left when the step has ended; `seen` gets it as it came.
+    pub(super) fn flush(
+        &mut self,
+        style: Style<'_>,
+        out: &mut Vec<u8>,
+        mut seen: impl FnMut(&[u8]),
+    ) {
         let Self { lines, open, .. } = self;
         for (number, lines) in lines.iter_mut().enumerate() {
-            lines.flush(|line, fate| write(out, open, number, line, fate, style));
+            lines.flush(|line, fate| {
+                if fate != Fate::End {
+                    seen(line);
+                }
+                write(out, open, number, line, fate, style);
+            });
         }
     }
 
@@ -254,7 +264,7 @@ mod tests {
         for (stream, bytes) in pieces {
             log.push(*stream, bytes, style, &mut out, |_| ());
         }
-        log.flush(style, &mut out);
+        log.flush(style, &mut out, |_| ());
         String::from_utf8(out).expect("text")
     }
 

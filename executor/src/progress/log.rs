@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::Kept;
+
 /// How much is kept when there is no room on disk, in bytes.
 const TAIL_LIMIT: usize = 256 * 1024;
 
@@ -62,9 +64,10 @@ impl Spool {
             self.tail.drain(..cut);
         }
     }
+}
 
-    /// Writes all of it.
-    pub(super) fn copy_to(mut self, out: &mut dyn Write) -> io::Result<()> {
+impl Kept for Spool {
+    fn write_to(mut self, out: &mut dyn Write) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             if file.flush().is_ok() {
                 let file = file.get_mut();
@@ -93,7 +96,7 @@ mod tests {
         spool.push(b"0.002 \xfftwo\n");
         assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0);
         let mut out = Vec::new();
-        spool.copy_to(&mut out).expect("copy");
+        spool.write_to(&mut out).expect("copy");
         assert_eq!(out, b"0.001 one\n0.002 \xfftwo\n");
     }
 
@@ -105,7 +108,7 @@ mod tests {
         }
         assert!(spool.tail.len() <= 2 * TAIL_LIMIT);
         let mut out = Vec::new();
-        spool.copy_to(&mut out).expect("copy");
+        spool.write_to(&mut out).expect("copy");
         let text = String::from_utf8(out).expect("text");
         assert!(text.starts_with('[') && text.contains("were not kept"));
         assert!(text.ends_with("0.000 line 99999\n"));
@@ -124,7 +127,7 @@ mod tests {
         };
         spool.push(b"1.000 after\n");
         let mut out = Vec::new();
-        spool.copy_to(&mut out).expect("copy");
+        spool.write_to(&mut out).expect("copy");
         assert_eq!(out, b"0.000 before\n1.000 after\n");
     }
 }

@@ -270,12 +270,17 @@ impl Drop for Driver {
     }
 }
 
-/// Writes the log of a step that failed, between rulers.
-fn write_failure(name: &str, log: Option<log::Spool>, out: &mut dyn Write) -> io::Result<()> {
+/// What is kept of a step's log.
+trait Kept {
+    fn write_to(self, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Writes the log of a step that failed, if it said something, between rulers.
+fn write_failure(name: &str, log: Option<impl Kept>, out: &mut dyn Write) -> io::Result<()> {
     const RULER: &str = "------";
     let Some(log) = log else { return Ok(()) };
     writeln!(out, "{RULER}\n > {name}:")?;
-    log.copy_to(out)?;
+    log.write_to(out)?;
     writeln!(out, "{RULER}")
 }
 

@@ -5,13 +5,13 @@
 //! Must not drop or reword what a step writes, except that control sequences are removed and
 //! lines that overwrite themselves are thinned. Invariant: what waits is bounded per vertex.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::time::Duration;
 
 use super::event::{Event, VertexId};
 use super::lines::{Log, Style, THIN};
-use super::{Display, Now, Summary, escape, format, write_warnings};
+use super::{Display, Kept, Now, Summary, escape, format, write_failure, write_warnings};
 
 /// After this time another vertex that has something to say is shown.
 const TURN: Duration = Duration::from_secs(5);
@@ -22,12 +22,20 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How much of a vertex waits before it is shown out of turn, in bytes.
 const WAITING: usize = 256 * 1024;
 
+/// What stands before the reason of a failure.
+const FAILED: &str = "ERROR: ";
+
+/// How many lines of a step that failed are shown again at the end, as BuildKit's users expect.
+const TAIL: usize = 10;
+
 /// See the module.
 pub(super) struct Plain {
     colour: bool,
     vertices: BTreeMap<VertexId, Vertex>,
     next: usize,
     shown: Option<Shown>,
+    /// What failed.
+    failed: Vec<(String, Tail)>,
 }
 
 /// The vertex whose lines are being written.
@@ -45,9 +53,35 @@ struct Vertex {
     prefix: String,
     lines: Log,
     parts: BTreeMap<String, Part>,
+    tail: Tail,
     waiting: Vec<u8>,
     /// When the first of what waits came; set at the start too, since the name is to be shown.
     waits: Option<Duration>,
+}
+
+/// The last lines of a step.
+#[derive(Default)]
+struct Tail(VecDeque<Vec<u8>>);
+
+impl Tail {
+    fn push(&mut self, line: &[u8], style: Style<'_>) {
+        if self.0.len() == TAIL {
+            self.0.pop_front();
+        }
+        let text = escape::clean(line, style.colour);
+        let stamp = format::stamp(style.since);
+        self.0.push_back([stamp.as_bytes(), b" ", &text].concat());
+    }
+}
+
+impl Kept for Tail {
+    fn write_to(self, out: &mut dyn Write) -> io::Result<()> {
+        for line in self.0 {
+            out.write_all(&line)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
 }
 
 struct Part {
@@ -63,6 +97,7 @@ impl Plain {
             vertices: BTreeMap::new(),
             next: 1,
             shown: None,
+            failed: Vec::new(),
         }
     }
 
@@ -124,17 +159,21 @@ impl Plain {
             return;
         };
         let index = vertex.index;
+        let has_failed = word.starts_with(FAILED);
         let mut rest = Vec::new();
         let style = Style {
             prefix: &vertex.prefix,
             since: now.saturating_sub(vertex.started),
             colour: self.colour,
         };
-        vertex.lines.flush(style, &mut rest);
+        let tail = &mut vertex.tail;
+        (vertex.lines).flush(style, &mut rest, |line| tail.push(line, style));
         rest.extend_from_slice(format!("#{index} {word}\n\n").as_bytes());
         self.show(id, now, out);
         out.append(&mut rest);
-        self.vertices.remove(&id);
+        if let (Some(vertex), true) = (self.vertices.remove(&id), has_failed) {
+            self.failed.push((vertex.name, vertex.tail));
+        }
         self.shown = None;
         if let Some(next) = self.longest_waiting(Duration::MAX) {
             self.show(next, now, out);
@@ -164,6 +203,7 @@ impl Display for Plain {
                     prefix: format!("#{} ", self.next),
                     lines: Log::default(),
                     parts: BTreeMap::new(),
+                    tail: Tail::default(),
                     waiting: Vec::new(),
                     waits: Some(now),
                 };
@@ -187,7 +227,10 @@ impl Display for Plain {
                     since: now.saturating_sub(state.started),
                     colour: self.colour,
                 };
-                (state.lines).push(stream, &bytes, style, &mut text, |_| ());
+                let tail = &mut state.tail;
+                (state.lines).push(stream, &bytes, style, &mut text, |line| {
+                    tail.push(line, style);
+                });
                 self.say(vertex, &text, now, out);
             }
             Event::Status {
@@ -248,7 +291,7 @@ impl Display for Plain {
             }
             Event::Failed { vertex, message } => {
                 let message = escape::printable(message.as_bytes());
-                self.end(vertex, &format!("ERROR: {message}"), now, out);
+                self.end(vertex, &format!("{FAILED}{message}"), now, out);
             }
             Event::Cancelled { vertex } => self.end(vertex, "CANCELED", now, out),
         }
@@ -277,6 +320,10 @@ impl Display for Plain {
             self.end(id, "CANCELED", now.elapsed, &mut text);
         }
         out.write_all(&text)?;
+        for (name, tail) in self.failed.drain(..) {
+            let tail = (!tail.0.is_empty()).then_some(tail);
+            write_failure(&name, tail, out)?;
+        }
         summary.write_table(out)?;
         summary.write_end(out)?;
         write_warnings(&summary.warnings, out)

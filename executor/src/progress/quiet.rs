@@ -81,7 +81,7 @@ impl Display for Quiet {
                 };
                 let style = step.style(now, self.colour);
                 let mut text = Vec::new();
-                step.lines.flush(style, &mut text);
+                step.lines.flush(style, &mut text, |_| ());
                 if let Some(log) = &mut step.log {
                     log.push(&text);
                 }

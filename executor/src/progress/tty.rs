@@ -98,7 +98,8 @@ impl Tty {
         item.window = VecDeque::new();
         if end == End::Failed {
             let mut text = Vec::new();
-            item.lines.flush(item.style(now, colour), &mut text);
+            let style = item.style(now, colour);
+            item.lines.flush(style, &mut text, |_| ());
             if let Some(log) = &mut item.log {
                 log.push(&text);
             }

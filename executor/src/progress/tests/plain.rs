@@ -59,6 +59,23 @@ fn bad_ends() {
 }
 
 #[test]
+fn what_failed_last_said_is_said_again() {
+    let mut script = script();
+    script.started(0, "RUN make").started(1, "RUN other");
+    for n in 1..=30 {
+        script.log(0, format!("line {n}\n").as_bytes());
+        script.log(1, format!("other {n}\n").as_bytes());
+    }
+    script.log(0, b"\x1b[31mno end").failed(0, "exit code: 2");
+    script.event(Event::Cancelled { vertex: 1 });
+    let text = script.finish(&[]);
+    let (before, end) = text.split_once("------\n").expect("a ruler");
+    assert_eq!(before.matches("#1 0.000 line").count(), 30);
+    let lines: String = (22..=30).map(|n| format!("0.000 line {n}\n")).collect();
+    assert_eq!(end, format!(" > RUN make:\n{lines}0.000 no end\n------\n"));
+}
+
+#[test]
 fn a_transfer_is_thinned() {
     let text = script()
         .started(0, "pull")
