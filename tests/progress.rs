@@ -124,6 +124,24 @@ for_users! {
         world.assert_nothing_left("sleep 600.25");
     }
 
+    fn failed_step_is_seen_last(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!(
+            "FROM {base} AS good\nRUN i=0; while [ $i -lt 99 ]; do echo good; sleep 0.01; i=$((i+1)); done\n\
+             FROM {base} AS bad\nRUN echo wrong; printf '\\033[1mno end' >&2; exit 3\n\
+             FROM {base}\nCOPY --from=good /bin/sh /a\nCOPY --from=bad /bin/sh /b\n"
+        ));
+        for mode in ["plain", "quiet", "tty"] {
+            let progress = format!("--progress={mode}");
+            let said = world.sandcrab(["build", &progress, "ctx"]).run().exits(3).stderr;
+            let (_, report) = said.split_once("------\n > [bad 2/2] RUN echo wrong").expect("a report");
+            let (log, reason) = report.split_once("------\n").expect("an end of the log");
+            let lines: Vec<&str> = log.lines().skip(1).filter_map(|l| l.split_once(' ')).map(|l| l.1).collect();
+            assert!(lines == ["wrong", "no end"] || lines == ["no end", "wrong"], "{said:?}");
+            assert!(!reason.contains("good\n") && reason.contains("exit code: 3"), "{said:?}");
+        }
+    }
+
     fn raw_json_is_documented(world) as [root, subids, plain] {
         let base = base!(world, Busybox);
         world.dockerfile(&format!("FROM {base}\nRUN echo out; echo err >&2\nCMD echo\n"));
