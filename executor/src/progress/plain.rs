@@ -59,25 +59,29 @@ struct Vertex {
     waits: Option<Duration>,
 }
 
-/// The last lines of a step.
+/// The last lines of a step, as they came.
 #[derive(Default)]
-struct Tail(VecDeque<Vec<u8>>);
+struct Tail {
+    lines: VecDeque<(Duration, Vec<u8>)>,
+    colour: bool,
+}
 
 impl Tail {
     fn push(&mut self, line: &[u8], style: Style<'_>) {
-        if self.0.len() == TAIL {
-            self.0.pop_front();
-        }
-        let text = escape::clean(line, style.colour);
-        let stamp = format::stamp(style.since);
-        self.0.push_back([stamp.as_bytes(), b" ", &text].concat());
+        let oldest = (self.lines.len() == TAIL).then(|| self.lines.pop_front());
+        let (_, mut room) = oldest.flatten().unwrap_or_default();
+        room.clear();
+        room.extend_from_slice(line);
+        self.lines.push_back((style.since, room));
+        self.colour = style.colour;
     }
 }
 
 impl Kept for Tail {
     fn write_to(self, out: &mut dyn Write) -> io::Result<()> {
-        for line in self.0 {
-            out.write_all(&line)?;
+        for (since, line) in self.lines {
+            write!(out, "{} ", format::stamp(since))?;
+            out.write_all(&escape::clean(&line, self.colour))?;
             out.write_all(b"\n")?;
         }
         Ok(())
@@ -321,7 +325,7 @@ impl Display for Plain {
         }
         out.write_all(&text)?;
         for (name, tail) in self.failed.drain(..) {
-            let tail = (!tail.0.is_empty()).then_some(tail);
+            let tail = (!tail.lines.is_empty()).then_some(tail);
             write_failure(&name, tail, out)?;
         }
         summary.write_table(out)?;

@@ -51,7 +51,8 @@ struct Item {
     end: Option<(Duration, End)>,
     parts: Vec<Part>,
     lines: Log,
-    window: VecDeque<String>,
+    /// The beginnings of its last lines, as they came.
+    window: VecDeque<Vec<u8>>,
     log: Option<Spool>,
     layer: Option<u64>,
 }
@@ -230,12 +231,10 @@ impl Item {
     }
 
     /// Returns the lines of the window, with those that have not ended.
-    fn seen(&self) -> impl DoubleEndedIterator<Item = String> {
-        let partial = self.lines.partial();
-        self.window
-            .iter()
-            .cloned()
-            .chain(partial.map(|line| escape::printable(start_of(line))))
+    fn seen(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let window = self.window.iter().map(Vec::as_slice);
+        window
+            .chain(self.lines.partial())
             .filter(|_| self.end.is_none())
     }
 
@@ -260,8 +259,9 @@ impl Item {
             let own = part.ended.map_or(colour, |_| BLUE);
             rows.push(part.row(until, width, own));
         }
-        let seen: Vec<String> = self.seen().collect();
-        for line in &seen[seen.len().saturating_sub(detail.window)..] {
+        let hidden = self.seen().count().saturating_sub(detail.window);
+        for line in self.seen().skip(hidden) {
+            let line = escape::printable(start_of(line));
             rows.push(Row::new(&format!(" => => # {line}"), "", width, FAINT));
         }
     }
@@ -331,10 +331,11 @@ impl Display for Tty {
                 let window = &mut item.window;
                 let mut text = Vec::new();
                 item.lines.push(stream, &bytes, style, &mut text, |line| {
-                    if window.len() == WINDOW {
-                        window.pop_front();
-                    }
-                    window.push_back(escape::printable(start_of(line)));
+                    let oldest = (window.len() == WINDOW).then(|| window.pop_front());
+                    let mut room = oldest.flatten().unwrap_or_default();
+                    room.clear();
+                    room.extend_from_slice(start_of(line));
+                    window.push_back(room);
                 });
                 let log = item.log.get_or_insert_with(|| Spool::new(&spool));
                 log.push(&text);
