@@ -140,6 +140,13 @@ for_users! {
             assert!(lines == ["wrong", "no end"] || lines == ["no end", "wrong"], "{said:?}");
             assert!(!reason.contains("good\n") && reason.contains("exit code: 3"), "{said:?}");
         }
+        // A command of several lines is told in one.
+        world.dockerfile(&format!("FROM {base}\nRUN <<EOF\n{{ echo \"a\"; }}\n{{ exit 4; }}\nEOF\n"));
+        let said = world.sandcrab(["build", "--progress=rawjson", "ctx"]).run().exits(4).stderr;
+        let last = said.lines().last().expect("a reason");
+        let wanted = r#"error: process "/bin/sh -c { echo \"a\"; }\n{ exit 4; }\n" did not complete"#;
+        assert!(last.starts_with(wanted), "{last}");
+        fields(&said);
     }
 
     fn raw_json_is_documented(world) as [root, subids, plain] {

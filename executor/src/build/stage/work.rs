@@ -205,7 +205,8 @@ fn step_failed(step: &Step, ended: &Exited) -> Error {
         _ => step.name.clone(),
     };
     let code = ended.code;
-    let failed = format!("process \"{command}\" did not complete successfully: exit code: {code}");
+    // Quoted, so that a command of several lines is one line, as in BuildKit.
+    let failed = format!("process {command:?} did not complete successfully: exit code: {code}");
     if ended.memory_exceeded {
         return Error::new(format!("{failed}: the step exceeded the memory limit"))
             .kind(Kind::Step(code))
