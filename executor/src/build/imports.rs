@@ -66,6 +66,11 @@ impl<'a> Imports<'a> {
         }
     }
 
+    /// Tells whether there are caches to ask.
+    pub(super) fn are_some(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// Believes nothing any more that needs one of these blobs.
     pub fn distrust(&self, lost: HashSet<Digest>) {
         let mut distrusted = self

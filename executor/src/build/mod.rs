@@ -116,6 +116,7 @@ impl Build<'_> {
         let trail = Mutex::default();
         let contents = stage::Contents::default();
         let record = Mutex::default();
+        let seen = stage::Seen::default();
         let (blobs, steps) = (self.session.blobs(), self.session.cache().steps());
         let ledger = Ledger::new(blobs, steps, self.layers.cloned());
         let shared = stage::Shared {
@@ -138,14 +139,16 @@ impl Build<'_> {
             contents: &contents,
             once: self.once,
             record: &record,
+            seen: &seen,
         };
         let (heads, spare) = (&self.plan.heads, &self.plan.spare);
         let built = schedule::run(heads, spare, self.worker.cancel(), |head, earlier| {
             stage::build(&shared, head, earlier)
         });
         let written = ledger.close();
+        let settled = self.trees.settle_all();
         let built = built?;
-        written?;
+        written.and(settled)?;
         let mut state = built.state;
         let fixed = self.settings.epoch.map(|_| self.settings.now.as_str());
         state.finish(self.labels, fixed);

@@ -63,6 +63,20 @@ impl Once {
         })
     }
 
+    /// Takes the turn of a step that has begun already, if nobody has it.
+    pub(super) fn try_turn(&self, key: Digest) -> Option<Turn<'_>> {
+        self.lock().running.insert(key).then_some(Turn {
+            once: self,
+            key,
+            claim: None,
+        })
+    }
+
+    /// Tells whether a step of this name has made something in this build.
+    pub(super) fn has_made(&self, name: &str) -> bool {
+        self.lock().made.values().any(|made| made.name == name)
+    }
+
     /// Returns what a step of this build with this key has made.
     pub(super) fn made(&self, key: &Digest) -> Option<CacheRecord> {
         self.lock().made.get(key).cloned()

@@ -61,7 +61,7 @@ pub struct Earlier<'a, T> {
     /// The stage whose view it is.
     index: StageIndex,
     /// Starts one of the spare stages, by its place among them.
-    start: &'a dyn Fn(usize),
+    start: &'a (dyn Fn(usize) + Sync),
 }
 
 impl<T: Clone> Earlier<'_, T> {
@@ -115,7 +115,7 @@ struct Crew<'a, T> {
 
 impl<T: Clone + Send> Crew<'_, T> {
     /// Runs a stage in this thread.
-    fn run(&self, head: &StageHead, start: &dyn Fn(usize)) -> Option<T> {
+    fn run(&self, head: &StageHead, start: &(dyn Fn(usize) + Sync)) -> Option<T> {
         let earlier = Earlier {
             crew: self,
             index: head.index,

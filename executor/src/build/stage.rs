@@ -7,6 +7,7 @@
 mod bases;
 mod content;
 mod found;
+mod overlap;
 mod recording;
 mod work;
 
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Scope;
 
 use super::base::Images;
 use super::contexts::Contexts;
@@ -24,7 +26,7 @@ use super::keys::{self, Below};
 use super::ledger::{Entry, Ledger};
 use super::mounts::secrets::Secrets;
 use super::mounts::{Held, Inputs};
-use super::once::Once;
+use super::once::{Once, Turn};
 use super::schedule::{Earlier, Places};
 use super::sources::{Prepared, Sources};
 use super::ssh::Agents;
@@ -47,7 +49,11 @@ use crate::store::lock::Session;
 
 use runtime::sandbox::Confinement;
 
+use overlap::{Early, Job, Next};
+use work::Left;
+
 pub(super) use content::Contents;
+pub(super) use overlap::Seen;
 
 /// What all stages of a build share.
 #[derive(Debug)]
@@ -76,6 +82,8 @@ pub(super) struct Shared<'a> {
     pub(super) once: &'a Once,
     /// What attestations tell.
     pub(super) record: &'a Mutex<Record>,
+    /// Steps that were made before this build.
+    pub(super) seen: &'a Seen,
 }
 
 /// What a step made, for caches elsewhere.
@@ -224,26 +232,36 @@ pub(super) fn build(
     match files {
         Some(name) => {
             let step = all_of(name, head);
-            let made = stage.execute(&step, 1, &state)?;
+            let made = std::thread::scope(|scope| {
+                let done = stage.execute(scope, &step, (1, None), &state, None);
+                done.map(|(made, _)| made)
+            })?;
             state.push(&step, made);
             stage.record_layers(&state);
         }
         None => stage.show_base(),
     }
-    let mut number = 1;
-    for step in &lowered.steps {
-        shared.worker.cancel().check()?;
-        let made = if is_shown(step) {
+    std::thread::scope(|scope| {
+        let mut number = 1;
+        let mut early = None;
+        for (step, rest) in (1..)
+            .map_while(|n| lowered.steps.split_at_checked(n))
+            .filter_map(|(done, rest)| Some((done.last()?, rest)))
+        {
+            shared.worker.cancel().check()?;
+            if !is_shown(step) {
+                state.push(step, None);
+                continue;
+            }
             number += 1;
-            stage.execute(step, number, &state)?
-        } else {
-            None
-        };
-        state.push(step, made);
-        if is_shown(step) {
+            let next = stage.next(step, rest, number);
+            let (made, begun) = stage.execute(scope, step, (number, next), &state, early.take())?;
+            early = begun;
+            state.push(step, made);
             stage.record_layers(&state);
         }
-    }
+        Ok(())
+    })?;
     state.config.config = lowered.config();
     Ok(Built {
         state,
@@ -282,6 +300,27 @@ pub(super) struct Stage<'a> {
     total: usize,
 }
 
+/// A layer and its date, unless a step made none.
+type Made = Option<(Layer, String)>;
+
+/// What has become of a step's job.
+struct Done<'scope, 'env> {
+    vertex: Vertex,
+    result: Result<Option<Left>>,
+    /// The next step's job, if that stands on the tree already.
+    follower: Option<Job<'scope, 'env>>,
+}
+
+impl Done<'_, '_> {
+    fn alone(vertex: Vertex, result: Result<Option<Left>>) -> Self {
+        Self {
+            vertex,
+            result,
+            follower: None,
+        }
+    }
+}
+
 /// A step that is ready to run: its key, and the files it copies.
 struct Ready {
     key: Digest,
@@ -289,7 +328,7 @@ struct Ready {
     mounted: Inputs,
 }
 
-impl Stage<'_> {
+impl<'env> Stage<'env> {
     fn label(&self, number: usize) -> String {
         let total = self.total;
         let width = total.to_string().len();
@@ -331,21 +370,40 @@ impl Stage<'_> {
         }
     }
 
-    /// Executes a step; returns its layer and date unless it made none.
-    fn execute(
-        &self,
-        step: &Step,
-        number: usize,
+    /// Executes a step, or finishes one that has begun `early`; returns its layer and date unless it made
+    /// none, and the `next` one if that has begun meanwhile.
+    fn execute<'scope>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        step: &'env Step,
+        (number, next): (usize, Option<Next<'env>>),
         state: &State,
-    ) -> Result<Option<(Layer, String)>> {
+        early: Option<Early<'scope, 'env>>,
+    ) -> Result<(Made, Option<Early<'scope, 'env>>)> {
         let name = format!("{} {}", self.label(number), step.name);
-        let ready = match self.prepare(step, state) {
+        let mut ready = match self.prepare(step, state) {
             Ok(ready) => ready,
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         self.record_step(step, number, &ready);
+        if let Some(Early {
+            mut job,
+            turn,
+            below,
+        }) = early
+        {
+            let on = (state, below);
+            let follower = next.map(|next| self.follow(scope, &mut job, next, on));
+            let done = self.end(job, &mut ready, follower)?;
+            self.settle(below)?;
+            return self.finish(step, (number, next), state, (ready, None, turn), done);
+        }
+        let taken = |record: &CacheRecord| {
+            let made = self.take(step, &ready.key, state, record, (name.clone(), number));
+            made.map(|made| (made, None))
+        };
         if let Some(record) = self.recall(&ready.key, step, state) {
-            return self.take(step, &ready.key, state, &record, (name, number));
+            return taken(&record);
         }
         let mut turn = match self.turn(&ready.key, &name) {
             Ok(turn) => turn,
@@ -353,7 +411,7 @@ impl Stage<'_> {
         };
         // Somebody else may have run it meanwhile.
         if let Some(record) = self.recall(&ready.key, step, state) {
-            return self.take(step, &ready.key, state, &record, (name, number));
+            return taken(&record);
         }
         let content = match self.by_content(step, &ready, state) {
             Ok(content) => content,
@@ -372,7 +430,7 @@ impl Stage<'_> {
                 claim: turn.take_claim(),
                 told: None,
             })?;
-            return self.take(step, &ready.key, state, &record, (name, number));
+            return taken(&record);
         }
         // Before a place is taken: who holds a lock may be waiting for one.
         let held = match &step.op {
@@ -391,66 +449,132 @@ impl Stage<'_> {
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         let vertex = self.shared.progress.start(name);
-        let result = self.run_step(step, &ready, state, lowers, &held, &vertex);
-        drop((place, held));
-        match result {
-            Ok(made) => {
-                let created = self.shared.settings.now.clone();
-                let (layer, file) = made.unzip();
-                let diff_id = layer.as_ref().map(|l: &Layer| l.diff_id);
-                if let Some(layer) = &layer {
-                    vertex.layer(layer.blob.size);
-                }
-                let record = CacheRecord {
-                    diff_id,
-                    size: layer.as_ref().map_or(0, |l| l.blob.size),
-                    chain: match diff_id {
-                        Some(diff_id) => Some(ChainId::child(state.chain(), diff_id)),
-                        None => state.chain(),
-                    },
-                    created: created.clone(),
-                    name: step.name.clone(),
-                    blob: None,
-                    bases: self.bases(step, state),
-                    content,
-                };
-                let unchanged = ready.mounted.is_unchanged()
-                    && ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);
-                if !unchanged {
-                    vertex.warn(
-                        "the context changed while it was being copied; the step is not cached",
-                    );
-                }
-                let mut keys = vec![ready.key];
-                keys.extend(content);
-                if !unchanged {
-                    keys.clear();
-                }
-                if unchanged {
-                    self.trace(number, ready.key, &record);
-                }
-                for key in &keys {
-                    self.shared.once.note(*key, &record);
-                }
-                self.shared.ledger.enter(Entry {
-                    keys,
-                    record,
-                    blob: file.zip(diff_id.map(|id| id.0)),
-                    claim: turn.take_claim(),
-                    told: self.told(layer.as_ref()),
-                })?;
-                drop(turn);
-                vertex.done();
-                Ok(layer.map(|l| (l, created)))
+        let next = next.filter(|next| self.may_be_known(next) != Some(true));
+        let done = match (next, self.site(lowers)) {
+            (_, Err(error)) => Done::alone(vertex, Err(error)),
+            (None, Ok(site)) => {
+                let prepared = ready.prepared.as_ref();
+                let result = self.work(step, &ready.mounted, prepared, site, &held, &vertex);
+                drop((place, held));
+                Done::alone(vertex, result)
             }
+            (Some(next), Ok(site)) => {
+                let with = (std::mem::take(&mut ready.mounted), held, Some(place));
+                let mut job = self.begin(scope, step, site, with, vertex)?;
+                let follower = self.follow(scope, &mut job, next, (state, None));
+                self.end(job, &mut ready, Some(follower))?
+            }
+        };
+        self.finish(
+            step,
+            (number, next),
+            state,
+            (ready, content, Some(turn)),
+            done,
+        )
+    }
+
+    /// Waits for a job's end, after the next step has begun or could not.
+    fn end<'scope>(
+        &self,
+        job: Job<'scope, 'env>,
+        ready: &mut Ready,
+        follower: Option<Result<Option<Job<'scope, 'env>>>>,
+    ) -> Result<Done<'scope, 'env>> {
+        let ended = job.join()?;
+        ready.mounted = ended.inputs;
+        let (follower, result) = match follower.transpose() {
+            Ok(follower) => (follower.flatten(), ended.result),
+            Err(error) => (None, ended.result.and(Err(error))),
+        };
+        Ok(Done {
+            vertex: ended.vertex,
+            result,
+            follower,
+        })
+    }
+
+    /// Notes what a step's job has left.
+    fn finish<'scope>(
+        &self,
+        step: &Step,
+        (number, next): (usize, Option<Next<'env>>),
+        state: &State,
+        (ready, content, turn): (Ready, Option<Digest>, Option<Turn<'env>>),
+        done: Done<'scope, 'env>,
+    ) -> Result<(Made, Option<Early<'scope, 'env>>)> {
+        let Done {
+            vertex,
+            result,
+            follower,
+        } = done;
+        let kept = result.and_then(|left| {
+            let kept = left.map(|left| self.keep(state, left, follower.is_some()));
+            kept.transpose()
+        });
+        let made = match kept {
+            Ok(made) => made,
             Err(error) => {
+                // What has begun on it ends, too.
+                drop(follower);
                 let error = at(error, step);
                 if !self.shared.fetcher.can_do_without() {
                     vertex.fail(&error);
                 }
-                Err(error)
+                return Err(error);
             }
+        };
+        let created = self.shared.settings.now.clone();
+        let (layer, file) = made.unzip();
+        let diff_id = layer.as_ref().map(|l: &Layer| l.diff_id);
+        if let Some(layer) = &layer {
+            vertex.layer(layer.blob.size);
         }
+        let record = CacheRecord {
+            diff_id,
+            size: layer.as_ref().map_or(0, |l| l.blob.size),
+            chain: match diff_id {
+                Some(diff_id) => Some(ChainId::child(state.chain(), diff_id)),
+                None => state.chain(),
+            },
+            created: created.clone(),
+            name: step.name.clone(),
+            blob: None,
+            bases: self.bases(step, state),
+            content,
+        };
+        let unchanged = ready.mounted.is_unchanged()
+            && ready.prepared.as_ref().is_none_or(Prepared::is_unchanged);
+        if !unchanged {
+            vertex.warn("the context changed while it was being copied; the step is not cached");
+        }
+        let mut keys = vec![ready.key];
+        keys.extend(content);
+        if !unchanged {
+            keys.clear();
+        }
+        if unchanged {
+            self.trace(number, ready.key, &record);
+        }
+        // Before this step's turn ends, after which others look for the next one.
+        let early = match follower.zip(next) {
+            Some((job, next)) => Some(self.early(job, next, &record)?),
+            None => None,
+        };
+        for key in &keys {
+            self.shared.once.note(*key, &record);
+        }
+        let mut turn = turn;
+        self.shared.ledger.enter(Entry {
+            keys,
+            record,
+            blob: file.zip(diff_id.map(|id| id.0)),
+            claim: turn.as_mut().and_then(Turn::take_claim),
+            told: self.told(layer.as_ref()),
+        })?;
+        drop(turn);
+        vertex.done();
+        Ok((layer.map(|l| (l, created)), early))
     }
 
     /// Shows a step that can't begin.
@@ -471,35 +595,35 @@ impl Stage<'_> {
         }
     }
 
-    /// Returns what a step's key begins with.
-    fn below(&self, state: &State) -> Below {
+    /// Returns what the key of a step on this tree begins with.
+    fn below(&self, chain: Option<ChainId>) -> Below {
         Below {
-            chain: state.chain(),
+            chain,
             epoch: self.shared.settings.epoch,
             without_user: self.shared.settings.without_user,
         }
     }
 
     /// Returns the key of a RUN step without what it mounts.
-    fn run_key(&self, run: &Run, state: &State) -> Digest {
+    fn run_key(&self, run: &Run, chain: Option<ChainId>) -> Digest {
         let settings = self.shared.settings;
         let around = keys::Around {
             hosts: &settings.hosts,
             confinement: &settings.confinement,
         };
         let platform = &self.head.platform;
-        keys::run(self.below(state), platform, run, self.network(run), around)
+        keys::run(self.below(chain), platform, run, self.network(run), around)
     }
 
     /// Computes a step's key; for COPY this reads what is copied.
     fn prepare(&self, step: &Step, state: &State) -> Result<Ready> {
-        let below = self.below(state);
+        let below = self.below(state.chain());
         match &step.op {
             Op::Run(run) => {
                 // Also where the step is cached: what isn't allowed isn't used.
                 self.devices(run, &mut Confinement::default())?;
                 let mounted = self.mount_inputs(run)?;
-                let key = self.run_key(run, state);
+                let key = self.run_key(run, state.chain());
                 Ok(Ready {
                     key: keys::with_mounts(key, &mounted.digests(&run.mounts)),
                     prepared: None,

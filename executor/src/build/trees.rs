@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fetch::Fetcher;
 use super::jobs::{Reply, SkeletonTask, Staged, Task, UnpackTask};
@@ -33,6 +33,17 @@ pub struct Trees<'a> {
     unpacking: Mutex<()>,
     /// Snapshots that are in the store for as long as this session lives.
     known: Mutex<HashMap<ChainId, PathBuf>>,
+    /// Those that will be.
+    early: Mutex<HashMap<ChainId, Early>>,
+}
+
+/// A finished tree that a step stands on before it is in the store.
+#[derive(Debug)]
+struct Early {
+    staging: Staging,
+    size: u64,
+    /// Whether others may use it where it is.
+    shared: bool,
 }
 
 impl<'a> Trees<'a> {
@@ -52,6 +63,7 @@ impl<'a> Trees<'a> {
             max_bytes,
             unpacking: Mutex::new(()),
             known: Mutex::default(),
+            early: Mutex::default(),
         }
     }
 
@@ -97,6 +109,55 @@ impl<'a> Trees<'a> {
         Ok(dir)
     }
 
+    /// Lends a finished tree where it is: a job stands on it that was told so. It is to be put into the store
+    /// by [`Self::settle`] after that job, or by [`Self::settle_all`].
+    pub(super) fn lend(&self, staging: Staging, chain: ChainId, size: u64) {
+        let early = Early {
+            staging,
+            size,
+            shared: false,
+        };
+        // Where another step has made the same, two jobs stand on it; either directory stays until the end.
+        (self.early().entry(chain))
+            .and_modify(|found| found.shared = true)
+            .or_insert(early);
+    }
+
+    /// Puts a tree that was lent into the store, unless others have found it meanwhile. The one whom it was
+    /// lent to has no use for it any more.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(super) fn settle(&self, chain: ChainId) -> Result<()> {
+        // Locked until it is in place: who looks for it now finds it there.
+        let mut early = self.early();
+        match early.get(&chain) {
+            Some(found) if !found.shared => {}
+            _ => return Ok(()),
+        }
+        match early.remove(&chain) {
+            Some(found) => self.commit(found.staging, chain, found.size).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts all trees that were lent into the store, when no step of the build runs any more.
+    ///
+    /// # Errors
+    /// The first of [`Self::commit`].
+    pub(super) fn settle_all(&self) -> Result<()> {
+        let all = std::mem::take(&mut *self.early());
+        let settled = all.into_iter().map(|(chain, early)| {
+            let committed = self.commit(early.staging, chain, early.size);
+            committed.map(drop)
+        });
+        settled.fold(Ok(()), Result::and)
+    }
+
+    fn early(&self) -> MutexGuard<'_, HashMap<ChainId, Early>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Fetches the layers that have to be unpacked and are elsewhere.
     fn bring(&self, layers: &[Layer], name: &str) -> Result<()> {
         let mut chain = None;
@@ -112,6 +173,10 @@ impl<'a> Trees<'a> {
 
     /// Finds a snapshot.
     pub(super) fn find(&self, chain: ChainId) -> Option<PathBuf> {
+        if let Some(early) = self.early().get_mut(&chain) {
+            early.shared = true;
+            return Some(early.staging.fs());
+        }
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = known.get(&chain) {
             return Some(dir.clone());

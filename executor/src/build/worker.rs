@@ -54,17 +54,21 @@ impl Worker {
     /// The job's own error; the cancellation, when that ended it; what kept the job from starting,
     /// or killed it; [`Kind::Internal`] when that was our own doing.
     pub fn submit(&self, task: &Task, fds: &[BorrowedFd<'_>]) -> Result<Reply> {
-        self.cancel.check()?;
+        self.submit_until(&self.cancel, task, fds)
+    }
+
+    fn submit_until(&self, cancel: &Cancel, task: &Task, fds: &[BorrowedFd<'_>]) -> Result<Reply> {
+        cancel.check()?;
         let body = serde_json::to_vec(task).expect("tasks have string keys only");
         let job = self.spawner.submit(&body, fds).op("start job")?;
         let canceller = job.canceller();
-        let registration = self.cancel.on_raise(move || canceller.cancel());
+        let registration = cancel.on_raise(move || canceller.cancel());
         let reply = job.wait();
         drop(registration);
         match reply {
             Ok(bytes) => jobs::parse_reply(&bytes),
             Err(e) => {
-                self.cancel.check()?;
+                cancel.check()?;
                 Err(job_error(e))
             }
         }
@@ -77,10 +81,11 @@ impl Worker {
         jobs::parse_reply(&job.wait().map_err(job_error)?)
     }
 
-    /// Runs a job whose last two descriptors are its stdout and stderr, which go to `vertex` without
-    /// what `mask` hides.
+    /// Runs a job that ends when `cancel` is raised. Its last two descriptors are its stdout and stderr,
+    /// which go to `vertex` without what `mask` hides.
     pub fn submit_logged(
         &self,
+        cancel: &Cancel,
         task: &Task,
         fds: &[BorrowedFd<'_>],
         mask: &Mask,
@@ -93,7 +98,7 @@ impl Worker {
             let mut all = fds.to_vec();
             all.push(out_end.as_fd());
             all.push(err_end.as_fd());
-            let reply = self.submit(task, &all);
+            let reply = self.submit_until(cancel, task, &all);
             drop((out_end, err_end));
             pump.join()
                 .map_err(|_| Error::new("the log reader panicked").kind(Kind::Internal))?;

@@ -4,6 +4,7 @@
 //! record that [`Steps::get`] returns names a layer whose blob is in the store with the recorded
 //! size, or known to be elsewhere, or no layer at all.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -86,6 +87,13 @@ impl Steps {
     /// Those of the file system; the build can go on without the record.
     pub fn put(&self, key: &Digest, record: &CacheRecord) -> Result<()> {
         self.shelf.write(&key.hex(), KIND, record)
+    }
+
+    /// Returns the names of all steps of which there is a record.
+    pub(crate) fn names(&self) -> HashSet<String> {
+        let named = |path: PathBuf| record::read::<CacheRecord>(&path, KIND).map(|r| r.name);
+        let names = side_by_side(self.shelf.list(), named);
+        names.into_iter().flatten().collect()
     }
 
     /// Lists all records.

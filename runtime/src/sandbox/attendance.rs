@@ -11,7 +11,6 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::Exit;
 use crate::error::{Error, Result, ResultExt};
-use crate::identity::Specials;
 use crate::process::payload::{Refusal, Report};
 use crate::signals::Forwarder;
 use crate::supervisor::{Finished, Start, Supervisor};
@@ -89,13 +88,10 @@ impl Attendance {
     }
 
     /// Ends, when no process of the container is left; returns what the supervisor leaves.
-    pub(super) fn finish(self) -> Result<(Specials, Vec<String>)> {
+    pub(super) fn finish(self) -> Result<Finished> {
         match self.supervisor {
-            None => Ok((Specials::new(), Vec::new())),
-            Some(supervisor) => {
-                let Finished { specials, notes } = supervisor.finish()?;
-                Ok((specials, notes))
-            }
+            None => Ok(Finished::default()),
+            Some(supervisor) => supervisor.finish(),
         }
     }
 

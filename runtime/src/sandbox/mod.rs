@@ -117,6 +117,8 @@ pub struct Outcome {
     pub files: Vec<Vec<u8>>,
     /// Owners of what can't carry a record, in place of those of [`Plan::specials`].
     pub specials: Specials,
+    /// Whether the root file system may hold placeholders of devices now.
+    pub devices: bool,
     /// What people should know.
     pub notes: Vec<String>,
     /// Directories in which mount points were made and removed again. In an overlay they were copied

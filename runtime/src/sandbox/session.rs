@@ -166,12 +166,13 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
         let _: Exit = attendance.until_ended(&pidfd, &forwarder)?;
         let exit = refused(&plan, &refusal)?;
         drop(init);
-        let (specials, notes) = attendance.finish()?;
-        own_notes.extend(notes);
+        let left = attendance.finish()?;
+        own_notes.extend(left.notes);
         return Ok(Outcome {
             exit,
             files: Vec::new(),
-            specials,
+            specials: left.specials,
+            devices: left.devices,
             touched: Vec::new(),
             notes: own_notes,
             unenforced: Vec::new(),
@@ -189,12 +190,13 @@ pub(super) fn run(mut plan: Plan, group: &Group, created: &mut Created) -> Resul
     let exit = attendance.until_ended(&pidfd, &forwarder)?;
     // Processes that the payload left behind write no more.
     drop(init);
-    let (specials, notes) = attendance.finish()?;
-    own_notes.extend(notes);
+    let left = attendance.finish()?;
+    own_notes.extend(left.notes);
     Ok(Outcome {
         exit,
         files: files.read()?,
-        specials,
+        specials: left.specials,
+        devices: left.devices,
         touched: Vec::new(),
         notes: own_notes,
         unenforced: Vec::new(),

@@ -95,12 +95,14 @@ pub(crate) struct Start {
 }
 
 /// What a supervisor leaves.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Finished {
     /// Owners of what can't carry a record.
     pub(crate) specials: Specials,
     /// What people should know, each once.
     pub(crate) notes: Vec<String>,
+    /// Whether the container's files may hold placeholders of devices.
+    pub(crate) devices: bool,
 }
 
 /// The supervisor of one container.
@@ -223,6 +225,7 @@ impl Supervisor {
             None => Ok(Finished {
                 specials: self.state.specials,
                 notes: self.state.notes,
+                devices: self.state.devices,
             }),
         }
     }

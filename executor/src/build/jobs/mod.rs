@@ -5,6 +5,7 @@
 //! whose ids are real here. Invariant: a job changes nothing in the store but the staging
 //! directory that its request names; committing is the main process's task.
 
+mod archive;
 mod content;
 mod copy;
 mod export;

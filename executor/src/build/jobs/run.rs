@@ -67,8 +67,8 @@ pub struct SkeletonTask {
     pub staging: PathBuf,
 }
 
-/// Run a command and take the layer. Descriptors: the layer's file, the secrets if there are any,
-/// the locks, stdout, stderr.
+/// Run a command and take the layer. Descriptors: the layer's file, where the tree is announced if
+/// that is wanted, the secrets if there are any, the locks, stdout, stderr.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunTask {
     /// The snapshots below, the skeleton being the last, and the staging directory.
@@ -79,6 +79,8 @@ pub struct RunTask {
     pub files: Vec<FileMount>,
     /// What else is mounted during the step, in order.
     pub mounts: Vec<StepMount>,
+    /// Whether a byte is to be written when the next step can stand on the tree, before the layer is read.
+    pub announce: bool,
     /// Whether secrets come with the request.
     pub secrets: bool,
     /// How many locks come with the request.
@@ -124,6 +126,7 @@ struct Stdio {
 
 pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<Reply> {
     let layer = fds.take()?;
+    let announce = task.announce.then(|| fds.take()).transpose()?;
     let secrets = if task.secrets {
         secrets::unpack(fds.take()?)?
     } else {
@@ -150,6 +153,8 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
     let mounts = std::mem::take(&mut opened.mounts);
     let mut ended = execute(scene, &tree, command, &task.files, mounts, stdio)?;
     opened.keep_owners(&ended.specials)?;
+    drop(opened);
+    let devices = tree.devices || ended.devices;
     let code = ended.exit.code();
     let mut notes = notes_of(&mut ended);
     if code != 0 {
@@ -175,7 +180,11 @@ pub(super) fn run(scene: Scene, task: RunTask, fds: &mut Descriptors) -> Result<
     }
     tree.ownership.put_specials(ended.specials);
     tree.forget(ended.touched);
-    let mut made = tree.write_layer(scene, layer)?;
+    let mut ended = tree.end()?;
+    if let Some(announce) = announce {
+        ended.announce(devices, announce)?;
+    }
+    let mut made = ended.archive(scene, layer)?;
     made.notes.extend(notes);
     Ok(Reply::Layer(Some(made)))
 }

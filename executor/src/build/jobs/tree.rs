@@ -1,11 +1,9 @@
 //! The writable tree of a step: an overlay over the snapshots below, and the layer it becomes.
 //!
-//! Responsible for staging directories and for turning an upper directory into a layer's archive.
+//! Responsible for staging directories, for the view and for its end. Must not write archives.
 //! Invariant: the layer is read from the upper directory after the overlay is gone, so it is what
 //! the next step will see.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -17,12 +15,11 @@ use runtime::path::Root;
 use runtime::rootfs::overlay;
 
 use super::Scene;
+use super::archive::Ended;
 use super::specials::{self, Stack};
 use super::untouched;
 use crate::error::{Error, Result, ResultExt};
-use crate::image::digest::{Digest, HashingWriter};
-use crate::layer::diff::{self, DiffOptions};
-use crate::store::steady::Steady;
+use crate::image::digest::Digest;
 
 /// Where a step works: the snapshots below, topmost first, and a staging directory of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,29 +127,22 @@ impl Tree {
 
     /// Ends the view and writes the layer's archive to `out`.
     pub(super) fn write_layer(self, scene: Scene, out: OwnedFd) -> Result<LayerReply> {
+        self.end()?.archive(scene, out)
+    }
+
+    /// Ends the view: the upper directory is as the next step will see it.
+    pub(super) fn end(self) -> Result<Ended> {
         let upper = Root::open_host(&self.upper).op_path("open", &self.upper)?;
-        let mut owners = self.owners(&upper)?;
+        let owners = self.owners(&upper)?;
         drop(self.merged);
         untouched::remove(&upper, &self.lowers, &self.touched)?;
-        let ownership = scene.ownership().knowing(owners.clone());
-        let mut out = HashingWriter::new(Steady::new(File::from(out)));
-        let options = DiffOptions {
-            ownership: &ownership,
+        Ok(Ended {
+            upper,
+            staging: self.staging,
+            owners,
             latest: self.latest,
             without_user: self.without_user,
-        };
-        let stats = diff::write_diff(&upper, options, &mut out)?;
-        out.flush().op("write layer")?;
-        if stats.stand_ins > 0 {
-            owners.note_devices();
-        }
-        specials::write(&self.staging, &owners)?;
-        let (_, digest, size) = out.finish();
-        Ok(LayerReply {
-            digest,
-            size,
-            bytes: stats.bytes,
-            notes: stats.notes(),
+            announced: false,
         })
     }
 

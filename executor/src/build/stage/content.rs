@@ -79,7 +79,11 @@ impl Stage<'_> {
                 });
                 let found = self.contents(&taken.collect::<Vec<_>>())?;
                 let key = |content: Vec<Digest>| {
-                    keys::copy(self.below(state), copy, &prepared.digests_with(&content))
+                    keys::copy(
+                        self.below(state.chain()),
+                        copy,
+                        &prepared.digests_with(&content),
+                    )
                 };
                 Ok(found.map(key))
             }
@@ -95,7 +99,7 @@ impl Stage<'_> {
                 let found = self.contents(&taken.collect::<Vec<_>>())?;
                 let key = |content: Vec<Digest>| {
                     let mounted = ready.mounted.digests_with(&run.mounts, &content);
-                    keys::with_mounts(self.run_key(run, state), &mounted)
+                    keys::with_mounts(self.run_key(run, state.chain()), &mounted)
                 };
                 Ok(found.map(key))
             }

@@ -1,8 +1,9 @@
 //! The work of one step, once it is known that the cache does not have it.
 //!
-//! Responsible for what a job is told, and for making a snapshot of what it leaves. Must not know
-//! keys or the cache. Invariant: what a job wrote is in the store as a snapshot, or gone.
+//! Responsible for what a job is told, and for what its answer means. Must not know keys, the cache, or
+//! what becomes of what a job leaves. Invariant: a job writes to its own site only.
 
+use std::io::PipeWriter;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -11,10 +12,11 @@ use super::super::jobs::{
     Command, CopyPart, CopyTask, Exited, LayerReply, Reply, RunTask, Source, Staged, Task,
     WorkdirTask,
 };
-use super::super::mounts::Held;
+use super::super::mounts::{Held, Inputs};
 use super::super::sources::{Place, Prepared};
 use super::super::state::{Layer, State};
-use super::{Ready, Stage};
+use super::Stage;
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::{ChainId, DiffId};
 use crate::plan::step::{Copy, Network, Op, Run, Step};
@@ -23,6 +25,42 @@ use crate::store::snapshots::Staging;
 
 use runtime::sandbox::Confinement;
 use tempfile::NamedTempFile;
+
+/// Where a step works.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// The snapshots that it stands on, topmost first.
+    pub(super) lowers: Vec<PathBuf>,
+    /// Its tree.
+    pub(super) staging: Staging,
+    /// Where a RUN step says that the next one can stand on its tree.
+    pub(super) announce: Option<PipeWriter>,
+    /// What ends it.
+    pub(super) cancel: Cancel,
+}
+
+/// What a job has left of a step.
+#[derive(Debug)]
+pub(super) struct Left {
+    layer: Layer,
+    /// The layer's archive.
+    archive: NamedTempFile,
+    /// The layer's tree.
+    staging: Staging,
+    /// Size of the files in it, in bytes.
+    bytes: u64,
+}
+
+impl Left {
+    fn new(made: LayerReply, staging: Staging, archive: NamedTempFile) -> Self {
+        Self {
+            layer: Layer::uncompressed(DiffId(made.digest), made.size),
+            archive,
+            staging,
+            bytes: made.bytes,
+        }
+    }
+}
 
 impl Stage<'_> {
     /// Returns what a step may do and use up.
@@ -46,28 +84,39 @@ impl Stage<'_> {
         run.network.unwrap_or(self.shared.settings.network)
     }
 
-    pub(super) fn run_step(
+    /// Starts the tree of a step that stands on `lowers`.
+    pub(super) fn site(&self, lowers: Vec<PathBuf>) -> Result<Site> {
+        let session = self.shared.session;
+        Ok(Site {
+            lowers,
+            staging: session.store().snapshots().staging(session)?,
+            announce: None,
+            cancel: self.shared.worker.cancel().clone(),
+        })
+    }
+
+    /// Has a job do a step, and returns what it leaves unless that is no layer.
+    pub(super) fn work(
         &self,
         step: &Step,
-        ready: &Ready,
-        state: &State,
-        lowers: Vec<PathBuf>,
+        inputs: &Inputs,
+        prepared: Option<&Prepared>,
+        site: Site,
         held: &Held,
         vertex: &Vertex,
-    ) -> Result<Option<(Layer, NamedTempFile)>> {
+    ) -> Result<Option<Left>> {
         let shared = self.shared;
-        let snapshots = shared.session.store().snapshots();
-        let staging = snapshots.staging(shared.session)?;
+        let staging = site.staging;
         let out = shared.session.blobs().file()?;
         let tree = Staged {
-            lowers,
+            lowers: site.lowers,
             staging: staging.dir().to_path_buf(),
             latest: shared.settings.epoch,
             without_user: shared.settings.without_user,
         };
         let reply = match &step.op {
             Op::Run(run) => {
-                let mounts = self.ready_mounts(run, &ready.mounted, held, vertex)?;
+                let mounts = self.ready_mounts(run, inputs, held, vertex)?;
                 let mut confinement = self.confinement(run);
                 let given = self.devices(run, &mut confinement)?;
                 let task = Task::Run(Box::new(RunTask {
@@ -88,14 +137,16 @@ impl Stage<'_> {
                     },
                     files: shared.settings.files.clone(),
                     mounts: mounts.mounts.clone(),
+                    announce: site.announce.is_some(),
                     secrets: mounts.has_secrets(),
                     locks: mounts.locks(),
                     secret_env: mounts.secret_env.clone(),
                 }));
                 let mut fds = vec![out.as_file().as_fd()];
+                fds.extend(site.announce.as_ref().map(AsFd::as_fd));
                 fds.extend(mounts.fds());
                 let worker = shared.worker;
-                match worker.submit_logged(&task, &fds, &mounts.mask, vertex) {
+                match worker.submit_logged(&site.cancel, &task, &fds, &mounts.mask, vertex) {
                     Ok(reply) => mounts.hide(reply),
                     Err(error) => return Err(mounts.hide_error(error)),
                 }
@@ -108,22 +159,25 @@ impl Stage<'_> {
                 });
                 shared.worker.submit(&task, &[out.as_file().as_fd()])?
             }
-            Op::Copy(copy) => self.run_copy(copy, ready, tree, out.as_file())?,
+            Op::Copy(copy) => self.run_copy(copy, prepared, tree, out.as_file())?,
             Op::Config => return Ok(None),
         };
         match reply {
             Reply::Layer(None) => Ok(None),
             Reply::Copied(copied) => {
-                if let Some(prepared) = &ready.prepared {
+                if let Some(prepared) = prepared {
                     prepared.check(&copied.stamps);
                 }
                 for note in &copied.notes {
                     vertex.warn(note.clone());
                 }
-                self.keep(state, copied.layer, staging, out, vertex)
-                    .map(Some)
+                self.shared.warn(vertex, &copied.layer.notes);
+                Ok(Some(Left::new(copied.layer, staging, out)))
             }
-            Reply::Layer(Some(made)) => self.keep(state, made, staging, out, vertex).map(Some),
+            Reply::Layer(Some(made)) => {
+                self.shared.warn(vertex, &made.notes);
+                Ok(Some(Left::new(made, staging, out)))
+            }
             Reply::Exited(ended) => {
                 self.shared.warn(vertex, &ended.notes);
                 Err(step_failed(step, &ended))
@@ -132,34 +186,34 @@ impl Stage<'_> {
         }
     }
 
-    /// Puts a step's tree into the store as a snapshot; its archive is the caller's to store.
-    fn keep(
+    /// Puts a step's tree into the store as a snapshot, or lends it to a job that stands on it; its archive
+    /// is the caller's to store.
+    pub(super) fn keep(
         &self,
         state: &State,
-        made: LayerReply,
-        staging: Staging,
-        out: NamedTempFile,
-        vertex: &Vertex,
+        left: Left,
+        is_lent: bool,
     ) -> Result<(Layer, NamedTempFile)> {
-        self.shared.warn(vertex, &made.notes);
-        let diff_id = DiffId(made.digest);
-        let chain = ChainId::child(state.chain(), diff_id);
-        self.shared.trees.commit(staging, chain, made.bytes)?;
-        Ok((Layer::uncompressed(diff_id, made.size), out))
+        let chain = ChainId::child(state.chain(), left.layer.diff_id);
+        let trees = self.shared.trees;
+        if is_lent {
+            trees.lend(left.staging, chain, left.bytes);
+        } else {
+            trees.commit(left.staging, chain, left.bytes)?;
+        }
+        Ok((left.layer, left.archive))
     }
 
     fn run_copy(
         &self,
         copy: &Copy,
-        ready: &Ready,
+        prepared: Option<&Prepared>,
         tree: Staged,
         out: &std::fs::File,
     ) -> Result<Reply> {
         let shared = self.shared;
-        let prepared = ready
-            .prepared
-            .as_ref()
-            .ok_or_else(|| Error::new("a copy was not prepared").kind(Kind::Internal))?;
+        let prepared =
+            prepared.ok_or_else(|| Error::new("a copy was not prepared").kind(Kind::Internal))?;
         let (dirs, parts) = self.parts(copy, prepared)?;
         let mut fds = vec![out.as_fd()];
         fds.extend(dirs.iter().map(AsFd::as_fd));
