@@ -21,6 +21,7 @@ mod instructions;
 mod interop;
 mod layers;
 mod output;
+mod overlap;
 mod parallel;
 mod progress;
 mod random;
