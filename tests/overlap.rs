@@ -183,6 +183,24 @@ for_users! {
         }
     }
 
+    /// Another stage takes what a step stands on that has begun early, while that step runs, and so do the
+    /// steps after it. With one place among those that run, too.
+    fn taken_by_another_stage(world) as [root, subids, plain] {
+        let base = base!(world, Busybox);
+        world.make_dir("ctx");
+        let first = "RUN head -c 3000000 /dev/urandom >/first";
+        world.dockerfile(&format!(
+            "FROM {base} AS a\n{first}\nRUN sleep 1.$(stat -c %s /first | cut -c 1)\nRUN md5sum </first >/a\n\
+             FROM {base} AS b\n{first}\nRUN md5sum </first >/b\nRUN rm /first\n\
+             FROM {base}\nCOPY --from=a /a /\nCOPY --from=b /b /\nRUN cmp /a /b\n"
+        ));
+        for arguments in [&[][..], &["--no-cache"], &["--no-cache", "--jobs=1"]] {
+            world.build(arguments.iter().copied()).ok();
+            support::store::assert_clean(&world.store());
+        }
+        assert_all_cached(&world.build([]).ok().stderr, 9);
+    }
+
     /// What stands for a device is one in the next step, too; mounts that need nothing don't matter.
     fn devices_and_mounts(world) as [plain] {
         let base = base!(world, Busybox);

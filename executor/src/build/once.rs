@@ -179,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_has_begun_takes_a_turn_that_is_free() {
+        let once = Once::default();
+        let turn = once.try_turn(key(b"a")).expect("free");
+        assert!(once.try_turn(key(b"a")).is_none());
+        drop(turn);
+        let turn = once.turn(key(b"a"), &Cancel::new()).expect("turn");
+        assert!(once.try_turn(key(b"a")).is_none());
+        drop(turn);
+        assert!(once.try_turn(key(b"a")).is_some());
+    }
+
+    #[test]
     fn who_waits_can_be_stopped() {
         let (_dir, store) = fixture::store();
         let (one, two) = (

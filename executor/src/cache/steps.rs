@@ -173,6 +173,8 @@ mod tests {
         assert_eq!(steps.get(&key), None);
         steps.put(&key, &record).expect("put");
         assert_eq!(store.cache().steps().get(&key), Some(record));
+        fs::write(store.cache().steps().shelf.path("torn"), "").expect("write");
+        assert_eq!(steps.names(), HashSet::from(["RUN true".to_owned()]));
         assert!(
             store
                 .cache()
