@@ -65,7 +65,9 @@ impl Once {
 
     /// Takes the turn of a step that has begun already, if nobody has it.
     pub(super) fn try_turn(&self, key: Digest) -> Option<Turn<'_>> {
-        self.lock().running.insert(key).then_some(Turn {
+        let is_free = self.lock().running.insert(key);
+        // Not made where it is not given: its end would be another's.
+        is_free.then(|| Turn {
             once: self,
             key,
             claim: None,
