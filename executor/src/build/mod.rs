@@ -116,7 +116,6 @@ impl Build<'_> {
         let trail = Mutex::default();
         let contents = stage::Contents::default();
         let record = Mutex::default();
-        let seen = stage::Seen::default();
         let (blobs, steps) = (self.session.blobs(), self.session.cache().steps());
         let ledger = Ledger::new(blobs, steps, self.layers.cloned());
         let shared = stage::Shared {
@@ -139,7 +138,6 @@ impl Build<'_> {
             contents: &contents,
             once: self.once,
             record: &record,
-            seen: &seen,
         };
         let (heads, spare) = (&self.plan.heads, &self.plan.spare);
         let built = schedule::run(heads, spare, self.worker.cancel(), |head, earlier| {

@@ -49,7 +49,6 @@ use crate::store::lock::Session;
 use runtime::sandbox::Confinement;
 
 pub(super) use content::Contents;
-pub(super) use overlap::Seen;
 
 /// What all stages of a build share.
 #[derive(Debug)]
@@ -78,8 +77,6 @@ pub(super) struct Shared<'a> {
     pub(super) once: &'a Once,
     /// What attestations tell.
     pub(super) record: &'a Mutex<Record>,
-    /// Steps that were made before this build.
-    pub(super) seen: &'a Seen,
 }
 
 /// What a step made, for caches elsewhere.

@@ -53,7 +53,8 @@ impl Cache {
 
     /// Returns the results of steps, by key.
     pub fn steps(&self) -> Steps {
-        Steps::new(self.shelf("steps"), self.blobs.clone(), self.remotes())
+        let (records, names) = (self.shelf("steps"), self.shelf("names"));
+        Steps::new(records, names, self.blobs.clone(), self.remotes())
     }
 
     /// Returns the compressed forms of layers.

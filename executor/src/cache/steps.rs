@@ -19,11 +19,14 @@ use crate::store::blobs::Blobs;
 use crate::store::record::{self, side_by_side};
 
 const KIND: &str = "sandcrab-step-1";
+const NAME_KIND: &str = "sandcrab-step-name-1";
 
 /// The step records.
 #[derive(Debug, Clone)]
 pub struct Steps {
     shelf: Shelf,
+    /// A file for each name that a record has.
+    names: Shelf,
     blobs: Blobs,
     remotes: Remotes,
 }
@@ -65,9 +68,10 @@ pub(crate) struct Stored {
 }
 
 impl Steps {
-    pub(super) fn new(shelf: Shelf, blobs: Blobs, remotes: Remotes) -> Self {
+    pub(super) fn new(shelf: Shelf, names: Shelf, blobs: Blobs, remotes: Remotes) -> Self {
         Self {
             shelf,
+            names,
             blobs,
             remotes,
         }
@@ -86,14 +90,26 @@ impl Steps {
     /// # Errors
     /// Those of the file system; the build can go on without the record.
     pub fn put(&self, key: &Digest, record: &CacheRecord) -> Result<()> {
+        // Before the record: who finds none of its name finds no record either.
+        let file = name_of(&record.name);
+        if !self.names.path(&file).exists() {
+            self.names.write(&file, NAME_KIND, &record.name)?;
+        }
         self.shelf.write(&key.hex(), KIND, record)
     }
 
-    /// Returns the names of all steps of which there is a record.
-    pub(crate) fn names(&self) -> HashSet<String> {
-        let named = |path: PathBuf| record::read::<CacheRecord>(&path, KIND).map(|r| r.name);
-        let names = side_by_side(self.shelf.list(), named);
-        names.into_iter().flatten().collect()
+    /// Tells whether there may be a record of a step with this name, at the cost of one question. Of
+    /// records that were made before names were noted it does not know.
+    pub(crate) fn may_know(&self, name: &str) -> bool {
+        self.names.path(&name_of(name)).exists()
+    }
+
+    /// Lists the files of names of which no step is among those that stay.
+    pub(crate) fn names_without<'a>(&self, stay: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
+        let stay: HashSet<PathBuf> = stay.map(|name| self.names.path(&name_of(name))).collect();
+        let mut gone = self.names.list();
+        gone.retain(|path| !stay.contains(path));
+        gone
     }
 
     /// Lists all records.
@@ -117,6 +133,11 @@ impl Steps {
         };
         known.then_some(record)
     }
+}
+
+/// Returns the file that notes a name.
+fn name_of(name: &str) -> String {
+    Digest::of(name.as_bytes()).hex()
 }
 
 #[cfg(test)]
@@ -174,7 +195,7 @@ mod tests {
         steps.put(&key, &record).expect("put");
         assert_eq!(store.cache().steps().get(&key), Some(record));
         fs::write(store.cache().steps().shelf.path("torn"), "").expect("write");
-        assert_eq!(steps.names(), HashSet::from(["RUN true".to_owned()]));
+        assert!(steps.may_know("RUN true") && !steps.may_know("RUN false"));
         assert!(
             store
                 .cache()

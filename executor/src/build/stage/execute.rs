@@ -122,7 +122,7 @@ impl<'env> Stage<'env> {
             Err(error) => return Err(self.refuse(name, at(error, step))),
         };
         let vertex = self.shared.progress.start(name);
-        let next = next.filter(|next| self.may_be_known(next) != Some(true));
+        let next = next.filter(|next| !self.may_be_known(next));
         let done = match (next, self.site(lowers)) {
             (_, Err(error)) => Done::alone(vertex, Err(error)),
             (None, Ok(site)) => {

@@ -13,10 +13,8 @@
 //! has that key already, which takes a layer that came out the same by chance, both run, and the record
 //! that is written last counts.
 
-use std::collections::HashSet;
 use std::io::{PipeReader, Read};
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use super::super::mounts::{Held, Inputs};
@@ -31,10 +29,6 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::image::digest::ChainId;
 use crate::plan::step::{MountKind, Op, Run, Step};
 use crate::progress::event::Vertex;
-
-/// Names of the steps of which the store had a result when that was first asked.
-#[derive(Debug, Default)]
-pub(in crate::build) struct Seen(OnceLock<HashSet<String>>);
 
 /// A step that may begin early.
 #[derive(Debug, Clone, Copy)]
@@ -129,18 +123,12 @@ impl<'env> Stage<'env> {
         })
     }
 
-    /// Tells whether the result of a step may be in the cache; `None` when that takes a while to find out.
-    pub(super) fn may_be_known(&self, next: &Next<'_>) -> Option<bool> {
+    /// Tells whether the result of a step may be in the cache.
+    pub(super) fn may_be_known(&self, next: &Next<'_>) -> bool {
         // Equal steps have equal names, so that it is one of them if the cache has it.
         let name = &next.step.name;
-        if self.shared.once.has_made(name) {
-            return Some(true);
-        }
-        if self.is_fresh() {
-            return Some(false);
-        }
-        let seen = self.shared.seen.0.get();
-        seen.map(|names| names.contains(name))
+        let in_store = || self.shared.session.cache().steps().may_know(name);
+        self.shared.once.has_made(name) || !self.is_fresh() && in_store()
     }
 
     /// Begins a step's job in a thread.
@@ -193,12 +181,7 @@ impl<'env> Stage<'env> {
         next: Next<'env>,
         (state, below): (&State, Option<ChainId>),
     ) -> Result<Option<Job<'scope, 'env>>> {
-        // The job needs the time anyhow.
-        let seen = || self.shared.session.cache().steps().names();
-        if !self.is_fresh() {
-            self.shared.seen.0.get_or_init(seen);
-        }
-        if self.may_be_known(&next) != Some(false) || !job.is_standing() {
+        if self.may_be_known(&next) || !job.is_standing() {
             return Ok(None);
         }
         // The job has no use for what is below it any more.

@@ -163,6 +163,12 @@ fn sweep_once(
         }
     }
     sweep_records(census, &needs, scratch.is_some(), report)?;
+    let kept = census.entries.iter().enumerate();
+    let kept = kept.filter(|(number, e)| e.kind == EntryKind::Step && needs.has_entry(*number));
+    let names = kept.map(|(_, entry)| entry.description.as_str());
+    for path in store.cache().steps().names_without(names) {
+        remove_file(&path, scratch.is_some())?;
+    }
     for found in &census.snapshots {
         let chain = found.chain.filter(|_| found.size.is_some());
         if chain.is_some_and(|chain| needs.has_chain(chain)) {
