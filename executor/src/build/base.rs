@@ -292,7 +292,8 @@ fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>> 
     Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
 }
 
-fn point(error: Error, span: &Range<usize>) -> Error {
+/// Points an error at a place in the Dockerfile, unless it is a cancellation.
+pub(super) fn point(error: Error, span: &Range<usize>) -> Error {
     if error.is_cancellation() {
         return error;
     }

@@ -6,6 +6,7 @@
 
 use std::thread::Scope;
 
+use super::super::base::point;
 use super::super::ledger::Entry;
 use super::super::mounts::Held;
 use super::super::once::Turn;
@@ -15,7 +16,6 @@ use super::overlap::{Early, Job, Next};
 use super::work::Left;
 use super::{Ready, Stage};
 use crate::cache::steps::CacheRecord;
-use crate::diagnostics::{Diagnostic, Severity};
 use crate::error::{Error, Result};
 use crate::image::digest::{ChainId, Digest};
 use crate::plan::step::{Op, Step};
@@ -262,15 +262,9 @@ impl<'env> Stage<'env> {
 
 /// Points an error at its step, unless it points somewhere already.
 fn at(error: Error, step: &Step) -> Error {
-    if !error.diagnostics().is_empty() || error.is_cancellation() {
-        return error;
+    if error.diagnostics().is_empty() {
+        point(error, &step.span)
+    } else {
+        error
     }
-    let message = error.chain();
-    error.diagnostic(Diagnostic {
-        severity: Severity::Error,
-        rule: None,
-        message,
-        span: step.span.clone(),
-        hint: None,
-    })
 }
