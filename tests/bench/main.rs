@@ -7,7 +7,8 @@
 //! `BENCH_ROUNDS` sets how often each piece of work is done (default 5; the big ones once or
 //! thrice), `BENCH_TOOLS` beside whom (`buildah,podman`, say; default all). Words after the program's
 //! path select pieces of work by their names; `plan` is the reading of a large Dockerfile, `store`
-//! commands on a large store, `start` the start of OCI containers, `identity` what emulated ids cost.
+//! commands on a large store, `start` the start of OCI containers, `identity` what emulated ids cost; words
+//! behind it select pieces of work in a step. `TMPDIR` is where all of it happens.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -49,8 +50,8 @@ fn main() -> ExitCode {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(5);
-    if words == ["identity"] {
-        identity::run(program.as_ref(), rounds);
+    if let Some(("identity", some)) = words.split_first().map(|(w, some)| (w.as_str(), some)) {
+        identity::run(program.as_ref(), rounds, some);
         return ExitCode::SUCCESS;
     }
     let only = std::env::var("BENCH_TOOLS").unwrap_or_default();
@@ -90,7 +91,7 @@ fn main() -> ExitCode {
         );
     }
     if wanted("identity") {
-        identity::run(program.as_ref(), rounds);
+        identity::run(program.as_ref(), rounds, &[]);
     }
     if wrong {
         eprintln!("bench: not everything was done that was asked for");

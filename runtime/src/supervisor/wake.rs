@@ -7,8 +7,10 @@
 //! again.
 //!
 //! Measured on two processors: with 25 µs of computing between the calls of two callers, a call takes
-//! 27 µs with the flag and 54 without; with 500 µs, 485 and 265. So it is switched off when two or
-//! more callers are at work and calls come far apart.
+//! 27 µs with the flag and 54 without; with 500 µs, 485 and 265. So it is switched off when callers
+//! alternate and calls come far apart. Callers that follow each other, as the processes of a shell script
+//! do, don't compute at the same time, however many there are: without the flag they take half as long again, or
+//! twice as long.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -20,22 +22,24 @@ use crate::sys::notify;
 /// How many calls are looked at before deciding again.
 const WINDOW: u32 = 128;
 
-/// A caller is at work when it made this many of them.
-const SHARE: u32 = WINDOW / 8;
+/// Callers alternate when the caller is another than the one before so many times in a window; of two
+/// that are equally at work it is half of the times.
+const ALTERNATE: u32 = WINDOW / 4;
 
-/// Calls that are further apart than this leave time to compute.
-const APART: Duration = Duration::from_micros(100);
+/// Calls that are further apart than this leave time to compute, while callers wait for each other.
+const APART: Duration = Duration::from_micros(200);
 
-/// How many callers are told apart in a window.
-const CALLERS: usize = 8;
+/// The same while they don't: two then call twice as often.
+const STILL_APART: Duration = Duration::from_micros(100);
 
 #[derive(Debug)]
 pub(super) struct Wake {
     known: bool,
     synchronous: bool,
+    last: Option<Pid>,
     calls: u32,
+    alternations: u32,
     since: Instant,
-    callers: [(i32, u32); CALLERS],
 }
 
 impl Wake {
@@ -45,9 +49,10 @@ impl Wake {
         Self {
             known,
             synchronous: known,
+            last: None,
             calls: 0,
+            alternations: 0,
             since: Instant::now(),
-            callers: [(0, 0); CALLERS],
         }
     }
 
@@ -56,32 +61,26 @@ impl Wake {
         if !self.known {
             return;
         }
-        let tid = tid.as_raw_pid();
-        let place = self.callers.iter_mut().find(|(t, _)| *t == tid || *t == 0);
-        if let Some((owner, count)) = place {
-            *owner = tid;
-            *count += 1;
-        }
+        self.alternations += u32::from(self.last.replace(tid) != Some(tid));
         self.calls += 1;
         if self.calls < WINDOW {
             return;
         }
-        let counts = self.callers.map(|(_, count)| count);
-        let wanted = wants_synchronous(counts, self.since.elapsed());
+        let window = self.since.elapsed();
+        let wanted = wants_synchronous(self.synchronous, self.alternations, window);
         if wanted != self.synchronous && notify::set_synchronous(listener, wanted).is_ok() {
             self.synchronous = wanted;
         }
-        self.calls = 0;
+        (self.calls, self.alternations) = (0, 0);
         self.since = Instant::now();
-        self.callers = [(0, 0); CALLERS];
     }
 }
 
-/// Whether callers are better woken on the supervisor's processor, after a window in which they made
-/// so many calls and that took so long.
-fn wants_synchronous(counts: [u32; CALLERS], window: Duration) -> bool {
-    let busy = counts.iter().filter(|count| **count >= SHARE).count();
-    busy < 2 || window < APART * WINDOW
+/// Whether callers are better woken on the supervisor's processor, as they are `now` or not, after a
+/// window that took so long and in which they alternated so many times.
+fn wants_synchronous(now: bool, alternations: u32, window: Duration) -> bool {
+    let apart = if now { APART } else { STILL_APART };
+    alternations < ALTERNATE || window < apart * WINDOW
 }
 
 #[cfg(test)]
@@ -90,26 +89,29 @@ mod tests {
 
     #[test]
     fn only_several_that_compute_are_woken_elsewhere() {
-        let counts = |busy: &[u32]| {
-            let mut counts = [0; CALLERS];
-            counts[..busy.len()].copy_from_slice(busy);
-            counts
-        };
-        let (dense, sparse) = (APART * WINDOW / 2, APART * WINDOW * 5);
-        for (busy, window, wanted) in [
-            (&[128][..], dense, true),
-            (&[128], sparse, true),
-            (&[64, 64], dense, true),
-            (&[64, 64], sparse, false),
-            (&[112, 16], sparse, false),
-            // One that calls now and then leaves the other what it has.
-            (&[113, 15], sparse, true),
-            (&[16; 8], sparse, false),
+        let dense = STILL_APART * WINDOW / 2;
+        let between = (STILL_APART + APART) * WINDOW / 2;
+        let sparse = APART * WINDOW * 2;
+        for (now, alternations, window, wanted) in [
+            // One, and several behind each other.
+            (true, 1, sparse, true),
+            (true, WINDOW / 8, sparse, true),
+            (false, WINDOW / 8, sparse, true),
+            // Two that do nothing but call.
+            (true, WINDOW / 2, dense, true),
+            (false, WINDOW / 2, dense, true),
+            // Two, or more, that compute.
+            (true, WINDOW / 2, sparse, false),
+            (false, WINDOW / 2, sparse, false),
+            (true, WINDOW, sparse, false),
+            // It does not change its mind where the difference is small.
+            (true, WINDOW / 2, between, true),
+            (false, WINDOW / 2, between, false),
         ] {
             assert_eq!(
-                wants_synchronous(counts(busy), window),
+                wants_synchronous(now, alternations, window),
                 wanted,
-                "{busy:?} {window:?}"
+                "{now} {alternations} {window:?}"
             );
         }
     }

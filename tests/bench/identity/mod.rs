@@ -28,8 +28,8 @@ struct Worker {
     words: Vec<String>,
 }
 
-/// Measures and prints a table.
-pub(crate) fn run(program: &Path, rounds: usize) {
+/// Measures and prints a table of the work that one of `words` is in the name of, or of all.
+pub(crate) fn run(program: &Path, rounds: usize, words: &[String]) {
     let worlds = [User::Plain, User::Subids, User::Root]
         .map(|user| World::new(user, &format!("bench.identity.{}", user.name())));
     let [Some(plain), Some(subids), Some(root)] = worlds else {
@@ -58,10 +58,12 @@ pub(crate) fn run(program: &Path, rounds: usize) {
     if find("bwrap").is_some() {
         workers.push(bubblewrap(root, &tree));
     }
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let work: Vec<_> = WORK.into_iter().filter(|(name, ..)| wanted(name)).collect();
     // The first round warms the caches and pulls the image.
-    let mut samples = vec![vec![Vec::new(); workers.len()]; WORK.len()];
+    let mut samples = vec![vec![Vec::new(); workers.len()]; work.len()];
     for round in 0..=rounds {
-        for ((_, script, most), samples) in WORK.iter().zip(&mut samples) {
+        for ((_, script, most), samples) in work.iter().zip(&mut samples) {
             if round > *most {
                 continue;
             }
@@ -74,7 +76,8 @@ pub(crate) fn run(program: &Path, rounds: usize) {
             }
         }
     }
-    print(&workers, samples);
+    let names = work.iter().map(|(name, ..)| *name);
+    print(&workers, names.zip(samples));
 }
 
 /// A fresh overlay on the unpacked tree, as a step has one, and bubblewrap in it.
@@ -115,7 +118,7 @@ fn once(worker: &Worker, script: &str) -> Result<f64, String> {
 }
 
 /// Prints a row for each piece of work: median seconds, and how many times as long as the last.
-fn print(workers: &[Worker], samples: Vec<Vec<Vec<f64>>>) {
+fn print<'a>(workers: &[Worker], rows: impl Iterator<Item = (&'a str, Vec<Vec<f64>>)>) {
     println!("\nmedian seconds in a step (times those of bubblewrap)\n");
     print!("| {:<30} |", "work");
     for worker in workers {
@@ -123,7 +126,7 @@ fn print(workers: &[Worker], samples: Vec<Vec<Vec<f64>>>) {
     }
     let lines = format!("{}|", "-".repeat(19)).repeat(workers.len());
     println!("\n|{}|{lines}", "-".repeat(32));
-    for ((name, _, _), row) in WORK.iter().zip(samples) {
+    for (name, row) in rows {
         let medians: Vec<Option<f64>> = row
             .into_iter()
             .map(|mut seconds| {
