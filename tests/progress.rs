@@ -124,6 +124,33 @@ for_users! {
         world.assert_nothing_left("sleep 600.25");
     }
 
+    fn stopped_terminal(world) as [subids, plain] {
+        let base = base!(world, Busybox);
+        world.dockerfile(&format!("FROM {base}\nRUN echo ready; sleep 3\n"));
+        let mut terminal = Terminal::open(80, 24);
+        let mut build = world.sandcrab(["build", "ctx"]).spawn_on(&mut terminal);
+        build.wait_for("# ready");
+        // As Ctrl-Z does, and `fg`.
+        build.signal_group(Signal::TSTP);
+        // The shell may use the terminal when the process has stopped.
+        build.wait_for("\x1b[?25h");
+        let stat = format!("/proc/{}/stat", build.pid());
+        let is_stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+        while !is_stopped() {
+            assert!(build.is_running());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        build.signal_group(Signal::CONT);
+        let written = build.wait().success().stderr;
+        let (before, after) = written.split_once("\x1b[?25h").expect("a usual terminal");
+        assert_usual(&format!("{before}\x1b[?25h"));
+        // Nothing above the new list is touched.
+        let (_, after) = after.split_once("\x1b[?2026h\x1b[?25l\r").expect("a frame");
+        assert!(!after.starts_with("\x1b["), "{after:?}");
+        assert!(after.contains("FINISHED"), "{after:?}");
+        assert_usual(&written);
+    }
+
     fn failed_step_is_seen_last(world) as [root, subids, plain] {
         let base = base!(world, Busybox);
         world.dockerfile(&format!(

@@ -1,20 +1,22 @@
 //! Ctrl-C and its relatives.
 //!
 //! Responsible for turning SIGINT, SIGTERM and SIGHUP into a raised flag, and a second one into
-//! an immediate end. Must not clean up anything itself. Invariant: the signals are blocked in the
-//! thread that calls [`listen`] and in all that it starts later, so that they reach only the
-//! thread that waits for them; a signal that was ignored at the start (nohup) stays ignored.
+//! an immediate end; and for leaving the terminal as it was when SIGTSTP (Ctrl-Z) stops the process. Must not
+//! clean up anything itself. Invariant: the signals are blocked in the thread that calls [`listen`] and in
+//! all that it starts later, so that they reach only the thread that waits for them; a signal that was
+//! ignored at the start (nohup) stays ignored.
 
 use std::convert::Infallible;
 use std::io::Write;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 
 use super::exit;
 use crate::cancel::{Cancel, Cause};
 use crate::error::{Result, ResultExt};
-use crate::progress::Renderer;
+use crate::progress::{Place, Renderer};
 
 /// The signals that end a build.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -34,49 +36,73 @@ pub(super) fn listen(cancel: Cancel) -> Result<Listener> {
         .unwrap_or_default();
     let heard: SigSet = ENDING
         .into_iter()
+        .chain([Signal::SIGTSTP])
         .filter(|signal| !is_in(ignored, *signal))
         .collect();
     heard.thread_block().op("block signals")?;
-    let reset = std::sync::Arc::new(std::sync::OnceLock::new());
-    let known = std::sync::Arc::clone(&reset);
+    let place = Arc::new(OnceLock::new());
+    let known = Arc::clone(&place);
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || wait(heard, &cancel, &known))
         .op("start thread for signals")?;
-    Ok(Listener { reset })
+    Ok(Listener { place })
 }
 
 /// A thread that listens.
 #[derive(Debug)]
 pub(super) struct Listener {
-    reset: std::sync::Arc<std::sync::OnceLock<&'static [u8]>>,
+    place: Arc<OnceLock<Place>>,
 }
 
 impl Listener {
-    /// Names the renderer whose terminal is to be restored at an immediate end.
+    /// Names the renderer whose terminal is to be restored at an immediate end, or a stop.
     pub(super) fn restores(&self, renderer: &Renderer) {
-        self.reset.get_or_init(|| renderer.reset_sequence());
+        self.place.get_or_init(|| renderer.place());
     }
 }
 
-fn wait(
-    heard: SigSet,
-    cancel: &Cancel,
-    reset: &std::sync::OnceLock<&'static [u8]>,
-) -> Option<Infallible> {
-    let first = heard.wait().ok()?;
+fn wait(heard: SigSet, cancel: &Cancel, place: &OnceLock<Place>) -> Option<Infallible> {
+    let first = next(heard, place)?;
     let raised = Instant::now();
     cancel.raise(Cause::Signal(first as i32));
-    let mut second = heard.wait().ok()?;
+    let mut second = next(heard, place)?;
     while raised.elapsed() < ECHO {
-        second = heard.wait().ok()?;
+        second = next(heard, place)?;
     }
-    if let Some(reset) = reset.get() {
-        drop(std::io::stderr().write_all(reset));
-    }
+    restore(place.get());
     // The sandboxes die with this process: each was started with a parent-death signal.
     let kind = crate::error::Kind::Interrupted(second as i32);
     std::process::exit(exit::code(kind).into())
+}
+
+/// Waits for a signal that ends the process.
+fn next(heard: SigSet, place: &OnceLock<Place>) -> Option<Signal> {
+    loop {
+        match heard.wait().ok()? {
+            Signal::SIGTSTP => stop(place.get()).ok()?,
+            signal => return Some(signal),
+        }
+    }
+}
+
+/// Does what SIGTSTP does by itself, and what comes before and after it; returns when the process goes on.
+fn stop(place: Option<&Place>) -> nix::Result<()> {
+    let only = SigSet::from(Signal::SIGTSTP);
+    place.iter().for_each(|place| place.leave());
+    restore(place);
+    only.thread_unblock()?;
+    raise(Signal::SIGTSTP)?;
+    only.thread_block()?;
+    place.iter().for_each(|place| place.resume());
+    Ok(())
+}
+
+/// Brings the terminal back to its usual state.
+fn restore(place: Option<&Place>) {
+    if let Some(place) = place {
+        drop(std::io::stderr().write_all(place.reset_sequence()));
+    }
 }
 
 /// Returns the `SigIgn` mask of proc_pid_status(5).

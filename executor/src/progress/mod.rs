@@ -20,7 +20,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -95,6 +95,8 @@ trait Display: Send {
     fn reset(&self) -> &'static [u8] {
         b""
     }
+    /// Is called when others have had the terminal in its usual state, and may have written to it.
+    fn resume(&mut self) {}
 }
 
 /// The longest time without a look at the clock; also the shortest between two redraws.
@@ -105,7 +107,41 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Renderer {
     thread: Option<JoinHandle<Summary>>,
     stop: Arc<AtomicBool>,
+    place: Place,
+}
+
+/// The terminal as somebody has to know it who leaves it to others while a display is on it: when the
+/// process is stopped, or ends without [`Renderer::join`] or a drop.
+#[derive(Debug, Clone)]
+pub struct Place {
     reset: &'static [u8],
+    left: Arc<Left>,
+}
+
+/// Whether the terminal is left to others, and how often it was.
+#[derive(Debug, Default)]
+struct Left {
+    now: AtomicBool,
+    times: AtomicUsize,
+}
+
+impl Place {
+    /// Returns what has to be written to the terminal to bring it back to its usual state; empty when
+    /// nothing has to.
+    pub fn reset_sequence(&self) -> &'static [u8] {
+        self.reset
+    }
+
+    /// Keeps the display from drawing until [`Place::resume`].
+    pub fn leave(&self) {
+        self.left.now.store(true, Ordering::SeqCst);
+        self.left.times.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Lets the display draw again, below what is there now.
+    pub fn resume(&self) {
+        self.left.now.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Renderer {
@@ -119,12 +155,9 @@ impl Renderer {
             .unwrap_or_default()
     }
 
-    /// Returns what has to be written to the terminal when the process ends without [`join`]
-    /// or a drop, such as at a second Ctrl-C; empty when nothing has to.
-    ///
-    /// [`join`]: Renderer::join
-    pub fn reset_sequence(&self) -> &'static [u8] {
-        self.reset
+    /// Returns what is to be known about the place where it is shown.
+    pub fn place(&self) -> Place {
+        self.place.clone()
     }
 }
 
@@ -160,12 +193,17 @@ pub fn start(mode: Mode, out: Output) -> io::Result<(Sender, Renderer)> {
         Mode::RawJson => Box::new(json::RawJson::new()),
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let reset = display.reset();
+    let place = Place {
+        reset: display.reset(),
+        left: Arc::default(),
+    };
     let driver = Driver {
         display,
         writer,
         begun: Instant::now(),
         stop: Arc::clone(&stop),
+        left: Arc::clone(&place.left),
+        times: 0,
         finished: false,
     };
     let thread = std::thread::Builder::new()
@@ -176,7 +214,7 @@ pub fn start(mode: Mode, out: Output) -> io::Result<(Sender, Renderer)> {
         Renderer {
             thread: Some(thread),
             stop,
-            reset,
+            place,
         },
     ))
 }
@@ -187,6 +225,9 @@ struct Driver {
     writer: Box<dyn Write + Send>,
     begun: Instant,
     stop: Arc<AtomicBool>,
+    left: Arc<Left>,
+    /// How often the terminal had been left to others when the display drew last.
+    times: usize,
     finished: bool,
 }
 
@@ -209,7 +250,7 @@ impl Driver {
             let waiting = events.try_recv().ok();
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
-                self.display.tick(self.now(), &mut out);
+                self.tick(&mut out);
                 if self.stop.load(Ordering::Relaxed) {
                     break;
                 }
@@ -230,6 +271,17 @@ impl Driver {
         }
         self.write(&mut out);
         self.finish(tally)
+    }
+
+    fn tick(&mut self, out: &mut Vec<u8>) {
+        if self.left.now.load(Ordering::SeqCst) {
+            return;
+        }
+        let times = self.left.times.load(Ordering::SeqCst);
+        if std::mem::replace(&mut self.times, times) != times {
+            self.display.resume();
+        }
+        self.display.tick(self.now(), out);
     }
 
     fn take(&mut self, event: Event, tally: &mut Tally, out: &mut Vec<u8>) {

@@ -422,4 +422,8 @@ impl Display for Tty {
     fn reset(&self) -> &'static [u8] {
         frame::RESET
     }
+
+    fn resume(&mut self) {
+        self.canvas = Canvas::default();
+    }
 }

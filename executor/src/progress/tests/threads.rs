@@ -45,7 +45,7 @@ fn output(writer: impl Write + Send + 'static, is_terminal: bool) -> Output {
 fn sums_up() {
     let shared = Shared::default();
     let (sender, renderer) = start(Mode::Auto, output(shared.clone(), false)).expect("start");
-    assert!(renderer.reset_sequence().is_empty());
+    assert!(renderer.place().reset_sequence().is_empty());
     sender.start("A").done();
     sender.start("B").cached();
     let vertex = sender.start("C");
@@ -88,7 +88,7 @@ fn a_dropped_renderer_restores_the_cursor() {
     let shared = Shared::default();
     let (sender, renderer) = start(Mode::Auto, output(shared.clone(), true)).expect("start");
     let vertex = sender.start("A");
-    assert_eq!(renderer.reset_sequence(), frame::RESET);
+    assert_eq!(renderer.place().reset_sequence(), frame::RESET);
     drop(renderer);
     let text = String::from_utf8(shared.0.lock().expect("text").clone()).expect("text");
     assert!(text.ends_with("\x1b[?25h"), "{text:?}");
