@@ -1,26 +1,15 @@
 //! Layers in other compressions: the same bytes whoever makes them, and what every tool reads.
 
+use support::content::{lines, noise};
 use support::image::{Options, assert_same};
 use support::peers::skopeo_copy;
 use support::{World, base, for_users, need};
 
 /// A layer of some blocks: text that shrinks, bytes that don't, and zeros.
 fn write(world: &World, base: &str) {
-    let mut state = 0x9e37_79b9_u32;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    })
-    .take(1_500_000)
-    .collect();
-    world.write("ctx/noise", noise);
+    world.write("ctx/noise", noise(2, 1_500_000));
     world.write("ctx/zeros", vec![0; 700_000]);
-    let text: String = (0..90_000_u64)
-        .map(|n| format!("line {}\n", n * n))
-        .collect();
-    world.write("ctx/text", text);
+    world.write("ctx/text", lines(90_000));
     world.dockerfile(&format!("FROM {base}\nCOPY noise zeros text /\n"));
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use support::content::{lines, noise};
 use support::image::{Image, Options, assert_same, flatten};
 use support::peers::{podman, podman_run, skopeo_copy};
 use support::{Registry, World, base, for_users, need};
@@ -11,20 +12,8 @@ const TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
 
 /// Writes a context with a file of several chunks, among others.
 fn write(world: &World, base: &str) {
-    let mut state = 0x2545_f491_u32;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    })
-    .take(9_000_000)
-    .collect();
-    world.write("ctx/big", noise);
-    let text: String = (0..50_000_u64)
-        .map(|n| format!("line {}\n", n * n))
-        .collect();
-    world.write("ctx/d/text", text);
+    world.write("ctx/big", noise(1, 9_000_000));
+    world.write("ctx/d/text", lines(50_000));
     world.write("ctx/d/empty", "");
     world.dockerfile(&format!(
         "FROM {base}\nCOPY big /big\nCOPY d /d\n\

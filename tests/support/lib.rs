@@ -8,6 +8,7 @@
 //! Set-up that goes wrong panics: in a test that is the report.
 
 pub mod base;
+pub mod content;
 pub mod git;
 pub mod hash;
 pub mod http;

@@ -2,10 +2,10 @@
 //!
 //! Responsible for what is in them. Must not know who moves them.
 
+use support::content::Numbers;
 use support::layer::{Layer, by_root};
 use support::{Base, Registry};
 
-use super::files::Numbers;
 use super::{Task, Work};
 
 /// How many layers the large image has; 10,000 files in each.
