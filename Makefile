@@ -6,7 +6,7 @@ DENY    := 0.20.2
 
 TRIPLE  := $(shell rustc -vV | sed -n 's/^host: //p')
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-RELEASE := target/$(TRIPLE)/release
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release
 DIST    := target/dist
 SOURCES := $(shell git ls-files '*.sh' tests/setup tests/run tests/support/add-user tests/support/debian-base tests/vm/fetch-kernel examples/hello/demo .ci/run 2>/dev/null)
 
